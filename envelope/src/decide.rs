@@ -1,0 +1,73 @@
+//! The decision: is this request one of TruEnroll's events for a partner?
+//!
+//! Made in three steps, so that the edge can refuse as early as it can: [`Head::check`] when the headers are there,
+//! [`size`] while the body arrives, [`body`] when it is complete. [`decide`] makes all of them.
+
+use crate::{
+    Envelope, Head, Policy, Statement, Timestamp, UnknownFields,
+    head::Audience,
+    json::{self, Slot},
+    problem::{Code, Field, Refusal},
+};
+
+/// Decides a whole request. `now` is asked for the time only where the answer depends on it.
+///
+/// # Errors
+/// The first reason to refuse, in the order of [`Code::ALL`].
+pub fn decide<'a>(
+    head: &Head<'_>,
+    bytes: &'a [u8],
+    now: impl FnOnce() -> Timestamp,
+    policy: &Policy,
+) -> Result<Envelope<'a>, Refusal> {
+    head.check(policy)?;
+    size(bytes.len(), policy)?;
+    body(head.audience(), bytes, now, policy)
+}
+
+/// Decides whether a body of which `bytes` have arrived may go on.
+///
+/// # Errors
+/// `payload_too_large`.
+pub fn size(bytes: usize, policy: &Policy) -> Result<(), Refusal> {
+    if bytes > policy.max_body_bytes {
+        return Err(Refusal::new(Code::PayloadTooLarge));
+    }
+    Ok(())
+}
+
+/// Decides a complete body.
+///
+/// # Errors
+/// The first reason to refuse, in the order of [`Code::ALL`].
+pub fn body<'a>(
+    audience: Audience,
+    bytes: &'a [u8],
+    now: impl FnOnce() -> Timestamp,
+    policy: &Policy,
+) -> Result<Envelope<'a>, Refusal> {
+    let fields = json::scan(bytes, policy.max_depth)?;
+
+    if audience == Audience::Other {
+        return Err(Refusal::new(Code::WrongAudience));
+    }
+    let mut stated = audience == Audience::Partner;
+    for (slot, field) in [(fields.audience, Field::Audience), (fields.payload_audience, Field::PayloadAudience)] {
+        stated |= match slot {
+            Slot::Absent | Slot::Null => false,
+            Slot::Text(text) if text.is(Policy::AUDIENCE) => true,
+            _ => return Err(Refusal::of_field(Code::WrongAudience, field)),
+        };
+    }
+    if !stated && policy.audience == Statement::Required {
+        return Err(Refusal::new(Code::MissingAudience));
+    }
+
+    if let (Some(object), UnknownFields::Refuse) = (fields.unknown_in, policy.unknown_fields) {
+        return Err(Refusal::of_field(Code::InvalidField, object));
+    }
+    Envelope::from_fields(&fields, |occurred_at| {
+        let latest = now().unix_seconds() + i64::from(policy.clock_skew_seconds);
+        occurred_at.unix_seconds() <= latest
+    })
+}

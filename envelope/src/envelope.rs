@@ -1,0 +1,81 @@
+//! TruEnroll's envelope: what an event's body says.
+
+use std::borrow::Cow;
+
+use crate::{
+    CaseId, EventKey, EventName, Policy, Timestamp,
+    json::{self, Fields, Slot, Text},
+    problem::{Code, Field, Refusal},
+};
+
+/// An event as it was sent, with every documented field checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    /// Which event it is.
+    pub event: EventName,
+    /// The case it happened to.
+    pub case_id: CaseId<'a>,
+    /// The partner's own reference for the case; none where none was given.
+    pub external_id: Option<Cow<'a, str>>,
+    /// When the stage ended inside of TruEnroll.
+    pub occurred_at: Timestamp,
+}
+
+/// The most characters of an `externalId`.
+const EXTERNAL_ID_MAX: usize = 128;
+
+impl<'a> Envelope<'a> {
+    /// Reads a body without regard to audience, clock or policy: for a body that the edge has accepted.
+    ///
+    /// # Errors
+    /// The first reason for which the body is not one of TruEnroll's events.
+    pub fn parse(body: &'a [u8]) -> Result<Self, Refusal> {
+        Self::from_fields(&json::scan(body, Policy::DEPTH_LIMIT)?, |_| true)
+    }
+
+    /// The event's identity.
+    pub fn key(&self) -> EventKey {
+        EventKey::new(self.event, &self.case_id, self.occurred_at)
+    }
+
+    pub(crate) fn from_fields(fields: &Fields<'a>, is_past: impl FnOnce(Timestamp) -> bool) -> Result<Self, Refusal> {
+        if fields.root != Slot::Object {
+            return Err(invalid(Field::Root));
+        }
+        let event_name = required(fields.event_name, Field::EventName)?;
+        match fields.payload {
+            Slot::Object => {}
+            Slot::Absent => return Err(Refusal::of_field(Code::MissingField, Field::Payload)),
+            _ => return Err(invalid(Field::Payload)),
+        }
+        let case_id = CaseId::new(required(fields.case_id, Field::CaseId)?.decode()).ok_or(invalid(Field::CaseId))?;
+        let external_id = match fields.external_id {
+            Slot::Absent | Slot::Null => None,
+            Slot::Text(text) => Some(external_id(text).ok_or(invalid(Field::ExternalId))?),
+            Slot::Object | Slot::Other => return Err(invalid(Field::ExternalId)),
+        };
+        let occurred_at = Timestamp::parse(&required(fields.occurred_at, Field::OccurredAt)?.decode())
+            .filter(|&occurred_at| is_past(occurred_at))
+            .ok_or(invalid(Field::OccurredAt))?;
+        let event =
+            EventName::parse(&event_name.decode()).ok_or(Refusal::of_field(Code::UnknownEvent, Field::EventName))?;
+        Ok(Self { event, case_id, external_id, occurred_at })
+    }
+}
+
+fn required(slot: Slot<'_>, field: Field) -> Result<Text<'_>, Refusal> {
+    match slot {
+        Slot::Text(text) => Ok(text),
+        Slot::Absent => Err(Refusal::of_field(Code::MissingField, field)),
+        Slot::Null | Slot::Object | Slot::Other => Err(invalid(field)),
+    }
+}
+
+fn external_id(text: Text<'_>) -> Option<Cow<'_, str>> {
+    let decoded = text.decode();
+    (1..=EXTERNAL_ID_MAX).contains(&decoded.chars().take(EXTERNAL_ID_MAX + 1).count()).then_some(decoded)
+}
+
+fn invalid(field: Field) -> Refusal {
+    Refusal::of_field(Code::InvalidField, field)
+}

@@ -1,0 +1,140 @@
+//! The eight events that TruEnroll sends to a partner.
+
+use core::fmt;
+
+/// What a partner asked TruEnroll to do with an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Feature {
+    /// Which documents the upload holds.
+    Classification,
+    /// What the documents say.
+    Extraction,
+    /// Whether the documents were tampered with.
+    Forensics,
+    /// The documents as text, translated.
+    Translation,
+}
+
+/// How a feature's stage ended. Both are terminal: TruEnroll does not retry a failed stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stage {
+    /// The result can be fetched.
+    Completed,
+    /// There is no result, and there will be none for this upload.
+    Failed,
+}
+
+/// An event's name, for example `case.extraction.completed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventName {
+    /// The feature whose stage ended.
+    pub feature: Feature,
+    /// How it ended.
+    pub stage: Stage,
+}
+
+impl Feature {
+    /// All four, in the order in which TruEnroll lists them.
+    pub const ALL: [Self; 4] = [Self::Classification, Self::Extraction, Self::Forensics, Self::Translation];
+
+    /// The feature's name as TruEnroll writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Classification => "classification",
+            Self::Extraction => "extraction",
+            Self::Forensics => "forensics",
+            Self::Translation => "translation",
+        }
+    }
+
+    /// The feature of that name, if there is one.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|feature| feature.as_str() == name)
+    }
+}
+
+impl Stage {
+    /// Both ways to end.
+    pub const ALL: [Self; 2] = [Self::Completed, Self::Failed];
+
+    /// The stage's name as TruEnroll writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl EventName {
+    /// The event of that name, if it is one of the eight. Names are case-sensitive.
+    pub fn parse(name: &str) -> Option<Self> {
+        let (feature, stage) = name.strip_prefix("case.")?.split_once('.')?;
+        let feature = Feature::parse(feature)?;
+        let stage = Stage::ALL.into_iter().find(|known| known.as_str() == stage)?;
+        Some(Self { feature, stage })
+    }
+
+    /// All eight.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Feature::ALL.into_iter().flat_map(|feature| Stage::ALL.into_iter().map(move |stage| Self { feature, stage }))
+    }
+
+    /// The event's name as TruEnroll writes it.
+    pub const fn as_str(self) -> &'static str {
+        match (self.feature, self.stage) {
+            (Feature::Classification, Stage::Completed) => "case.classification.completed",
+            (Feature::Classification, Stage::Failed) => "case.classification.failed",
+            (Feature::Extraction, Stage::Completed) => "case.extraction.completed",
+            (Feature::Extraction, Stage::Failed) => "case.extraction.failed",
+            (Feature::Forensics, Stage::Completed) => "case.forensics.completed",
+            (Feature::Forensics, Stage::Failed) => "case.forensics.failed",
+            (Feature::Translation, Stage::Completed) => "case.translation.completed",
+            (Feature::Translation, Stage::Failed) => "case.translation.failed",
+        }
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for EventName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_parses_back_to_itself() {
+        assert_eq!(EventName::all().count(), 8);
+        for event in EventName::all() {
+            assert_eq!(EventName::parse(event.as_str()), Some(event));
+        }
+    }
+
+    #[test]
+    fn near_misses_are_not_events() {
+        for name in [
+            "",
+            "case",
+            "case.extraction",
+            "case.extraction.completed.",
+            "case.extraction.Completed",
+            "Case.extraction.completed",
+            " case.extraction.completed",
+            "case.extraction.completed ",
+            "case.extractions.completed",
+            "case..completed",
+            "extraction.completed",
+        ] {
+            assert_eq!(EventName::parse(name), None, "{name:?}");
+        }
+    }
+}

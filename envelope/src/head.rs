@@ -1,0 +1,112 @@
+//! What the decision takes from a request's headers.
+
+use crate::{
+    Policy, headers,
+    problem::{Code, Refusal},
+};
+
+/// The headers that decide, taken in one pass. Values are bytes: nothing makes a client send UTF-8.
+#[derive(Debug, Clone, Default)]
+pub struct Head<'a> {
+    method: &'a [u8],
+    path: &'a [u8],
+    content_type: Option<&'a [u8]>,
+    content_encoding: Option<&'a [u8]>,
+    content_length: Option<&'a [u8]>,
+    audience: Option<&'a [u8]>,
+    repeated: bool,
+    reserved: bool,
+}
+
+/// Which audience a request's headers state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Audience {
+    /// None: what TruEnroll documents.
+    #[default]
+    Unstated,
+    /// Partners.
+    Partner,
+    /// Anyone else.
+    Other,
+}
+
+impl<'a> Head<'a> {
+    /// Collects the head from names in lower case, HTTP/2's pseudo-headers (`:method`, `:path`) among them.
+    pub fn read(headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>, policy: &Policy) -> Self {
+        let mut head = Self::default();
+        for (name, value) in headers {
+            let slot = match name {
+                b":method" => {
+                    head.method = value;
+                    continue;
+                }
+                b":path" => {
+                    head.path = value;
+                    continue;
+                }
+                b"content-type" => &mut head.content_type,
+                b"content-encoding" => &mut head.content_encoding,
+                b"content-length" => &mut head.content_length,
+                name if name == policy.audience_header.as_bytes() => &mut head.audience,
+                name => {
+                    head.reserved |= name.starts_with(headers::RESERVED_PREFIX.as_bytes());
+                    continue;
+                }
+            };
+            head.repeated |= slot.replace(value).is_some();
+        }
+        head
+    }
+
+    /// Whether the client sent headers that only the edge may set.
+    pub fn has_reserved(&self) -> bool {
+        self.reserved
+    }
+
+    /// Which audience the headers state.
+    pub fn audience(&self) -> Audience {
+        match self.audience {
+            None => Audience::Unstated,
+            Some(stated) if stated == Policy::AUDIENCE.as_bytes() => Audience::Partner,
+            Some(_) => Audience::Other,
+        }
+    }
+
+    /// Everything that can be said before the body comes.
+    ///
+    /// # Errors
+    /// The first reason to refuse, in the order of [`Code::ALL`].
+    pub fn check(&self, policy: &Policy) -> Result<(), Refusal> {
+        let path = self.path.split(|&byte| byte == b'?').next().unwrap_or_default();
+        let refuse = |code| Err(Refusal::new(code));
+        if path != policy.path.as_bytes() {
+            return refuse(Code::NotFound);
+        }
+        if self.method != b"POST" {
+            return refuse(Code::MethodNotAllowed);
+        }
+        if self.repeated {
+            return refuse(Code::DuplicateHeader);
+        }
+        if !self.content_type.is_some_and(is_json) {
+            return refuse(Code::UnsupportedMediaType);
+        }
+        if self.content_encoding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+            return refuse(Code::UnsupportedContentEncoding);
+        }
+        if self.content_length.and_then(length).is_some_and(|length| length > policy.max_body_bytes) {
+            return refuse(Code::PayloadTooLarge);
+        }
+        Ok(())
+    }
+}
+
+fn is_json(content_type: &[u8]) -> bool {
+    let media_type = content_type.split(|&byte| byte == b';').next().unwrap_or_default();
+    media_type.trim_ascii().eq_ignore_ascii_case(b"application/json")
+}
+
+/// The length, or nothing where it is no number: HTTP itself refuses such a request, and the body is counted anyway.
+fn length(content_length: &[u8]) -> Option<usize> {
+    std::str::from_utf8(content_length).ok()?.parse().ok()
+}

@@ -1,0 +1,184 @@
+//! The golden vectors: requests, and what has to be said of each.
+//!
+//! Kept as JSON in `vectors/`, one file for each group of checks, and compiled in so that they also run where there is
+//! no file system. A vector that names no policy, method, path or headers has the usual ones.
+
+use serde::Deserialize;
+
+use crate::{Envelope, Head, Policy, Timestamp, decide, problem::Refusal};
+
+const FILES: [&str; 6] = [
+    include_str!("../vectors/head.json"),
+    include_str!("../vectors/size.json"),
+    include_str!("../vectors/json.json"),
+    include_str!("../vectors/audience.json"),
+    include_str!("../vectors/envelope.json"),
+    include_str!("../vectors/event.json"),
+];
+
+/// The time at which vectors are decided: 2026-01-01T00:00:00Z. No vector depends on it by less than a century.
+pub const NOW: Timestamp = Timestamp::from_unix(1_767_225_600);
+
+/// A request and its verdict.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Vector {
+    /// What the request shows, unique over all files.
+    pub name: String,
+    /// The settings of the policy that differ from its default, as they are written in the filter's configuration.
+    #[serde(default = "no_settings")]
+    pub policy: serde_json::Value,
+    /// The request's method.
+    #[serde(default = "usual_method")]
+    pub method: String,
+    /// The request's path and query.
+    #[serde(default = "usual_path")]
+    pub path: String,
+    #[serde(default = "usual_headers")]
+    headers: Vec<(String, Value)>,
+    body: Option<String>,
+    body_hex: Option<String>,
+    body_repeat: Option<Repeat>,
+    accept: Option<Accepted>,
+    refuse: Option<Refused>,
+}
+
+/// What an accepted request is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accepted {
+    /// The event's name.
+    pub event: String,
+    /// The case it happened to.
+    pub case: String,
+    /// The event's key.
+    pub key: String,
+}
+
+/// Why a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refused {
+    /// The code.
+    pub code: String,
+    /// The JSON pointer to the field at fault, where there is one.
+    pub pointer: Option<String>,
+}
+
+/// A header's value: text, or bytes that are none.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum Value {
+    Text(String),
+    Bytes { hex: String },
+}
+
+/// A body too long to write down.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Repeat {
+    before: String,
+    unit: String,
+    times: usize,
+    after: String,
+}
+
+/// Every vector of every file.
+///
+/// # Errors
+/// What is wrong with a file, in a sentence.
+pub fn all() -> Result<Vec<Vector>, String> {
+    let mut vectors = Vec::new();
+    for file in FILES {
+        let group: Vec<Vector> = serde_json::from_str(file).map_err(|error| format!("{error} in {file}"))?;
+        vectors.extend(group);
+    }
+    Ok(vectors)
+}
+
+impl Vector {
+    /// The request's headers, without the pseudo-headers.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, Vec<u8>)> {
+        self.headers.iter().map(|(name, value)| {
+            let value = match value {
+                Value::Text(text) => text.clone().into_bytes(),
+                Value::Bytes { hex } => unhex(hex),
+            };
+            (name.as_str(), value)
+        })
+    }
+
+    /// The request's body.
+    pub fn body(&self) -> Vec<u8> {
+        if let Some(Repeat { before, unit, times, after }) = &self.body_repeat {
+            return format!("{before}{}{after}", unit.repeat(*times)).into_bytes();
+        }
+        match &self.body_hex {
+            Some(hex) => unhex(hex),
+            None => self.body.clone().unwrap_or_default().into_bytes(),
+        }
+    }
+
+    /// What has to be said of the request.
+    ///
+    /// # Errors
+    /// The refusal that is due.
+    pub fn expected(&self) -> Result<Accepted, Refused> {
+        match (&self.accept, &self.refuse) {
+            (Some(accepted), _) => Ok(accepted.clone()),
+            (None, Some(refused)) => Err(refused.clone()),
+            (None, None) => Err(Refused { code: "the vector states no verdict".into(), pointer: None }),
+        }
+    }
+
+    /// What [`decide`] says of the request.
+    ///
+    /// # Errors
+    /// The refusal, or what is wrong with the vector's policy.
+    pub fn decided(&self) -> Result<Accepted, Refused> {
+        let policy: Policy = serde_json::from_value(self.policy.clone())
+            .map_err(|error| Refused { code: error.to_string(), pointer: None })?;
+        let headers: Vec<_> = self.headers().collect();
+        let pseudo =
+            [(":method", &self.method), (":path", &self.path)].map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let regular = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()));
+        let head = Head::read(pseudo.into_iter().chain(regular), &policy);
+        match decide(&head, &self.body(), || NOW, &policy) {
+            Ok(envelope) => Ok(envelope.into()),
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+}
+
+impl From<Envelope<'_>> for Accepted {
+    fn from(envelope: Envelope<'_>) -> Self {
+        Self { event: envelope.event.to_string(), case: envelope.case_id.to_string(), key: envelope.key().to_string() }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { code: refusal.code.as_str().to_owned(), pointer: refusal.field.map(|field| field.pointer().to_owned()) }
+    }
+}
+
+fn unhex(hex: &str) -> Vec<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or_default() as u8;
+    hex.as_bytes().chunks(2).map(|pair| pair.iter().fold(0, |byte, &d| byte << 4 | digit(d))).collect()
+}
+
+fn no_settings() -> serde_json::Value {
+    serde_json::json!({})
+}
+
+fn usual_method() -> String {
+    "POST".to_owned()
+}
+
+fn usual_path() -> String {
+    Policy::default().path
+}
+
+fn usual_headers() -> Vec<(String, Value)> {
+    vec![("content-type".to_owned(), Value::Text("application/json".to_owned()))]
+}

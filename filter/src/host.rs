@@ -1,0 +1,148 @@
+//! The proxy-wasm host, and the only file that names it.
+
+use std::{rc::Rc, time::UNIX_EPOCH};
+
+use envelope::{Code, Timestamp};
+use proxy_wasm::{
+    hostcalls,
+    traits::{Context, HttpContext, RootContext},
+    types::{Action, BufferType, ContextType, LogLevel, MapType, MetricType},
+};
+
+use crate::{
+    guard::{Guard, Host, Step},
+    settings::{Settings, SettingsError},
+};
+
+proxy_wasm::main! {{
+    proxy_wasm::set_log_level(LogLevel::Info);
+    proxy_wasm::set_root_context(|_| Box::new(Root { loaded: None }));
+}}
+
+struct Root {
+    loaded: Option<Rc<Loaded>>,
+}
+
+/// A configuration in use, and the metrics that go with it.
+struct Loaded {
+    settings: Settings,
+    counters: Counters,
+}
+
+struct Counters {
+    accepted: u32,
+    refused: [u32; Code::ALL.len()],
+}
+
+struct Request {
+    loaded: Rc<Loaded>,
+    guard: Guard,
+}
+
+/// The host calls, which all go to the request that is being processed.
+struct Calls<'a>(&'a Counters);
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _: usize) -> bool {
+        let json = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX);
+        let json = json.ok().flatten().unwrap_or_default();
+        match Settings::parse(&json).and_then(Loaded::new) {
+            Ok(loaded) => {
+                self.loaded = Some(Rc::new(loaded));
+                true
+            }
+            Err(error) => {
+                _ = hostcalls::log(LogLevel::Error, &error.to_string());
+                false
+            }
+        }
+    }
+
+    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+        let loaded = Rc::clone(self.loaded.as_ref()?);
+        Some(Box::new(Request { loaded, guard: Guard::default() }))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+impl Loaded {
+    /// Registers the metrics. Envoy turns `_code=` and `_build=` in a name into labels: see its bootstrap.
+    fn new(settings: Settings) -> Result<Self, SettingsError> {
+        let define = |kind, name: &str| {
+            hostcalls::define_metric(kind, name).map_err(|status| SettingsError {
+                key: ".".to_owned(),
+                problem: format!("the host would not define the metric {name}: {status:?}"),
+            })
+        };
+        let counter = |code| define(MetricType::Counter, &format!("webhook_guard_requests_code={code}"));
+        let mut refused = [0; Code::ALL.len()];
+        for code in Code::ALL {
+            refused[code as usize] = counter(code.as_str())?;
+        }
+        let counters = Counters { accepted: counter("accepted")?, refused };
+        let info = define(MetricType::Gauge, &format!("webhook_guard_build_info_build={}", settings.build))?;
+        _ = hostcalls::record_metric(info, 1);
+        Ok(Self { settings, counters })
+    }
+}
+
+impl Context for Request {}
+
+impl HttpContext for Request {
+    fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
+        let Loaded { settings, counters } = &*self.loaded;
+        self.guard.on_headers(end_of_stream, settings, &Calls(counters)).into()
+    }
+
+    fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        let Loaded { settings, counters } = &*self.loaded;
+        self.guard.on_body(size, end_of_stream, settings, &Calls(counters)).into()
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        let Loaded { settings, counters } = &*self.loaded;
+        self.guard.on_trailers(settings, &Calls(counters)).into()
+    }
+}
+
+impl Host for Calls<'_> {
+    fn request_headers(&self) -> Vec<(String, Vec<u8>)> {
+        hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default()
+    }
+
+    fn request_body(&self) -> Vec<u8> {
+        hostcalls::get_buffer(BufferType::HttpRequestBody, 0, usize::MAX).ok().flatten().unwrap_or_default()
+    }
+
+    fn replace_request_header(&self, name: &str, value: Option<&[u8]>) {
+        _ = hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, value);
+    }
+
+    fn reply(&self, status: u16, headers: &[(&str, &str)], body: &[u8]) {
+        _ = hostcalls::send_http_response(status.into(), headers.to_vec(), Some(body));
+    }
+
+    fn now(&self) -> Timestamp {
+        let since_epoch = hostcalls::get_current_time().ok().and_then(|now| now.duration_since(UNIX_EPOCH).ok());
+        Timestamp::from_unix(since_epoch.map_or(0, |elapsed| elapsed.as_secs().cast_signed()))
+    }
+
+    fn count(&self, refused: Option<Code>) {
+        let metric = refused.map_or(self.0.accepted, |code| self.0.refused[code as usize]);
+        _ = hostcalls::increment_metric(metric, 1);
+    }
+}
+
+impl From<Step> for Action {
+    fn from(step: Step) -> Self {
+        match step {
+            Step::Continue => Self::Continue,
+            Step::Pause => Self::Pause,
+        }
+    }
+}

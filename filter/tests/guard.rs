@@ -1,0 +1,140 @@
+//! The guard and the golden vectors without a host: natively, and as WebAssembly under Node.
+
+use std::cell::{Cell, RefCell};
+
+use envelope::{
+    Code, Timestamp,
+    vectors::{self, Accepted, NOW, Refused, Vector},
+};
+use filter::{
+    guard::{Guard, Host, Step},
+    settings::Settings,
+};
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// A host that remembers what it was told.
+struct Recorder {
+    headers: RefCell<Vec<(String, Vec<u8>)>>,
+    body: RefCell<Vec<u8>>,
+    replies: RefCell<Vec<(u16, Refused)>>,
+    counted: Cell<usize>,
+}
+
+impl Recorder {
+    fn new(vector: &Vector) -> Self {
+        let pseudo = [(":method", &vector.method), (":path", &vector.path)];
+        let pseudo = pseudo.map(|(name, value)| (name.to_owned(), value.clone().into_bytes()));
+        let regular = vector.headers().map(|(name, value)| (name.to_owned(), value));
+        Self {
+            headers: RefCell::new(pseudo.into_iter().chain(regular).collect()),
+            body: RefCell::default(),
+            replies: RefCell::default(),
+            counted: Cell::new(0),
+        }
+    }
+
+    fn values(&self, wanted: &str) -> Vec<String> {
+        let headers = self.headers.borrow();
+        let values = headers.iter().filter(|(name, _)| name == wanted);
+        values.map(|(_, value)| String::from_utf8(value.clone()).unwrap()).collect()
+    }
+}
+
+impl Host for Recorder {
+    fn request_headers(&self) -> Vec<(String, Vec<u8>)> {
+        self.headers.borrow().clone()
+    }
+
+    fn request_body(&self) -> Vec<u8> {
+        self.body.borrow().clone()
+    }
+
+    fn replace_request_header(&self, name: &str, value: Option<&[u8]>) {
+        let mut headers = self.headers.borrow_mut();
+        headers.retain(|(existing, _)| existing != name);
+        headers.extend(value.map(|value| (name.to_owned(), value.to_vec())));
+    }
+
+    fn reply(&self, status: u16, _: &[(&str, &str)], body: &[u8]) {
+        let problem: serde_json::Value = serde_json::from_slice(body).unwrap();
+        assert_eq!(problem["status"], status);
+        let text = |name: &str| problem.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+        self.replies.borrow_mut().push((status, Refused { code: text("code").unwrap(), pointer: text("pointer") }));
+    }
+
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+
+    fn count(&self, _: Option<Code>) {
+        self.counted.set(self.counted.get() + 1);
+    }
+}
+
+fn settings(vector: &Vector) -> Settings {
+    let json = serde_json::json!({"build": "b1", "proof": "0123456789abcdef", "policy": vector.policy});
+    Settings::parse(json.to_string().as_bytes()).unwrap()
+}
+
+/// Plays a vector with its body in pieces of `piece` bytes, ended by trailers or by its last piece.
+fn play(vector: &Vector, piece: usize, ends_with_trailers: bool) -> (Result<Accepted, Refused>, Recorder) {
+    let (settings, host, body) = (settings(vector), Recorder::new(vector), vector.body());
+    let mut guard = Guard::default();
+    let mut step = guard.on_headers(body.is_empty() && !ends_with_trailers, &settings, &host);
+    for chunk in body.chunks(piece) {
+        assert!(step == Step::Pause, "{}: went on before the end", vector.name);
+        host.body.borrow_mut().extend_from_slice(chunk);
+        let arrived = host.body.borrow().len();
+        if !host.replies.borrow().is_empty() {
+            break;
+        }
+        step = guard.on_body(arrived, arrived == body.len() && !ends_with_trailers, &settings, &host);
+    }
+    if ends_with_trailers && host.replies.borrow().is_empty() {
+        step = guard.on_trailers(&settings, &host);
+    }
+    assert_eq!(host.counted.get(), 1, "{}: judged once", vector.name);
+    let refusal = host.replies.borrow().first().cloned();
+    assert_eq!(refusal.is_some(), step == Step::Pause, "{}: held back if and only if refused", vector.name);
+    let verdict = match refusal {
+        Some((_, refused)) => Err(refused),
+        None => {
+            let key = host.values("x-edge-event-key").concat();
+            let mut parts = key.splitn(3, ':').map(str::to_owned);
+            let (event, case) = (parts.next().unwrap(), parts.next().unwrap());
+            Ok(Accepted { event, case, key })
+        }
+    };
+    (verdict, host)
+}
+
+#[test]
+fn every_vector_is_judged_as_it_says_however_its_body_arrives() {
+    for vector in vectors::all().unwrap() {
+        for (piece, ends_with_trailers) in [(usize::MAX, false), (usize::MAX, true), (7, false), (7, true)] {
+            let (verdict, host) = play(&vector, piece, ends_with_trailers);
+            assert_eq!(verdict, vector.expected(), "{} in pieces of {piece}", vector.name);
+            assert!(host.replies.borrow().len() <= 1, "{}: answered twice", vector.name);
+        }
+    }
+}
+
+#[test]
+fn an_accepted_request_carries_our_headers_once_and_none_that_a_client_made_up() {
+    for vector in vectors::all().unwrap().iter().filter(|vector| vector.expected().is_ok()) {
+        let (_, host) = play(vector, usize::MAX, false);
+        assert_eq!(host.values("x-edge-proof"), ["0123456789abcdef"], "{}", vector.name);
+        assert_eq!(host.values("x-edge-build"), ["b1"], "{}", vector.name);
+        assert_eq!(host.values("x-edge-event-key").len(), 1, "{}", vector.name);
+        assert_eq!(host.values("x-edge-other"), [""; 0], "{}", vector.name);
+    }
+}
+
+#[test]
+fn too_large_a_body_is_refused_while_it_arrives() {
+    let vectors = vectors::all().unwrap();
+    let vector = vectors.iter().find(|vector| vector.name == "far too large").unwrap();
+    let (_, host) = play(vector, 1_000, false);
+    assert!(host.body.borrow().len() < 20_000, "{} bytes were held", host.body.borrow().len());
+}
