@@ -57,13 +57,14 @@ impl Guard {
         let headers = host.request_headers();
         let pairs = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()));
         let head = Head::read(pairs, &settings.policy);
-        if let Err(refusal) = head.check(&settings.policy) {
-            return self.refuse(refusal, settings, host);
-        }
+        // First of all, since the access log repeats some of them.
         if head.has_reserved() {
             for (name, _) in headers.iter().filter(|(name, _)| name.starts_with(RESERVED_PREFIX)) {
                 host.replace_request_header(name, None);
             }
+        }
+        if let Err(refusal) = head.check(&settings.policy) {
+            return self.refuse(refusal, settings, host);
         }
         self.phase = Phase::Body(head.audience());
         if end_of_stream { self.judge(settings, host) } else { Step::Pause }

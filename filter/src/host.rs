@@ -26,10 +26,12 @@ struct Root {
 /// A configuration in use, and the metrics that go with it.
 struct Loaded {
     settings: Settings,
-    counters: Counters,
+    metrics: Metrics,
 }
 
-struct Counters {
+struct Metrics {
+    /// 1 while this build is in use, 0 once it was replaced.
+    in_use: u32,
     accepted: u32,
     refused: [u32; Code::ALL.len()],
 }
@@ -40,9 +42,16 @@ struct Request {
 }
 
 /// The host calls, which all go to the request that is being processed.
-struct Calls<'a>(&'a Counters);
+struct Calls<'a>(&'a Metrics);
 
-impl Context for Root {}
+impl Context for Root {
+    fn on_done(&mut self) -> bool {
+        if let Some(loaded) = self.loaded.take() {
+            _ = hostcalls::record_metric(loaded.metrics.in_use, 0);
+        }
+        true
+    }
+}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _: usize) -> bool {
@@ -84,10 +93,10 @@ impl Loaded {
         for code in Code::ALL {
             refused[code as usize] = counter(code.as_str())?;
         }
-        let counters = Counters { accepted: counter("accepted")?, refused };
-        let info = define(MetricType::Gauge, &format!("webhook_guard_build_info_build={}", settings.build))?;
-        _ = hostcalls::record_metric(info, 1);
-        Ok(Self { settings, counters })
+        let in_use = define(MetricType::Gauge, &format!("webhook_guard_in_use_build={}", settings.build))?;
+        let metrics = Metrics { in_use, accepted: counter("accepted")?, refused };
+        _ = hostcalls::record_metric(in_use, 1);
+        Ok(Self { settings, metrics })
     }
 }
 
@@ -95,18 +104,18 @@ impl Context for Request {}
 
 impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
-        let Loaded { settings, counters } = &*self.loaded;
-        self.guard.on_headers(end_of_stream, settings, &Calls(counters)).into()
+        let Loaded { settings, metrics } = &*self.loaded;
+        self.guard.on_headers(end_of_stream, settings, &Calls(metrics)).into()
     }
 
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        let Loaded { settings, counters } = &*self.loaded;
-        self.guard.on_body(size, end_of_stream, settings, &Calls(counters)).into()
+        let Loaded { settings, metrics } = &*self.loaded;
+        self.guard.on_body(size, end_of_stream, settings, &Calls(metrics)).into()
     }
 
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
-        let Loaded { settings, counters } = &*self.loaded;
-        self.guard.on_trailers(settings, &Calls(counters)).into()
+        let Loaded { settings, metrics } = &*self.loaded;
+        self.guard.on_trailers(settings, &Calls(metrics)).into()
     }
 }
 

@@ -1,0 +1,78 @@
+//! Renders Envoy's bootstrap for another place than the one it was written for.
+
+/// The bootstrap as it ships.
+pub const SHIPPED: &str = include_str!("../bootstrap.yaml");
+
+/// What is wrong with a replacement.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BootstrapError {
+    /// No line of the bootstrap is marked with that name.
+    #[error("the bootstrap has no value to set that is named `{0}`; its names are those after `# set:`")]
+    UnknownName(String),
+    /// The value would change the file's structure.
+    #[error("the value of `{0}` must be 1 to 4096 of A-Z a-z 0-9 . _ : / -")]
+    BadValue(String),
+}
+
+/// A bootstrap that is being adapted.
+#[derive(Debug, Clone)]
+pub struct Bootstrap(String);
+
+impl Bootstrap {
+    /// The bootstrap as it ships.
+    pub fn shipped() -> Self {
+        Self(SHIPPED.to_owned())
+    }
+
+    /// Replaces the value on every line marked `# set: NAME`.
+    ///
+    /// # Errors
+    /// Where no line is marked so, or where the value is more than a plain YAML scalar.
+    pub fn set(self, name: &str, value: impl ToString) -> Result<Self, BootstrapError> {
+        let value = value.to_string();
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/-".contains(&byte);
+        if !(1..=4096).contains(&value.len()) || !value.bytes().all(is_plain) {
+            return Err(BootstrapError::BadValue(name.to_owned()));
+        }
+        let mark = format!(" # set: {name}");
+        let mut found = false;
+        let lines = self.0.lines().map(|line| match line.strip_suffix(&mark) {
+            Some(setting) => {
+                found = true;
+                let (key, old) = setting.rsplit_once(": ").unwrap_or((setting, ""));
+                let closing = if old.ends_with(" }") { " }" } else { "" };
+                format!("{key}: {value}{closing}{mark}\n")
+            }
+            None => format!("{line}\n"),
+        });
+        let rendered = lines.collect();
+        if found { Ok(Self(rendered)) } else { Err(BootstrapError::UnknownName(name.to_owned())) }
+    }
+
+    /// The file's text.
+    pub fn as_yaml(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marked_value_is_replaced_wherever_it_stands() {
+        let rendered = Bootstrap::shipped().set("admin_port", 1234).unwrap();
+        assert_eq!(rendered.as_yaml().matches("port_value: 1234 } # set: admin_port").count(), 2);
+        assert!(!rendered.as_yaml().contains("9901"));
+        assert_eq!(rendered.as_yaml().lines().count(), SHIPPED.lines().count());
+    }
+
+    #[test]
+    fn unknown_names_and_values_that_are_yaml_are_refused() {
+        let set = |name: &str, value: &str| Bootstrap::shipped().set(name, value).map(drop);
+        assert_eq!(set("edge", "1"), Err(BootstrapError::UnknownName("edge".into())));
+        for value in ["", "a b", "1 }", "x\ny", "#"] {
+            assert_eq!(set("edge_port", value), Err(BootstrapError::BadValue("edge_port".into())), "{value:?}");
+        }
+    }
+}

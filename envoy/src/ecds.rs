@@ -1,0 +1,67 @@
+//! The resource through which Envoy gets its filter (ECDS: extension config discovery).
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+/// The filter's name in the bootstrap.
+pub const FILTER: &str = "webhook_guard";
+
+/// The exports and imports that the filter needs of the proxy-wasm ABI, and no others.
+///
+/// The list gates both directions. Without `proxy_on_request_trailers` a request that ends in trailers would pass
+/// unjudged; an export that is not listed is not called, which saves its cost.
+const CAPABILITIES: [&str; 19] = [
+    "proxy_on_vm_start",
+    "proxy_on_configure",
+    "proxy_on_context_create",
+    "proxy_on_request_headers",
+    "proxy_on_request_body",
+    "proxy_on_request_trailers",
+    "proxy_on_done",
+    "proxy_on_log",
+    "proxy_on_delete",
+    "proxy_log",
+    "proxy_get_buffer_bytes",
+    "proxy_get_header_map_pairs",
+    "proxy_replace_header_map_value",
+    "proxy_remove_header_map_value",
+    "proxy_send_local_response",
+    "proxy_get_current_time_nanoseconds",
+    "proxy_define_metric",
+    "proxy_increment_metric",
+    "proxy_record_metric",
+];
+
+/// The discovery response that makes Envoy load the module at `wasm` with `settings`.
+///
+/// `version` only labels the update. Envoy compares the resource itself, which names a build in its path: the same build
+/// is not loaded twice, and another one never goes unnoticed.
+pub fn response(version: &str, wasm: &Path, settings: &Value) -> Value {
+    let capabilities: serde_json::Map<_, _> =
+        CAPABILITIES.into_iter().map(|name| (name.to_owned(), json!({}))).collect();
+    json!({
+        "version_info": version,
+        "resources": [{
+            "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+            "name": FILTER,
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+                "config": {
+                    "name": FILTER,
+                    "failure_policy": "FAIL_RELOAD",
+                    "allow_on_headers_stop_iteration": true,
+                    "vm_config": {
+                        "runtime": "envoy.wasm.runtime.v8",
+                        "code": { "local": { "filename": wasm } },
+                        "capability_restriction_config": { "allowed_capabilities": capabilities },
+                    },
+                    "configuration": {
+                        "@type": "type.googleapis.com/google.protobuf.StringValue",
+                        "value": settings.to_string(),
+                    },
+                },
+            },
+        }],
+    })
+}

@@ -1,0 +1,53 @@
+//! What a running Envoy says of itself.
+
+use std::time::Duration;
+
+use crate::ecds::FILTER;
+
+/// Where a running Envoy can be asked.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    /// The listener that takes webhooks, `http://127.0.0.1:8080` for example.
+    pub requests: String,
+    /// The listener that serves metrics, `http://127.0.0.1:9902` for example.
+    pub metrics: String,
+}
+
+/// One question takes no longer than this.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Edge {
+    /// How many updates of the filter Envoy has refused since it started.
+    ///
+    /// # Errors
+    /// Where Envoy does not answer, in a sentence.
+    pub fn refused_updates(&self) -> Result<u64, String> {
+        let url = format!("{}/stats/prometheus", self.metrics);
+        let mut answer = agent().get(&url).call().map_err(|error| format!("{url}: {error}"))?;
+        let metrics = answer.body_mut().read_to_string().map_err(|error| format!("{url}: {error}"))?;
+        let series = format!("envoy_extension_config_discovery_http_filter_{FILTER}_update_rejected{{}} ");
+        let value = metrics.lines().find_map(|line| line.strip_prefix(&series));
+        value.and_then(|value| value.parse().ok()).ok_or_else(|| format!("{url} has no `{series}`"))
+    }
+
+    /// Sends a request that every build refuses over a connection of its own, and returns the build that refused it.
+    ///
+    /// # Errors
+    /// Where Envoy does not answer, or where no filter did.
+    pub fn probe(&self) -> Result<String, String> {
+        let answer = agent().get(&self.requests).call().map_err(|error| format!("{}: {error}", self.requests))?;
+        let build = answer.headers().get("x-edge-build").and_then(|build| build.to_str().ok());
+        build.map(str::to_owned).ok_or_else(|| format!("status {} and no filter build", answer.status().as_u16()))
+    }
+}
+
+fn agent() -> ureq::Agent {
+    // No pool: every call has a connection of its own, and so reaches any of Envoy's workers.
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(TIMEOUT))
+        .max_idle_connections(0)
+        .proxy(None)
+        .build()
+        .into()
+}

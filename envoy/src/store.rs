@@ -1,0 +1,202 @@
+//! The directory that Envoy and the publisher share.
+//!
+//! ```text
+//! ecds/guard.json            what Envoy serves; replaced by renaming only
+//! builds/guard-<sha256>.wasm the modules, named by their content
+//! published/<number>.json    every publication that is still kept, the newest with the highest number
+//! lock                       held by whoever publishes
+//! ```
+//!
+//! Every file is complete before it has its name: written under another name, flushed to the disk, then renamed. A crash
+//! at any instant leaves what was served before.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// One thing that was published.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Publication {
+    /// Its place in the order of publications, from 1.
+    pub number: u64,
+    /// What the filter calls itself: a part of the module's hash and one of the settings'.
+    pub build: String,
+    /// The module's hash, in hexadecimal.
+    pub sha256: String,
+    /// The discovery response.
+    pub response: Value,
+}
+
+/// The shared directory.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Opens the directory, made where it is missing.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        for folder in ["ecds", "builds", "published"] {
+            fs::create_dir_all(root.join(folder))?;
+        }
+        Ok(Self { root: fs::canonicalize(root)? })
+    }
+
+    /// The file that Envoy watches.
+    pub fn served_file(&self) -> PathBuf {
+        self.root.join("ecds/guard.json")
+    }
+
+    /// Waits until nobody else publishes; the lock is given back when the file is dropped.
+    ///
+    /// # Errors
+    /// Where the lock file cannot be opened.
+    pub fn lock(&self) -> io::Result<File> {
+        let file = File::create(self.root.join("lock"))?;
+        file.lock()?;
+        Ok(file)
+    }
+
+    /// Keeps a module under its hash, which is returned with its path.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn keep_build(&self, module: &[u8]) -> io::Result<(String, PathBuf)> {
+        let sha256 = hex(&Sha256::digest(module));
+        let path = self.build_path(&sha256);
+        if fs::read(&path).ok().as_deref() != Some(module) {
+            write_durably(&path, module)?;
+        }
+        Ok((sha256, path))
+    }
+
+    /// Everything published that is still kept, oldest first.
+    ///
+    /// # Errors
+    /// Where a file cannot be read or is not one of ours.
+    pub fn publications(&self) -> io::Result<Vec<Publication>> {
+        let mut publications = Vec::new();
+        for entry in fs::read_dir(self.root.join("published"))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                let publication: Publication = serde_json::from_slice(&fs::read(&path)?)
+                    .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
+                publications.push(publication);
+            }
+        }
+        publications.sort_by_key(|publication| publication.number);
+        Ok(publications)
+    }
+
+    /// Records a publication, which does not serve it.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn record(&self, publication: &Publication) -> io::Result<()> {
+        write_durably(&self.publication_path(publication), &serde_json::to_vec_pretty(publication)?)
+    }
+
+    /// Takes a publication out of the record.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    pub fn forget(&self, publication: &Publication) -> io::Result<()> {
+        fs::remove_file(self.publication_path(publication))
+    }
+
+    /// Makes Envoy load a discovery response.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn serve(&self, response: &Value) -> io::Result<()> {
+        write_durably(&self.served_file(), &serde_json::to_vec_pretty(response)?)
+    }
+
+    /// Drops all but the newest `keep` publications, and the modules that none of these names.
+    ///
+    /// # Errors
+    /// Where a file cannot be removed.
+    pub fn prune(&self, keep: usize) -> io::Result<()> {
+        let mut publications = self.publications()?;
+        let kept = publications.split_off(publications.len().saturating_sub(keep.max(1)));
+        for old in &publications {
+            self.forget(old)?;
+        }
+        let named: Vec<_> = kept.iter().map(|publication| self.build_path(&publication.sha256)).collect();
+        for entry in fs::read_dir(self.root.join("builds"))? {
+            let path = entry?.path();
+            if !named.contains(&path) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn build_path(&self, sha256: &str) -> PathBuf {
+        self.root.join(format!("builds/guard-{sha256}.wasm"))
+    }
+
+    fn publication_path(&self, publication: &Publication) -> PathBuf {
+        self.root.join(format!("published/{:08}.json", publication.number))
+    }
+}
+
+/// Bytes in hexadecimal, in lower case.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    // Not in the target's own folder: a rename of an unfinished file into `ecds/` would wake Envoy.
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let unfinished = folder.with_extension("unfinished");
+    let mut file = File::create(&unfinished)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publication(store: &Store, number: u64, module: &[u8]) -> Publication {
+        let (sha256, _) = store.keep_build(module).unwrap();
+        let publication = Publication { number, build: sha256[..12].to_owned(), sha256, response: Value::Null };
+        store.record(&publication).unwrap();
+        publication
+    }
+
+    #[test]
+    fn pruning_keeps_the_newest_and_the_modules_they_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        for (number, module) in [(1, b"a"), (2, b"b"), (10, b"a"), (11, b"c")] {
+            publication(&store, number, module);
+        }
+        store.prune(2).unwrap();
+        let kept: Vec<_> = store.publications().unwrap().iter().map(|publication| publication.number).collect();
+        assert_eq!(kept, [10, 11]);
+        assert_eq!(fs::read_dir(folder.path().join("builds")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_module_that_was_damaged_on_disk_is_written_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (_, path) = store.keep_build(b"module").unwrap();
+        fs::write(&path, b"mod").unwrap();
+        assert_eq!(store.keep_build(b"module").unwrap().1, path);
+        assert_eq!(fs::read(path).unwrap(), b"module");
+    }
+}
