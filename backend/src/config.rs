@@ -1,0 +1,250 @@
+//! The configuration: compiled-in defaults, then a file, then the environment; read once and checked as a whole.
+
+use std::{fs, path::Path, time::Duration};
+
+use config::{Environment, File, FileFormat};
+use envelope::Feature;
+use serde::Deserialize;
+
+mod check;
+mod secret;
+
+pub use secret::Secret;
+
+const DEFAULTS: &str = include_str!("../config.default.toml");
+
+/// Everything that can be set. `config.default.toml` says what each setting means.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Config {
+    pub ingest: Ingest,
+    pub admin: Admin,
+    pub redis: Redis,
+    pub worker: Worker,
+    pub partner_api: PartnerApi,
+    pub sink: Sink,
+    pub log: Log,
+    pub shutdown: Shutdown,
+}
+
+/// `[ingest]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Ingest {
+    pub listen: String,
+    pub proof: Secret,
+    pub proof_file: String,
+    pub max_body_bytes: usize,
+    #[serde(rename = "store_timeout_ms", deserialize_with = "millis")]
+    pub store_timeout: Duration,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Admin {
+    pub listen: String,
+}
+
+/// `[redis]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Redis {
+    pub url: Secret,
+    pub url_file: String,
+    pub prefix: String,
+    pub partitions: u32,
+    pub seen_retention_days: u32,
+    pub durability: Durability,
+    pub check_server: bool,
+}
+
+/// What must be true before an event counts as stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// The server has it on disk.
+    Fsync,
+    /// The server has it in memory.
+    Memory,
+}
+
+/// `[worker]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Worker {
+    pub parallelism: usize,
+    pub window: usize,
+    #[serde(rename = "lease_ms", deserialize_with = "millis")]
+    pub lease: Duration,
+    #[serde(rename = "attempt_timeout_ms", deserialize_with = "millis")]
+    pub attempt_timeout: Duration,
+    pub max_attempts: u32,
+    #[serde(rename = "backoff_base_ms", deserialize_with = "millis")]
+    pub backoff_base: Duration,
+    #[serde(rename = "backoff_cap_ms", deserialize_with = "millis")]
+    pub backoff_cap: Duration,
+}
+
+/// `[partner_api]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct PartnerApi {
+    pub base_url: String,
+    pub api_key: Secret,
+    pub api_key_file: String,
+    #[serde(rename = "timeout_ms", deserialize_with = "millis")]
+    pub timeout: Duration,
+    pub max_response_bytes: usize,
+}
+
+/// `[sink]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Sink {
+    pub kind: SinkKind,
+    pub url: String,
+    pub classification_url: String,
+    pub extraction_url: String,
+    pub forensics_url: String,
+    pub translation_url: String,
+    pub secret: Secret,
+    pub secret_file: String,
+    #[serde(rename = "timeout_ms", deserialize_with = "millis")]
+    pub timeout: Duration,
+}
+
+/// Where results go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SinkKind {
+    /// A line in the log, without the result.
+    Log,
+    /// The partner's application.
+    Http,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Log {
+    pub level: LogLevel,
+    pub format: LogFormat,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the usual five")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For a person.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[shutdown]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Shutdown {
+    #[serde(rename = "grace_ms", deserialize_with = "millis")]
+    pub grace: Duration,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A source cannot be read, or a value has the wrong type. The message names the setting and the source.
+    #[error("configuration: {0}")]
+    Unreadable(#[from] config::ConfigError),
+    /// A value is not allowed.
+    #[error("configuration: `{key}` {problem} (set it in the file or as {})", environment_name(key))]
+    Invalid {
+        /// The setting.
+        key: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl Config {
+    /// Reads the defaults, then `file` where there is one, then the environment, and checks the whole.
+    ///
+    /// # Errors
+    /// The first setting that is unknown, missing, of the wrong type or out of its range.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::from_sources(file, Environment::with_prefix("EDGE"))
+    }
+
+    fn from_sources(file: Option<&Path>, environment: Environment) -> Result<Self, ConfigError> {
+        let mut sources = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        if let Some(file) = file {
+            sources = sources.add_source(File::from(file).format(FileFormat::Toml));
+        }
+        let environment = environment.prefix_separator("__").separator("__").try_parsing(true);
+        let mut config: Self = sources.add_source(environment).build()?.try_deserialize()?;
+        config.read_secrets()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn read_secrets(&mut self) -> Result<(), ConfigError> {
+        for (key, file, secret) in [
+            ("ingest.proof_file", &self.ingest.proof_file, &mut self.ingest.proof),
+            ("redis.url_file", &self.redis.url_file, &mut self.redis.url),
+            ("partner_api.api_key_file", &self.partner_api.api_key_file, &mut self.partner_api.api_key),
+            ("sink.secret_file", &self.sink.secret_file, &mut self.sink.secret),
+        ] {
+            if !file.is_empty() {
+                let text = fs::read_to_string(file)
+                    .map_err(|error| ConfigError::Invalid { key, problem: format!("cannot be read: {error}") })?;
+                *secret = Secret::new(text.trim_end());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sink {
+    /// The URL that a feature's results are posted to; empty where there is none.
+    pub fn url_for(&self, feature: Feature) -> &str {
+        let own = match feature {
+            Feature::Classification => &self.classification_url,
+            Feature::Extraction => &self.extraction_url,
+            Feature::Forensics => &self.forensics_url,
+            Feature::Translation => &self.translation_url,
+        };
+        if own.is_empty() { &self.url } else { own }
+    }
+}
+
+fn environment_name(key: &str) -> String {
+    format!("EDGE__{}", key.replace('.', "__").to_uppercase())
+}
+
+fn millis<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! What the settings' types alone do not say, relations between settings among it.
+
+use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
+
+use envelope::Feature;
+use redis::IntoConnectionInfo;
+
+use super::{Config, ConfigError, SinkKind};
+use crate::sink::signature::SigningKey;
+
+type Check = Result<(), ConfigError>;
+
+impl Config {
+    /// Checks all settings.
+    pub(super) fn check(&self) -> Check {
+        self.check_ingest()?;
+        self.check_redis()?;
+        self.check_worker()?;
+        self.check_calls()
+    }
+
+    fn check_ingest(&self) -> Check {
+        for (key, address) in [("ingest.listen", &self.ingest.listen), ("admin.listen", &self.admin.listen)] {
+            let problem = || format!("is `{address}`, which is not an address and a port like 127.0.0.1:8081");
+            address.parse::<SocketAddr>().map_err(|_| invalid(key, problem()))?;
+        }
+        let proofs = || self.ingest.proof.reveal().split_whitespace();
+        ensure(proofs().next().is_some(), "ingest.proof", "is missing: it must be the filter's proof")?;
+        let long_enough = proofs().all(|proof| proof.len() >= 16);
+        ensure(long_enough, "ingest.proof", "must be at least 16 characters, as in the filter's configuration")?;
+        let store_timeout = Duration::from_millis(1)..=Duration::from_millis(4_500);
+        within("ingest.store_timeout_ms", &self.ingest.store_timeout, store_timeout)?;
+        within("ingest.max_body_bytes", &self.ingest.max_body_bytes, 1..=1 << 20)
+    }
+
+    fn check_redis(&self) -> Check {
+        let redis = &self.redis;
+        // The parser's own message could repeat a password.
+        let url = redis.url.reveal().into_connection_info();
+        ensure(url.is_ok(), "redis.url", "is not like redis://[user:password@]host:port/[database] or unix:///path")?;
+        let is_prefix = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let good_prefix = (1..=32).contains(&redis.prefix.len()) && redis.prefix.bytes().all(is_prefix);
+        ensure(good_prefix, "redis.prefix", "must be 1 to 32 of a-z 0-9 -")?;
+        within("redis.partitions", &redis.partitions, 1..=1024)?;
+        within("redis.seen_retention_days", &redis.seen_retention_days, 1..=3_650)
+    }
+
+    fn check_worker(&self) -> Check {
+        let worker = &self.worker;
+        within("worker.parallelism", &worker.parallelism, 1..=100_000)?;
+        within("worker.window", &worker.window, 1..=100_000)?;
+        within("worker.lease_ms", &worker.lease, Duration::from_secs(1)..=Duration::from_secs(60))?;
+        within("worker.max_attempts", &worker.max_attempts, 1..=1_000)?;
+        within("worker.backoff_base_ms", &worker.backoff_base, Duration::from_millis(1)..=worker.backoff_cap)?;
+        let both = self.partner_api.timeout + self.sink.timeout;
+        let problem = "must not be less than partner_api.timeout_ms and sink.timeout_ms together";
+        ensure(worker.attempt_timeout >= both, "worker.attempt_timeout_ms", problem)
+    }
+
+    fn check_calls(&self) -> Check {
+        let api = &self.partner_api;
+        check_url("partner_api.base_url", &api.base_url)?;
+        let key = api.api_key.reveal();
+        ensure(!key.is_empty(), "partner_api.api_key", "is missing: TruEnroll gives it to each partner")?;
+        ensure(key.bytes().all(|byte| byte.is_ascii_graphic()), "partner_api.api_key", "must be visible ASCII")?;
+        let (shortest, longest) = (Duration::from_millis(1), Duration::from_secs(600));
+        within("partner_api.timeout_ms", &api.timeout, shortest..=longest)?;
+        within("partner_api.max_response_bytes", &api.max_response_bytes, 1..=1 << 30)?;
+        within("sink.timeout_ms", &self.sink.timeout, shortest..=longest)?;
+        if self.sink.kind == SinkKind::Http {
+            for feature in Feature::ALL {
+                check_url("sink.url", self.sink.url_for(feature))?;
+            }
+        }
+        let secret = self.sink.secret.reveal();
+        let signs = secret.is_empty() || SigningKey::parse(secret).is_some();
+        ensure(signs, "sink.secret", "must be `whsec_` and 24 to 64 bytes in base64")
+    }
+}
+
+fn check_url(key: &'static str, url: &str) -> Check {
+    let parsed = reqwest::Url::parse(url).map_err(|error| invalid(key, format!("is `{url}`: {error}")))?;
+    let is_http = matches!(parsed.scheme(), "http" | "https") && parsed.has_host();
+    ensure(is_http, key, "must begin with https:// or http://")?;
+    ensure(parsed.password().is_none(), key, "must not hold a password")
+}
+
+fn within<T: PartialOrd + std::fmt::Debug>(key: &'static str, value: &T, range: RangeInclusive<T>) -> Check {
+    let problem = || format!("is {value:?}, and must be from {:?} to {:?}", range.start(), range.end());
+    if range.contains(value) { Ok(()) } else { Err(invalid(key, problem())) }
+}
+
+fn ensure(holds: bool, key: &'static str, problem: &str) -> Check {
+    if holds { Ok(()) } else { Err(invalid(key, problem)) }
+}
+
+fn invalid(key: &'static str, problem: impl Into<String>) -> ConfigError {
+    ConfigError::Invalid { key, problem: problem.into() }
+}

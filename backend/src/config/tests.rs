@@ -1,0 +1,76 @@
+use std::io::Write as _;
+
+use config::Map;
+
+use super::*;
+
+fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+    let mut settings = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    settings.write_all(file.as_bytes()).unwrap();
+    let variables: Map<String, String> = [
+        ("EDGE__INGEST__PROOF", "0123456789abcdef"),
+        ("EDGE__PARTNER_API__API_KEY", "key"),
+        ("EDGE_CONFIG", "not a setting"),
+    ]
+    .iter()
+    .chain(environment)
+    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+    .collect();
+    let environment = Environment::with_prefix("EDGE").source(Some(variables));
+    Config::from_sources(Some(settings.path()), environment).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_defaults_need_a_proof_and_a_key_and_nothing_else() {
+    let config = load("", &[]).unwrap();
+    assert_eq!(config.redis.partitions, 16);
+    assert_eq!(config.worker.lease, Duration::from_secs(10));
+    let missing = load("", &[("EDGE__INGEST__PROOF", "")]).unwrap_err();
+    assert!(missing.contains("`ingest.proof` is missing") && missing.contains("EDGE__INGEST__PROOF"), "{missing}");
+    assert!(load("", &[("EDGE__PARTNER_API__API_KEY", "")]).unwrap_err().contains("`partner_api.api_key`"));
+}
+
+#[test]
+fn the_environment_goes_before_the_file_and_the_file_before_the_defaults() {
+    let file = "[redis]\npartitions = 8\nprefix = \"file\"";
+    let config = load(file, &[("EDGE__REDIS__PARTITIONS", "4")]).unwrap();
+    assert_eq!((config.redis.partitions, config.redis.prefix.as_str()), (4, "file"));
+}
+
+#[test]
+fn a_bad_setting_is_named() {
+    for (file, key) in [
+        ("[redis]\npartitions = 0", "redis.partitions"),
+        ("[redis]\npartitions = \"many\"", "redis.partitions"),
+        ("[redis]\nprefix = \"A\"", "redis.prefix"),
+        ("[redis]\nurl = \"localhost\"", "redis.url"),
+        ("[redis]\ndurability = \"disk\"", "durability"),
+        ("[redis]\nhost = \"x\"", "host"),
+        ("[ingest]\nlisten = \"8081\"", "ingest.listen"),
+        ("[ingest]\nproof_file = \"/missing\"", "ingest.proof_file"),
+        ("[ingest]\nstore_timeout_ms = 6000", "ingest.store_timeout_ms"),
+        ("[worker]\nlease_ms = 10", "worker.lease_ms"),
+        ("[worker]\nattempt_timeout_ms = 1000", "worker.attempt_timeout_ms"),
+        ("[worker]\nbackoff_base_ms = 1000000", "worker.backoff_base_ms"),
+        ("[partner_api]\nbase_url = \"api.truenroll.com\"", "partner_api.base_url"),
+        ("[sink]\nkind = \"http\"", "sink.url"),
+        ("[sink]\nsecret = \"whsec_short\"", "sink.secret"),
+        ("[log]\nlevel = \"loud\"", "level"),
+        ("[nothing]\nx = 1", "nothing"),
+    ] {
+        let error = load(file, &[]).unwrap_err();
+        assert!(error.contains(key), "{file}: {error}");
+    }
+}
+
+#[test]
+fn secrets_are_read_from_files_and_never_printed() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"a-secret-that-is-long\n").unwrap();
+    let path = file.path().display().to_string();
+    let config = load("", &[("EDGE__INGEST__PROOF_FILE", &path)]).unwrap();
+    assert_eq!(config.ingest.proof.reveal(), "a-secret-that-is-long");
+    assert!(!format!("{config:?}").contains("a-secret"));
+    let error = load("", &[("EDGE__REDIS__URL", "http://user:hunter2@host")]).unwrap_err();
+    assert!(error.contains("redis.url") && !error.contains("hunter2"), "{error}");
+}

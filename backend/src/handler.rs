@@ -1,0 +1,135 @@
+//! What is done about an event: one handler for each feature and each way for its stage to end.
+//!
+//! An event is only a hint. A handler acts on what the Partner API says, so that a forged or outdated event does nothing.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use envelope::{EventName, Feature, Stage};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    event::Event,
+    partner_api::{Case, PartnerApi, PartnerApiError},
+};
+
+mod completed;
+mod failed;
+
+use completed::{ClassificationCompleted, ExtractionCompleted, ForensicsCompleted, TranslationCompleted};
+use failed::StageFailed;
+
+/// Works out what the partner's application is told about an event.
+///
+/// A handler may be called again for the same event, after a crash for example, and must then come to the same end.
+#[async_trait]
+pub trait FeatureHandler: Send + Sync {
+    /// Handles one event.
+    ///
+    /// # Errors
+    /// Where there is no outcome now, or where there will never be one.
+    async fn handle(&self, event: &Event) -> Result<Outcome, HandlerError>;
+}
+
+/// What the partner's application is told.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Outcome {
+    /// The stage completed.
+    Result {
+        /// What the Partner API says the result is. Personal data: not for logs.
+        result: Value,
+    },
+    /// The stage failed.
+    Recommendation {
+        /// What to do about it.
+        recommendation: Recommendation,
+        /// The case as the Partner API describes it.
+        case: Box<Case>,
+    },
+}
+
+/// What to do about a failed stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recommendation {
+    /// The whole case failed: submit the documents again.
+    Resubmit,
+    /// Other stages of the case gave results: a person should decide.
+    ManualReview,
+    /// Other stages of the case are not finished yet.
+    Wait,
+}
+
+/// Why a handler has no outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandlerError {
+    /// A name for the reason, from a closed set: it is a metric label.
+    pub code: &'static str,
+    /// What happened, without personal data.
+    pub detail: String,
+    /// Whether trying again can help.
+    pub retry: Retry,
+}
+
+/// Whether trying again can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// It cannot.
+    Never,
+    /// It can.
+    Later,
+    /// It can, but not before this time has passed.
+    After(Duration),
+}
+
+/// A handler for each of the eight events.
+#[derive(Clone)]
+pub struct Handlers(HashMap<EventName, Arc<dyn FeatureHandler>>);
+
+impl Handlers {
+    /// The handlers that this product comes with.
+    pub fn standard(api: &PartnerApi) -> Self {
+        let handler = |event: EventName| -> Arc<dyn FeatureHandler> {
+            let api = api.clone();
+            match (event.stage, event.feature) {
+                (Stage::Failed, _) => Arc::new(StageFailed::new(api)),
+                (Stage::Completed, Feature::Classification) => Arc::new(ClassificationCompleted::new(api)),
+                (Stage::Completed, Feature::Extraction) => Arc::new(ExtractionCompleted::new(api)),
+                (Stage::Completed, Feature::Forensics) => Arc::new(ForensicsCompleted::new(api)),
+                (Stage::Completed, Feature::Translation) => Arc::new(TranslationCompleted::new(api)),
+            }
+        };
+        Self(EventName::all().map(|event| (event, handler(event))).collect())
+    }
+
+    /// Replaces the handler of one event.
+    #[must_use]
+    pub fn with(mut self, event: EventName, handler: Arc<dyn FeatureHandler>) -> Self {
+        self.0.insert(event, handler);
+        self
+    }
+
+    /// Lets the event's handler handle it.
+    ///
+    /// # Errors
+    /// The handler's.
+    pub async fn handle(&self, event: &Event) -> Result<Outcome, HandlerError> {
+        match self.0.get(&event.name) {
+            Some(handler) => handler.handle(event).await,
+            None => Err(HandlerError { code: "no_handler", detail: event.name.to_string(), retry: Retry::Never }),
+        }
+    }
+}
+
+impl From<PartnerApiError> for HandlerError {
+    fn from(error: PartnerApiError) -> Self {
+        let retry = match (error.is_retryable(), error.retry_after) {
+            (false, _) => Retry::Never,
+            (true, None) => Retry::Later,
+            (true, Some(after)) => Retry::After(after),
+        };
+        Self { code: error.code(), detail: error.to_string(), retry }
+    }
+}

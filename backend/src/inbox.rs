@@ -1,0 +1,219 @@
+//! The inbox: where events are stored before we say yes, and stay until they are dealt with. In Redis.
+//!
+//! # The data structures
+//! Cases are spread over a fixed number of partitions by a hash of their identifier. A partition's keys share a hash tag,
+//! so that one script can change them all, and so that Redis Cluster can spread the partitions ([`keys`] names them all):
+//!
+//! - **seen**, one string an event: that the event was received, with the body's hash, until the retention ends.
+//! - **inbox**, a stream: the events that are not dealt with, in the order in which they arrived. An event leaves the
+//!   stream only when it is completed or buried. So what is pending *is* the stream: a process that takes over a partition
+//!   reads it from the start, and there is no second list of what was handed to whom that could disagree with it.
+//! - **attempts**, a hash from the entries' identifiers to how often they were tried, and until when to wait.
+//! - **dead**, a stream: the events that could not be handled, with their error.
+//! - **lease** and **fence**: who owns the partition. A lease carries a token that only grows; every write that deals with
+//!   an event checks it, so a process that lost its lease without noticing changes nothing.
+//!
+//! Everything that has to agree is changed by one script. Redis runs a script alone and writes it to its append-only file
+//! as a whole; but it does not undo the commands before one that failed, so each script's order of commands matters and
+//! is explained in it.
+
+use std::time::{Duration, SystemTime};
+
+use envelope::EventKey;
+use redis::{
+    Client, ErrorKind, RedisError,
+    aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection},
+};
+use tokio::time::timeout;
+
+use crate::{
+    config::{self, Durability},
+    event::to_millis,
+};
+
+pub mod keys;
+mod lease;
+mod reader;
+mod scripts;
+mod server_check;
+
+pub use lease::{Fenced, Lease};
+pub use reader::{Batch, Entry, EntryId, Reader};
+
+use keys::Keys;
+
+/// The inbox, cheap to clone.
+#[derive(Clone)]
+pub struct Inbox {
+    client: Client,
+    connection: ConnectionManager,
+    keys: Keys,
+    retention: Duration,
+    timeout: Duration,
+}
+
+/// What became of an event that was brought to the inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is new, and it is stored.
+    Stored,
+    /// It was stored before.
+    Duplicate,
+    /// It was stored before with another body. What was stored first stands.
+    Conflict,
+}
+
+/// Why the inbox could not do what it should. Whatever it was, an event that was to be stored may or may not be.
+#[derive(Debug, thiserror::Error)]
+pub enum InboxError {
+    /// Redis did not answer in time.
+    #[error("Redis did not answer within {0:?}")]
+    Timeout(Duration),
+    /// Redis refused or could not be reached.
+    #[error("Redis: {0}")]
+    Redis(#[from] RedisError),
+    /// Redis is not set up as the configuration demands.
+    #[error("{0}")]
+    Server(String),
+}
+
+/// How long to wait for a first connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Inbox {
+    /// Connects, and makes sure that the server does what `config` demands.
+    ///
+    /// # Errors
+    /// Where the server cannot be reached, does not keep events as it should, or holds another number of partitions.
+    pub async fn connect(config: &config::Redis, store_timeout: Duration) -> Result<Self, InboxError> {
+        let client = Client::open(config.url.reveal())?;
+        let address = client.get_connection_info().addr().to_string();
+        let manager = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(store_timeout))
+            .set_max_delay(Duration::from_millis(500));
+        let connecting = ConnectionManager::new_with_config(client.clone(), manager.set_number_of_retries(2));
+        let connection = match timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(connected) => connected.map_err(|error| {
+                InboxError::Server(format!("cannot use Redis at {address}, which `redis.url` names: {error}"))
+            })?,
+            Err(_) => {
+                return Err(InboxError::Server(format!(
+                    "Redis at {address}, which `redis.url` names, did not answer within {CONNECT_TIMEOUT:?}"
+                )));
+            }
+        };
+        let inbox = Self {
+            client,
+            connection,
+            keys: Keys::new(&config.prefix, config.partitions),
+            retention: Duration::from_secs(u64::from(config.seen_retention_days) * 86_400),
+            timeout: store_timeout,
+        };
+        if config.check_server {
+            server_check::check(inbox.connection.clone(), config.durability == Durability::Fsync).await?;
+        }
+        inbox.check_partitions(config.partitions).await?;
+        Ok(inbox)
+    }
+
+    /// How many partitions there are.
+    pub fn partitions(&self) -> u32 {
+        self.keys.partitions()
+    }
+
+    /// Stores an event unless it is known, both in one step.
+    ///
+    /// # Errors
+    /// Where it is not known to be stored. The caller must not say yes.
+    pub async fn accept(
+        &self,
+        key: &EventKey,
+        case_id: &str,
+        body: &[u8],
+        received_at: SystemTime,
+    ) -> Result<Accepted, InboxError> {
+        let keys = self.keys.of_case(case_id);
+        let mut call = scripts::ACCEPT.prepare_invoke();
+        call.key(keys.seen(key)).key(keys.inbox());
+        call.arg(scripts::body_hash(body)).arg(u64::try_from(self.retention.as_millis()).unwrap_or(u64::MAX));
+        call.arg(key.as_str()).arg(body).arg(to_millis(received_at));
+        let answer: i64 = self.bounded(call.invoke_async(&mut self.connection.clone())).await?;
+        Ok(match answer {
+            0 => Accepted::Stored,
+            1 => Accepted::Duplicate,
+            _ => Accepted::Conflict,
+        })
+    }
+
+    /// Whether Redis answers.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub async fn ping(&self) -> Result<(), InboxError> {
+        self.bounded(redis::cmd("PING").exec_async(&mut self.connection.clone())).await
+    }
+
+    /// How many events wait in a partition, those being worked on included.
+    ///
+    /// # Errors
+    /// Where Redis does not answer.
+    pub async fn depth(&self, partition: u32) -> Result<u64, InboxError> {
+        let mut command = redis::cmd("XLEN");
+        command.arg(self.keys.of_partition(partition).inbox());
+        self.bounded(command.query_async(&mut self.connection.clone())).await
+    }
+
+    /// Tries to become a partition's owner for `time_to_live`. None where somebody else is.
+    ///
+    /// # Errors
+    /// Where Redis does not answer.
+    pub async fn acquire(&self, partition: u32, time_to_live: Duration) -> Result<Option<Lease>, InboxError> {
+        Lease::acquire(self, partition, time_to_live).await
+    }
+
+    /// A connection of its own, for a command that blocks.
+    async fn dedicated_connection(&self) -> Result<MultiplexedConnection, InboxError> {
+        let settings = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(None);
+        Ok(self.client.get_multiplexed_async_connection_with_config(&settings).await?)
+    }
+
+    async fn bounded<T>(&self, call: impl Future<Output = Result<T, RedisError>>) -> Result<T, InboxError> {
+        match timeout(self.timeout, call).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(InboxError::Timeout(self.timeout)),
+        }
+    }
+
+    async fn check_partitions(&self, configured: u32) -> Result<(), InboxError> {
+        let name = self.keys.partition_count();
+        let mut connection = self.connection.clone();
+        let mut set = redis::cmd("SETNX");
+        set.arg(&name).arg(configured);
+        self.bounded(set.exec_async(&mut connection)).await?;
+        let stored: String = self.bounded(redis::cmd("GET").arg(&name).query_async(&mut connection)).await?;
+        if stored == configured.to_string() {
+            return Ok(());
+        }
+        Err(InboxError::Server(format!(
+            "`redis.partitions` is {configured}, but what Redis holds was stored in {stored} partitions: set it to \
+             {stored}, or use another `redis.prefix`"
+        )))
+    }
+}
+
+impl InboxError {
+    /// A short name for the reason, for logs and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Timeout(_) => "timeout",
+            Self::Server(_) => "server",
+            Self::Redis(error) => match error.kind() {
+                ErrorKind::Io => "unreachable",
+                _ => "refused",
+            },
+        }
+    }
+}

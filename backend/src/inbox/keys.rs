@@ -1,0 +1,112 @@
+//! All of our keys in Redis.
+
+use envelope::EventKey;
+
+/// Names keys.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    prefix: String,
+    partitions: u32,
+}
+
+/// Names one partition's keys. All of them have the same hash tag, `{prefix:partition}`, and so the same slot.
+#[derive(Debug, Clone)]
+pub struct PartitionKeys {
+    tag: String,
+}
+
+impl Keys {
+    /// Keys that begin with `prefix`, in that many partitions.
+    pub fn new(prefix: &str, partitions: u32) -> Self {
+        Self { prefix: prefix.to_owned(), partitions }
+    }
+
+    /// How many partitions there are.
+    pub fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
+    /// `prefix:partitions`, a string: how many partitions there are. Written once, by whoever starts first.
+    pub fn partition_count(&self) -> String {
+        format!("{}:partitions", self.prefix)
+    }
+
+    /// The keys of the partition that a case is in.
+    pub fn of_case(&self, case_id: &str) -> PartitionKeys {
+        self.of_partition(partition_of(case_id, self.partitions))
+    }
+
+    /// The keys of a partition.
+    pub fn of_partition(&self, partition: u32) -> PartitionKeys {
+        PartitionKeys { tag: format!("{{{}:{partition}}}", self.prefix) }
+    }
+}
+
+impl PartitionKeys {
+    /// `{…}:seen:<event key>`, a string with an expiry: the hash of the body that was stored.
+    pub fn seen(&self, event: &EventKey) -> String {
+        format!("{}:seen:{event}", self.tag)
+    }
+
+    /// `{…}:inbox`, a stream of `key`, `body` and `received`: what is not dealt with.
+    pub fn inbox(&self) -> String {
+        format!("{}:inbox", self.tag)
+    }
+
+    /// `{…}:attempts`, a hash from an inbox entry to `<tries> <due>`, due in milliseconds since 1970.
+    pub fn attempts(&self) -> String {
+        format!("{}:attempts", self.tag)
+    }
+
+    /// `{…}:dead`, a stream of an inbox entry's fields and `code`, `detail`, `attempts` and `buried`.
+    pub fn dead(&self) -> String {
+        format!("{}:dead", self.tag)
+    }
+
+    /// `{…}:lease`, a string with an expiry: the owner's fencing token.
+    pub fn lease(&self) -> String {
+        format!("{}:lease", self.tag)
+    }
+
+    /// `{…}:fence`, a counter: the last fencing token.
+    pub fn fence(&self) -> String {
+        format!("{}:fence", self.tag)
+    }
+}
+
+/// The 64-bit FNV-1a hash, modulo the partitions. It says where stored events are, so it can never change.
+fn partition_of(case_id: &str, partitions: u32) -> u32 {
+    let hash = case_id
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    u32::try_from(hash % u64::from(partitions)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_stays_where_it_is() {
+        for (case, partition) in [("6850abc123def456ghi789", 0), ("a", 12), ("_", 14)] {
+            assert_eq!(partition_of(case, 16), partition, "{case}");
+        }
+    }
+
+    #[test]
+    fn cases_spread_evenly() {
+        let mut counts = [0; 16];
+        for case in 0..16_000 {
+            counts[partition_of(&format!("case-{case}"), 16) as usize] += 1;
+        }
+        assert!(counts.iter().all(|&count| (800..1200).contains(&count)), "{counts:?}");
+    }
+
+    #[test]
+    fn a_partitions_keys_share_their_hash_tag() {
+        let keys = Keys::new("edge", 16).of_partition(3);
+        for key in [keys.inbox(), keys.attempts(), keys.dead(), keys.lease(), keys.fence()] {
+            assert!(key.starts_with("{edge:3}:"), "{key}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! A partition's ownership, and the writes that need it.
+
+use std::time::{Duration, SystemTime};
+
+use redis::{Script, ScriptInvocation};
+
+use super::{EntryId, Inbox, InboxError, keys::PartitionKeys, scripts};
+use crate::event::to_millis;
+
+/// A partition's ownership. It ends by itself unless it is renewed.
+#[derive(Clone)]
+pub struct Lease {
+    inbox: Inbox,
+    keys: PartitionKeys,
+    partition: u32,
+    token: u64,
+    time_to_live: Duration,
+}
+
+/// The lease is lost: the partition has another owner, or none, and nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fenced;
+
+impl Lease {
+    pub(super) async fn acquire(
+        inbox: &Inbox,
+        partition: u32,
+        time_to_live: Duration,
+    ) -> Result<Option<Self>, InboxError> {
+        let keys = inbox.keys.of_partition(partition);
+        let mut call = scripts::ACQUIRE.prepare_invoke();
+        call.key(keys.lease()).key(keys.fence()).arg(milliseconds(time_to_live));
+        let token: u64 = inbox.bounded(call.invoke_async(&mut inbox.connection.clone())).await?;
+        Ok((token > 0).then(|| Self { inbox: inbox.clone(), keys, partition, token, time_to_live }))
+    }
+
+    /// The partition that is owned.
+    pub fn partition(&self) -> u32 {
+        self.partition
+    }
+
+    /// How long the lease lasts after it was taken or renewed.
+    pub fn time_to_live(&self) -> Duration {
+        self.time_to_live
+    }
+
+    pub(super) fn keys(&self) -> &PartitionKeys {
+        &self.keys
+    }
+
+    pub(super) fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// Prolongs the lease.
+    ///
+    /// # Errors
+    /// Where Redis does not answer.
+    pub async fn renew(&self) -> Result<Result<(), Fenced>, InboxError> {
+        let mut call = self.call(&scripts::RENEW);
+        call.arg(milliseconds(self.time_to_live));
+        self.fenced(&call).await
+    }
+
+    /// Gives the lease back, so that somebody else can have the partition at once.
+    ///
+    /// # Errors
+    /// Where Redis does not answer.
+    pub async fn release(&self) -> Result<Result<(), Fenced>, InboxError> {
+        self.fenced(&self.call(&scripts::RELEASE)).await
+    }
+
+    /// Whether an entry is still in the inbox.
+    ///
+    /// # Errors
+    /// Where Redis does not answer.
+    pub async fn holds(&self, entry: EntryId) -> Result<bool, InboxError> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(self.keys.inbox()).arg(entry.to_string()).arg(entry.to_string());
+        let found: Vec<redis::Value> =
+            self.inbox.bounded(command.query_async(&mut self.inbox.connection.clone())).await?;
+        Ok(!found.is_empty())
+    }
+
+    /// Takes an event that was handled out of the inbox.
+    ///
+    /// # Errors
+    /// Where Redis does not answer.
+    pub async fn complete(&self, entry: EntryId) -> Result<Result<(), Fenced>, InboxError> {
+        let mut call = self.call(&scripts::COMPLETE);
+        call.key(self.keys.inbox()).key(self.keys.attempts()).arg(entry.to_string());
+        self.fenced(&call).await
+    }
+
+    /// Notes that an event was tried, and that it waits until `due`.
+    ///
+    /// # Errors
+    /// Where Redis does not answer.
+    pub async fn retry(
+        &self,
+        entry: EntryId,
+        attempts: u32,
+        due: SystemTime,
+    ) -> Result<Result<(), Fenced>, InboxError> {
+        let mut call = self.call(&scripts::RETRY);
+        call.key(self.keys.attempts()).arg(entry.to_string()).arg(attempts).arg(to_millis(due));
+        self.fenced(&call).await
+    }
+
+    /// Makes an event a dead letter. `detail` must not hold personal data.
+    ///
+    /// # Errors
+    /// Where Redis does not answer.
+    pub async fn bury(
+        &self,
+        entry: EntryId,
+        code: &str,
+        detail: &str,
+        attempts: u32,
+    ) -> Result<Result<(), Fenced>, InboxError> {
+        let mut call = self.call(&scripts::BURY);
+        call.key(self.keys.inbox()).key(self.keys.attempts()).key(self.keys.dead());
+        call.arg(entry.to_string()).arg(code).arg(detail).arg(attempts).arg(to_millis(SystemTime::now()));
+        self.fenced(&call).await
+    }
+
+    fn call<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
+        let mut call = script.prepare_invoke();
+        call.key(self.keys.lease()).arg(self.token);
+        call
+    }
+
+    async fn fenced(&self, call: &ScriptInvocation<'_>) -> Result<Result<(), Fenced>, InboxError> {
+        let done: bool = self.inbox.bounded(call.invoke_async(&mut self.inbox.connection.clone())).await?;
+        Ok(if done { Ok(()) } else { Err(Fenced) })
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

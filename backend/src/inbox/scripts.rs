@@ -1,0 +1,19 @@
+//! The scripts, each in a file of its own that says what it takes, returns and guarantees.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+use sha2::{Digest, Sha256};
+
+pub(super) static ACCEPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("accept.lua")));
+pub(super) static ACQUIRE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("acquire.lua")));
+pub(super) static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("renew.lua")));
+pub(super) static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("release.lua")));
+pub(super) static COMPLETE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("complete.lua")));
+pub(super) static RETRY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("retry.lua")));
+pub(super) static BURY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("bury.lua")));
+
+/// What a seen key holds of a body: enough to notice that another one came, in 16 characters.
+pub(super) fn body_hash(body: &[u8]) -> String {
+    Sha256::digest(body).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,19 @@
+//! The backend: stores each event together with its idempotency key before it says yes, handles it once and in order, and
+//! hands the finished result to the partner's application.
+//!
+//! An event's way through the modules: [`ingest`] takes it from the edge, [`inbox`] stores it, [`worker`] picks it up,
+//! [`handler`] decides what to do, [`partner_api`] fetches the result, [`sink`] delivers it. [`config`] is read once at
+//! start, [`telemetry`] names the metrics, [`admin`] serves them, and [`server`] starts and stops it all.
+
+pub mod admin;
+pub mod config;
+pub mod event;
+pub mod handler;
+pub mod inbox;
+pub mod ingest;
+pub mod partner_api;
+pub mod problem;
+pub mod server;
+pub mod sink;
+pub mod telemetry;
+pub mod worker;

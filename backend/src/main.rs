@@ -1,0 +1,85 @@
+//! `backend serve` runs the backend, `backend check` only reads its configuration.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use backend::{config::Config, server, telemetry};
+use clap::{Parser, Subcommand};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+
+/// The backend of truenroll-edge.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// A file of settings (TOML); what it does not name keeps its default. The environment goes before the file.
+    #[arg(long, global = true, env = "EDGE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Take events and work on them until told to stop (SIGTERM or SIGINT).
+    Serve,
+    /// Read the configuration, say what is wrong with it, and stop.
+    Check,
+}
+
+/// What sysexits.h calls EX_CONFIG.
+const BAD_CONFIGURATION: u8 = 78;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match Config::load(arguments.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            _ = writeln!(io::stderr(), "backend: {error}");
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    let done = match arguments.command {
+        Command::Check => Ok(()),
+        Command::Serve => {
+            telemetry::start_logging(&config.log);
+            serve(config).await
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            _ = writeln!(io::stderr(), "backend: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let shutdown = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    let ingest = listen("ingest.listen", &config.ingest.listen).await?;
+    let admin = listen("admin.listen", &config.admin.listen).await?;
+    server::run(config, ingest, admin, shutdown).await
+}
+
+async fn listen(setting: &str, address: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}, which `{setting}` names"))
+}

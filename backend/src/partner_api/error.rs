@@ -1,0 +1,113 @@
+//! What can go wrong with a call, and whether calling again can help.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+
+/// A call that failed. Says nothing of what was sent or answered, which could be personal data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("Partner API: {kind}")]
+pub struct PartnerApiError {
+    /// What went wrong.
+    pub kind: PartnerApiErrorKind,
+    /// How long the API asks us to wait.
+    pub retry_after: Option<Duration>,
+}
+
+/// What went wrong with a call. The statuses' meanings are TruEnroll's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PartnerApiErrorKind {
+    /// No connection, or one that broke.
+    #[error("cannot be reached")]
+    Unreachable,
+    /// No answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// 400: no upload of the case asked for this feature.
+    #[error("no upload of the case asked for this result (400)")]
+    NotRequested,
+    /// 401: the key is missing or wrong. A setting of ours, so not the event's fault.
+    #[error("the key is not valid (401)")]
+    Unauthorized,
+    /// 403: the key is no partner key or is inactive, or the organization lacks the feature.
+    #[error("the key may not do this (403)")]
+    Forbidden,
+    /// 404: no such case. It was deleted, or the event was forged.
+    #[error("no such case (404)")]
+    CaseNotFound,
+    /// 429.
+    #[error("too many calls (429)")]
+    TooManyRequests,
+    /// 5xx.
+    #[error("an error of its own ({0})")]
+    Server(u16),
+    /// Any other status.
+    #[error("an unexpected status ({0})")]
+    Unexpected(u16),
+    /// The answer is not what is documented.
+    #[error("an answer that is not as documented")]
+    Unreadable,
+    /// The answer is larger than we allow.
+    #[error("an answer larger than `partner_api.max_response_bytes`")]
+    TooLarge,
+}
+
+impl PartnerApiError {
+    /// Whether calling again can help.
+    pub fn is_retryable(&self) -> bool {
+        use PartnerApiErrorKind as Kind;
+        match self.kind {
+            Kind::NotRequested | Kind::CaseNotFound | Kind::TooLarge => false,
+            Kind::Unreachable
+            | Kind::Timeout
+            | Kind::Unauthorized
+            | Kind::Forbidden
+            | Kind::TooManyRequests
+            | Kind::Server(_)
+            | Kind::Unexpected(_)
+            | Kind::Unreadable => true,
+        }
+    }
+
+    /// A name for the reason, for metrics and dead letters.
+    pub fn code(&self) -> &'static str {
+        use PartnerApiErrorKind as Kind;
+        match self.kind {
+            Kind::Unreachable => "api_unreachable",
+            Kind::Timeout => "api_timeout",
+            Kind::NotRequested => "api_not_requested",
+            Kind::Unauthorized => "api_unauthorized",
+            Kind::Forbidden => "api_forbidden",
+            Kind::CaseNotFound => "api_case_not_found",
+            Kind::TooManyRequests => "api_too_many_requests",
+            Kind::Server(_) => "api_server_error",
+            Kind::Unexpected(_) => "api_unexpected_status",
+            Kind::Unreadable => "api_unreadable",
+            Kind::TooLarge => "api_too_large",
+        }
+    }
+}
+
+impl PartnerApiErrorKind {
+    pub(super) fn of_status(status: StatusCode) -> Self {
+        match status.as_u16() {
+            400 => Self::NotRequested,
+            401 => Self::Unauthorized,
+            403 => Self::Forbidden,
+            404 => Self::CaseNotFound,
+            429 => Self::TooManyRequests,
+            server @ 500..=599 => Self::Server(server),
+            other => Self::Unexpected(other),
+        }
+    }
+
+    pub(super) fn of_call(error: &reqwest::Error) -> Self {
+        if error.is_timeout() { Self::Timeout } else { Self::Unreachable }
+    }
+}
+
+impl From<PartnerApiErrorKind> for PartnerApiError {
+    fn from(kind: PartnerApiErrorKind) -> Self {
+        Self { kind, retry_after: None }
+    }
+}

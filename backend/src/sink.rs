@@ -1,0 +1,100 @@
+//! Where outcomes go: the partner's application, or the log.
+
+use std::{sync::Once, time::Duration};
+
+use reqwest::{Client, ClientBuilder};
+use serde::Serialize;
+
+use crate::{
+    config::{self, SinkKind},
+    event::{Event, to_millis},
+    handler::{HandlerError, Outcome},
+};
+
+mod http;
+pub mod signature;
+
+use http::HttpSink;
+
+/// The configured sink.
+pub enum Sink {
+    /// Writes a line for each outcome, without the outcome: it is personal data.
+    Log,
+    /// Posts each outcome.
+    Http(Box<HttpSink>),
+}
+
+/// What the partner's application is sent.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Delivery<'a> {
+    /// The event's identity: the same each time that this is sent.
+    pub event_key: &'a str,
+    /// The event's name.
+    pub event_name: &'static str,
+    /// The feature.
+    pub feature: &'static str,
+    /// TruEnroll's identifier of the case.
+    pub case_id: &'a str,
+    /// The partner's own reference for the case.
+    pub external_id: Option<&'a str>,
+    /// When the stage ended inside of TruEnroll, RFC 3339.
+    pub occurred_at: String,
+    /// When we stored the event, in milliseconds since 1970.
+    pub received_at_ms: u64,
+    /// What came of it.
+    pub outcome: &'a Outcome,
+}
+
+impl Sink {
+    /// The sink that the settings describe.
+    ///
+    /// # Errors
+    /// Where they make no HTTP client.
+    pub fn new(settings: &config::Sink) -> anyhow::Result<Self> {
+        Ok(match settings.kind {
+            SinkKind::Log => Self::Log,
+            SinkKind::Http => Self::Http(Box::new(HttpSink::new(settings)?)),
+        })
+    }
+
+    /// Hands an outcome over.
+    ///
+    /// # Errors
+    /// Where it was not taken.
+    pub async fn deliver(&self, event: &Event, outcome: &Outcome) -> Result<(), HandlerError> {
+        match self {
+            Self::Log => {
+                tracing::info!(event_key = event.key.as_str(), "handled");
+                Ok(())
+            }
+            Self::Http(sink) => sink.deliver(event, outcome).await,
+        }
+    }
+}
+
+impl<'a> Delivery<'a> {
+    fn new(event: &'a Event, outcome: &'a Outcome) -> Self {
+        Self {
+            event_key: event.key.as_str(),
+            event_name: event.name.as_str(),
+            feature: event.name.feature.as_str(),
+            case_id: event.case_id.as_str(),
+            external_id: event.external_id.as_deref(),
+            occurred_at: event.occurred_at.to_string(),
+            received_at_ms: to_millis(event.received_at),
+            outcome,
+        }
+    }
+}
+
+/// What all of our HTTP clients have in common.
+pub(crate) fn http_client(timeout: Duration) -> ClientBuilder {
+    static TLS: Once = Once::new();
+    // An error says that somebody has installed one before, which is as good.
+    TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    Client::builder()
+        .timeout(timeout)
+        .connect_timeout(timeout.min(Duration::from_secs(5)))
+        .user_agent(concat!("truenroll-edge/", env!("CARGO_PKG_VERSION")))
+}

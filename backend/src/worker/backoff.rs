@@ -1,0 +1,54 @@
+//! How long to wait before trying again.
+
+use std::time::Duration;
+
+use crate::{config, handler::Retry};
+
+/// The wait after the `attempts`th try: full jitter, so that what failed together is not tried again together.
+pub(super) fn delay(settings: &config::Worker, attempts: u32, retry: Retry) -> Duration {
+    let doublings = attempts.saturating_sub(1).min(31);
+    let ceiling = settings.backoff_base.saturating_mul(1 << doublings).min(settings.backoff_cap);
+    let jittered = ceiling.mul_f64(fastrand::f64());
+    match retry {
+        // What a server asks for is bounded too: it may ask for a year.
+        Retry::After(asked) => asked.min(settings.backoff_cap) + jittered.min(Duration::from_secs(1)),
+        Retry::Later | Retry::Never => jittered,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> config::Worker {
+        config::Worker {
+            parallelism: 1,
+            window: 1,
+            lease: Duration::from_secs(10),
+            attempt_timeout: Duration::from_secs(60),
+            max_attempts: 40,
+            backoff_base: Duration::from_secs(1),
+            backoff_cap: Duration::from_secs(60),
+        }
+    }
+
+    #[test]
+    fn the_wait_is_random_below_a_ceiling_that_doubles_up_to_a_cap() {
+        for (attempts, ceiling) in [(1, 1), (2, 2), (3, 4), (7, 60), (40, 60), (u32::MAX, 60)] {
+            let delays: Vec<_> = (0..200).map(|_| delay(&settings(), attempts, Retry::Later)).collect();
+            let (least, most) = (delays.iter().min().unwrap(), delays.iter().max().unwrap());
+            let ceiling = Duration::from_secs(ceiling);
+            assert!(
+                *most <= ceiling && *most > ceiling / 2 && *least < ceiling / 2,
+                "{attempts}: {least:?} to {most:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_servers_wish_is_honoured_up_to_the_cap() {
+        let wished = |seconds| delay(&settings(), 1, Retry::After(Duration::from_secs(seconds)));
+        assert!(wished(30) >= Duration::from_secs(30) && wished(30) <= Duration::from_secs(31));
+        assert!(wished(86_400) <= Duration::from_secs(61));
+    }
+}
