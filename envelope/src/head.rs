@@ -85,7 +85,8 @@ impl<'a> Head<'a> {
         if self.method != b"POST" {
             return refuse(Code::MethodNotAllowed);
         }
-        if self.repeated {
+        let deciding = [self.content_type, self.content_encoding];
+        if self.repeated || deciding.into_iter().flatten().any(is_list) {
             return refuse(Code::DuplicateHeader);
         }
         if !self.content_type.is_some_and(is_json) {
@@ -99,6 +100,15 @@ impl<'a> Head<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a value is a list. Envoy joins the values of some headers that were sent twice with a comma.
+fn is_list(value: &[u8]) -> bool {
+    let mut quoted = false;
+    value.iter().any(|&byte| {
+        quoted ^= byte == b'"';
+        byte == b',' && !quoted
+    })
 }
 
 fn is_json(content_type: &[u8]) -> bool {

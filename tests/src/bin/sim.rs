@@ -1,0 +1,89 @@
+//! `cargo sim`: only the simulator, beside an edge that runs elsewhere.
+
+#![expect(clippy::print_stdout, reason = "this program talks to a person")]
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Result;
+use clap::Parser;
+use tests::simulator::{
+    Simulator,
+    scenario::{self, Scenario, Sent},
+    sender::Sender,
+};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// Plays TruEnroll and the partner's application beside an edge that runs elsewhere.
+#[derive(Debug, Parser)]
+#[command(name = "cargo sim", bin_name = "cargo sim")]
+struct Arguments {
+    /// Where to play the Partner API (/partner/v1) and the application (/outcomes).
+    #[arg(long, default_value = "127.0.0.1:8090")]
+    listen: String,
+    /// The edge to send events to, without the webhook's path.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    edge: String,
+    /// The webhook's path.
+    #[arg(long, default_value = "/webhooks/truenroll")]
+    path: String,
+    /// About how many requests to send each second; none where 0.
+    #[arg(long, default_value_t = 10.0)]
+    rate: f64,
+    /// How many seconds to send; until it is stopped where not given.
+    #[arg(long)]
+    duration: Option<u64>,
+    /// The API key to ask for.
+    #[arg(long, env = "SIM_API_KEY", default_value = tests::stack::API_KEY)]
+    api_key: String,
+    /// The secret with which the backend signs outcomes.
+    #[arg(long, env = "SIM_SINK_SECRET", default_value = tests::stack::SINK_SECRET)]
+    sink_secret: String,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let simulator = Simulator::start(&arguments.listen, &arguments.api_key, &arguments.sink_secret).await?;
+    println!("playing TruEnroll and the application at {}", simulator.url());
+    let stop = CancellationToken::new();
+    let on_signal = stop.clone();
+    tokio::spawn(async move {
+        // Where there are no signals, only the duration ends it.
+        if tokio::signal::ctrl_c().await.is_ok() {
+            on_signal.cancel();
+        }
+    });
+    if arguments.rate <= 0.0 {
+        stop.cancelled().await;
+        return Ok(());
+    }
+    let scenario = Scenario {
+        rate: arguments.rate,
+        duration: arguments.duration.map(Duration::from_secs),
+        duplicates: 0.1,
+        malformed: 0.1,
+        seed: fastrand::u64(..),
+    };
+    let sender = Arc::new(Sender::new(format!("{}{}", arguments.edge, arguments.path)));
+    let sent = Arc::new(Sent::default());
+    let playing = scenario::play(&scenario, &simulator.world, &sender, &arguments.edge, &sent, &stop);
+    tokio::pin!(playing);
+    loop {
+        tokio::select! {
+            played = &mut playing => break played?,
+            () = sleep(Duration::from_secs(5)) => report(&sender, &simulator),
+        }
+    }
+    sleep(Duration::from_secs(2)).await;
+    report(&sender, &simulator);
+    Ok(())
+}
+
+fn report(sender: &Sender, simulator: &Simulator) {
+    let (tally, (delivered, again)) = (sender.tally(), simulator.application.counts());
+    println!(
+        "sent {}  accepted {}  duplicates {}  refused {:?}  unavailable {}  delivered {delivered}  again {again}",
+        tally.sent, tally.accepted, tally.duplicates, tally.refused, tally.unavailable
+    );
+}

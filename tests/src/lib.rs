@@ -1,0 +1,11 @@
+//! Everything that it takes to run the edge on one machine, for `cargo up` and for the end-to-end tests.
+//!
+//! [`tools`] finds or fetches Envoy, Redis and a WebAssembly compiler. [`process`] starts programs and stops them by
+//! their pid. [`stack`] puts Redis, backend and Envoy together on free ports. [`simulator`] plays TruEnroll and the
+//! partner's application. [`metrics`] reads what the programs count.
+
+pub mod metrics;
+pub mod process;
+pub mod simulator;
+pub mod stack;
+pub mod tools;

@@ -1,0 +1,56 @@
+//! Plays TruEnroll and the partner's application, as far as TruEnroll's documentation describes it.
+//!
+//! [`world`] knows the cases, [`api`] answers for them as the Partner API, [`sender`] sends their events, [`scenario`]
+//! makes up realistic traffic, and [`application`] takes the outcomes and checks them.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Result;
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
+
+pub mod api;
+pub mod application;
+pub mod scenario;
+pub mod sender;
+pub mod world;
+
+use application::Application;
+use world::World;
+
+/// A running simulator. It stops when it is dropped.
+pub struct Simulator {
+    /// The cases.
+    pub world: Arc<World>,
+    /// The partner's application.
+    pub application: Arc<Application>,
+    address: SocketAddr,
+    _server: AbortOnDropHandle<()>,
+}
+
+impl Simulator {
+    /// Starts to serve on `address`; port 0 for a free one.
+    ///
+    /// # Errors
+    /// Where nobody can listen there.
+    pub async fn start(address: &str, api_key: &str, sink_secret: &str) -> Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let world = Arc::new(World::new(api_key));
+        let application = Arc::new(Application::new(sink_secret)?);
+        let routes = Router::new()
+            .nest("/partner/v1", api::routes(Arc::clone(&world)))
+            .merge(application::routes(Arc::clone(&application)));
+        let server = tokio::spawn(async move {
+            // It runs until it is aborted.
+            _ = axum::serve(listener, routes).await;
+        });
+        Ok(Self { world, application, address, _server: AbortOnDropHandle::new(server) })
+    }
+
+    /// The address that it serves on, `http://127.0.0.1:…`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}

@@ -1,0 +1,117 @@
+//! The partner's application: takes outcomes, and checks what a partner would.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Result;
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, State},
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
+use serde_json::Value;
+use standardwebhooks::Webhook;
+
+/// What the application was told.
+pub struct Application {
+    signature: Webhook,
+    state: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    deliveries: Vec<Delivery>,
+    complaints: Vec<String>,
+    faults: VecDeque<(StatusCode, Duration)>,
+}
+
+/// One outcome that was taken.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The event's key, from the body.
+    pub key: String,
+    /// The case and the feature.
+    pub lane: (String, String),
+    /// The whole body.
+    pub body: Value,
+}
+
+/// `POST /outcomes`
+pub fn routes(application: Arc<Application>) -> Router {
+    Router::new().route("/outcomes", post(take)).layer(DefaultBodyLimit::max(64 << 20)).with_state(application)
+}
+
+async fn take(State(application): State<Arc<Application>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    let fault = application.state().faults.pop_front();
+    if let Some((status, delay)) = fault {
+        tokio::time::sleep(delay).await;
+        if status != StatusCode::OK {
+            return status;
+        }
+    }
+    match application.check(&headers, &body) {
+        Ok(delivery) => {
+            application.state().deliveries.push(delivery);
+            StatusCode::NO_CONTENT
+        }
+        Err(complaint) => {
+            application.state().complaints.push(complaint);
+            StatusCode::BAD_REQUEST
+        }
+    }
+}
+
+impl Application {
+    /// An application that knows the secret with which outcomes are signed.
+    ///
+    /// # Errors
+    /// Where it is no secret.
+    pub fn new(secret: &str) -> Result<Self> {
+        Ok(Self { signature: Webhook::new(secret)?, state: Mutex::default() })
+    }
+
+    /// Every outcome that was taken, in the order of arrival.
+    pub fn deliveries(&self) -> Vec<Delivery> {
+        self.state().deliveries.clone()
+    }
+
+    /// How many outcomes were taken, and how many of these were taken before.
+    pub fn counts(&self) -> (u64, u64) {
+        let state = self.state();
+        let mut times: BTreeMap<&str, u64> = BTreeMap::new();
+        for delivery in &state.deliveries {
+            *times.entry(&delivery.key).or_default() += 1;
+        }
+        (times.len() as u64, times.values().map(|times| times - 1).sum())
+    }
+
+    /// What was wrong with deliveries.
+    pub fn complaints(&self) -> Vec<String> {
+        self.state().complaints.clone()
+    }
+
+    /// Makes the next deliveries go wrong: with a status (200 for none), after a time.
+    pub fn fail_next(&self, faults: impl IntoIterator<Item = (StatusCode, Duration)>) {
+        self.state().faults.extend(faults);
+    }
+
+    fn check(&self, headers: &HeaderMap, body: &[u8]) -> Result<Delivery, String> {
+        self.signature.verify(body, headers).map_err(|error| format!("the signature: {error}"))?;
+        let body: Value = serde_json::from_slice(body).map_err(|error| format!("the body: {error}"))?;
+        let text = |name: &str| body[name].as_str().map(str::to_owned).ok_or_else(|| format!("no {name}"));
+        let key = text("eventKey")?;
+        if headers.get("idempotency-key").is_none_or(|stated| stated.as_bytes() != key.as_bytes()) {
+            return Err("Idempotency-Key is not the event's key".to_owned());
+        }
+        Ok(Delivery { key, lane: (text("caseId")?, text("feature")?), body })
+    }
+
+    fn state(&self) -> MutexGuard<'_, Taken> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,155 @@
+//! Makes up traffic as TruEnroll's documentation allows it, and a little that it does not.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Result, anyhow};
+use envelope::{
+    Feature, Stage, Timestamp,
+    vectors::{self, Vector},
+};
+use fastrand::Rng;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    sender::Sender,
+    world::{Event, World},
+};
+
+/// How much of what to send.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// Requests a second, about.
+    pub rate: f64,
+    /// How long to send.
+    pub duration: Option<Duration>,
+    /// Which share of the events is delivered twice.
+    pub duplicates: f64,
+    /// How many malformed requests come on one event.
+    pub malformed: f64,
+    /// Where chance begins; the same seed makes the same cases.
+    pub seed: u64,
+}
+
+/// What was sent, beside what the [`Sender`] counts.
+#[derive(Default)]
+pub struct Sent {
+    /// Events that differ from each other.
+    pub events: AtomicU64,
+    /// Deliveries of an event that was delivered before.
+    pub repeated: AtomicU64,
+    malformed: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Sent {
+    /// Malformed requests by the code that they have to be refused with.
+    pub fn malformed(&self) -> BTreeMap<String, u64> {
+        self.malformed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn add_malformed(&self, code: String) {
+        *self.malformed.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_default() += 1;
+    }
+}
+
+/// Plays a scenario until its time is up or `stop` is cancelled, and waits for the answers.
+///
+/// # Errors
+/// Where the golden vectors cannot be read.
+pub async fn play(
+    scenario: &Scenario,
+    world: &World,
+    sender: &Arc<Sender>,
+    edge: &str,
+    sent: &Arc<Sent>,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let refusals: Vec<_> = vectors::all().map_err(|error| anyhow!(error))?.into_iter().filter(is_refused).collect();
+    let mut rng = Rng::with_seed(scenario.seed);
+    let mut lanes = JoinSet::new();
+    let until = scenario.duration.map(|duration| Instant::now() + duration);
+    // A case has about nine requests.
+    let mut ticks = interval(Duration::from_secs_f64(9.0 / scenario.rate.max(0.01)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut number = 0;
+    while until.is_none_or(|until| Instant::now() < until) {
+        if stop.run_until_cancelled(ticks.tick()).await.is_none() {
+            break;
+        }
+        number += 1;
+        for lane in make_case(number, world, &mut rng) {
+            lanes.spawn(send_lane(lane, scenario.clone(), Arc::clone(sender), Arc::clone(sent), rng.fork()));
+        }
+        for _ in 0..poisson_like(scenario.malformed * 6.0, &mut rng) {
+            let vector = refusals[rng.usize(..refusals.len())].clone();
+            let (sender, sent, edge) = (Arc::clone(sender), Arc::clone(sent), edge.to_owned());
+            lanes.spawn(async move {
+                sent.add_malformed(vector.expected().err().map(|refused| refused.code).unwrap_or_default());
+                sender.send_vector(&edge, &vector).await;
+            });
+        }
+        while lanes.try_join_next().is_some() {}
+    }
+    while lanes.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Vectors that the usual policy refuses.
+fn is_refused(vector: &Vector) -> bool {
+    vector.expected().is_err() && vector.policy.as_object().is_some_and(serde_json::Map::is_empty)
+}
+
+/// A case with one or two uploads: its events, lane by lane, each lane in its order.
+fn make_case(number: u64, world: &World, rng: &mut Rng) -> Vec<Vec<Event>> {
+    let case: String = (0..20).map(|_| rng.alphanumeric()).chain(number.to_string().chars()).collect();
+    let external_id = rng.bool().then(|| format!("applicant-{number}"));
+    let mut features = Feature::ALL.to_vec();
+    features.retain(|_| rng.f64() < 0.8);
+    let uploads = if rng.f64() < 0.3 { 2 } else { 1 };
+    let mut lanes: BTreeMap<Feature, Vec<Event>> = BTreeMap::new();
+    for upload in 0..uploads {
+        world.upload(&case, external_id.as_deref(), &features);
+        for &feature in &features {
+            let stage = if rng.f64() < 0.15 { Stage::Failed } else { Stage::Completed };
+            let event = world.end(&case, feature, stage, &occurred_at(upload, rng));
+            lanes.entry(feature).or_default().extend(event);
+        }
+    }
+    lanes.into_values().collect()
+}
+
+/// An instant within the last second, later for later uploads.
+fn occurred_at(upload: u64, rng: &mut Rng) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = Timestamp::from_unix((now.as_secs() - 2 + upload).cast_signed()).to_string();
+    format!("{}.{:03}Z", seconds.trim_end_matches('Z'), rng.u16(..1000))
+}
+
+/// Sends a lane's events one after the other, since TruEnroll keeps their order; lanes go on at once.
+async fn send_lane(events: Vec<Event>, scenario: Scenario, sender: Arc<Sender>, sent: Arc<Sent>, mut rng: Rng) {
+    for event in events {
+        sleep(Duration::from_millis(rng.u64(..300))).await;
+        sent.events.fetch_add(1, Ordering::Relaxed);
+        sender.send(&event).await;
+        if rng.f64() < scenario.duplicates {
+            sleep(Duration::from_millis(rng.u64(..200))).await;
+            sent.repeated.fetch_add(1, Ordering::Relaxed);
+            sender.send(&event).await;
+        }
+    }
+}
+
+/// A whole number with that mean.
+fn poisson_like(mean: f64, rng: &mut Rng) -> u64 {
+    mean as u64 + u64::from(rng.f64() < mean.fract())
+}

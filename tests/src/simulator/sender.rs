@@ -1,0 +1,121 @@
+//! Sends events as TruEnroll does, and counts the answers.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, Once, PoisonError},
+    time::Duration,
+};
+
+use envelope::vectors::Vector;
+use reqwest::{
+    Client, Method,
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+};
+use serde_json::Value;
+
+use super::world::Event;
+
+/// Sends to one webhook.
+pub struct Sender {
+    client: Client,
+    webhook: String,
+    tally: Mutex<Tally>,
+}
+
+/// What was sent, and what was answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Requests sent.
+    pub sent: u64,
+    /// 202 `accepted`.
+    pub accepted: u64,
+    /// 202 `duplicate`.
+    pub duplicates: u64,
+    /// Refusals by their code.
+    pub refused: BTreeMap<String, u64>,
+    /// 503, or no answer.
+    pub unavailable: u64,
+}
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// 202 `accepted`, with the event's key.
+    Accepted(String),
+    /// 202 `duplicate`, with the event's key.
+    Duplicate(String),
+    /// A refusal with its status and code, and its pointer where it has one.
+    Refused(u16, String, Option<String>),
+    /// 503, or no answer.
+    Unavailable,
+}
+
+impl Sender {
+    /// A sender to the webhook at that URL.
+    pub fn new(webhook: String) -> Self {
+        Self { client: client(), webhook, tally: Mutex::default() }
+    }
+
+    /// Sends an event once.
+    pub async fn send(&self, event: &Event) -> Answer {
+        let json = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        self.post(&self.webhook, Method::POST, json, event.body.clone().into_bytes()).await
+    }
+
+    /// Sends a golden vector to the edge at `base`, whatever its path.
+    pub async fn send_vector(&self, base: &str, vector: &Vector) -> Answer {
+        let method = Method::from_bytes(vector.method.as_bytes()).unwrap_or_default();
+        let headers = vector.headers().filter_map(|(name, value)| {
+            Some((HeaderName::try_from(name).ok()?, HeaderValue::from_bytes(&value).ok()?))
+        });
+        let mut all = HeaderMap::new();
+        for (name, value) in headers {
+            all.append(name, value);
+        }
+        self.post(&format!("{base}{}", vector.path), method, all, vector.body()).await
+    }
+
+    /// What was sent and answered so far.
+    pub fn tally(&self) -> Tally {
+        self.counts().clone()
+    }
+
+    async fn post(&self, url: &str, method: Method, headers: HeaderMap, body: Vec<u8>) -> Answer {
+        self.counts().sent += 1;
+        let answer = self.answer(url, method, headers, body).await.unwrap_or(Answer::Unavailable);
+        let mut tally = self.counts();
+        match &answer {
+            Answer::Accepted(_) => tally.accepted += 1,
+            Answer::Duplicate(_) => tally.duplicates += 1,
+            Answer::Unavailable => tally.unavailable += 1,
+            Answer::Refused(_, code, _) => *tally.refused.entry(code.clone()).or_default() += 1,
+        }
+        answer
+    }
+
+    async fn answer(&self, url: &str, method: Method, headers: HeaderMap, body: Vec<u8>) -> reqwest::Result<Answer> {
+        let answer = self.client.request(method, url).headers(headers).body(body).send().await?;
+        let status = answer.status().as_u16();
+        let body: Value = answer.json().await?;
+        let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
+        let key = text("eventKey").unwrap_or_default();
+        Ok(match (status, text("status").as_deref()) {
+            (202, Some("accepted")) => Answer::Accepted(key),
+            (202, _) => Answer::Duplicate(key),
+            (503, _) => Answer::Unavailable,
+            _ => Answer::Refused(status, text("code").unwrap_or_default(), text("pointer")),
+        })
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An HTTP client that waits no longer for an answer than Envoy tries for one.
+pub fn client() -> Client {
+    static TLS: Once = Once::new();
+    // An error says that somebody has installed one before, which is as good.
+    TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    Client::builder().timeout(Duration::from_secs(30)).no_proxy().build().unwrap_or_default()
+}

@@ -1,0 +1,225 @@
+//! The cases that the simulator knows, and how far each is.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use envelope::{EventName, Feature, Stage, Timestamp};
+use serde_json::{Value, json};
+
+/// All cases, and what is to go wrong.
+pub struct World {
+    api_key: String,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    cases: BTreeMap<String, Case>,
+    faults: VecDeque<Fault>,
+    calls: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Case {
+    id: String,
+    external_id: Option<String>,
+    uploads: Vec<Upload>,
+}
+
+#[derive(Debug, Clone)]
+struct Upload {
+    id: String,
+    stages: BTreeMap<Feature, Option<Stage>>,
+}
+
+/// An answer of the Partner API that is not the right one.
+#[derive(Debug, Clone)]
+pub struct Fault {
+    /// The status to answer with; the right answer where it is 200.
+    pub status: u16,
+    /// The seconds of `Retry-After`, where it is sent.
+    pub retry_after: Option<u64>,
+    /// How long to wait before answering.
+    pub delay: Duration,
+}
+
+/// An event as TruEnroll sends it.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Which.
+    pub name: EventName,
+    /// The case's identifier.
+    pub case: String,
+    /// The event's key.
+    pub key: String,
+    /// The documented body.
+    pub body: String,
+}
+
+impl World {
+    /// A world without cases, whose Partner API wants that key.
+    pub fn new(api_key: &str) -> Self {
+        Self { api_key: api_key.to_owned(), state: Mutex::default() }
+    }
+
+    /// Makes a case, or adds an upload to it where it exists.
+    pub fn upload(&self, case: &str, external_id: Option<&str>, features: &[Feature]) {
+        let mut state = self.state();
+        let case = state.cases.entry(case.to_owned()).or_insert_with(|| Case {
+            id: case.to_owned(),
+            external_id: external_id.map(str::to_owned),
+            uploads: Vec::new(),
+        });
+        let id = format!("{}-upload-{}", case.id, case.uploads.len() + 1);
+        let stages = features.iter().map(|&feature| (feature, None)).collect();
+        case.uploads.push(Upload { id, stages });
+    }
+
+    /// Ends a stage of a case's newest upload that asked for the feature, and returns the event of it.
+    pub fn end(&self, case: &str, feature: Feature, stage: Stage, at: &str) -> Option<Event> {
+        let mut state = self.state();
+        let case = state.cases.get_mut(case)?;
+        let upload = case.uploads.iter_mut().rev().find(|upload| upload.stages.contains_key(&feature))?;
+        upload.stages.insert(feature, Some(stage));
+        let name = EventName { feature, stage };
+        let instant = Timestamp::parse(at)?;
+        let payload = json!({ "caseId": case.id, "externalId": case.external_id, "occurredAt": at });
+        Some(Event {
+            name,
+            case: case.id.clone(),
+            key: format!("{name}:{}:{instant}", case.id),
+            body: json!({ "eventName": name.as_str(), "payload": payload }).to_string(),
+        })
+    }
+
+    /// Deletes a case.
+    pub fn delete(&self, case: &str) {
+        self.state().cases.remove(case);
+    }
+
+    /// Makes the next calls of the Partner API go wrong, one after the other.
+    pub fn fail_next(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.state().faults.extend(faults);
+    }
+
+    /// Makes all calls right again.
+    pub fn heal(&self) {
+        self.state().faults.clear();
+    }
+
+    /// How often the Partner API was called.
+    pub fn calls(&self) -> u64 {
+        self.state().calls
+    }
+
+    pub(super) fn api_key(&self) -> &str {
+        &self.api_key
+    }
+
+    pub(super) fn next_fault(&self) -> Option<Fault> {
+        let mut state = self.state();
+        state.calls += 1;
+        state.faults.pop_front()
+    }
+
+    pub(super) fn case(&self, id: &str) -> Option<Case> {
+        self.state().cases.get(id).cloned()
+    }
+
+    pub(super) fn cases(&self) -> Vec<Case> {
+        self.state().cases.values().cloned().collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Fault {
+    /// An answer with that status, at once.
+    pub fn status(status: u16) -> Self {
+        Self { status, retry_after: None, delay: Duration::ZERO }
+    }
+}
+
+impl Case {
+    pub(super) fn external_id(&self) -> Option<&str> {
+        self.external_id.as_deref()
+    }
+
+    /// What `GET /cases/{id}` answers.
+    pub(super) fn describe(&self) -> Value {
+        let uploads = self.uploads.iter().map(|upload| {
+            let features: Vec<_> = upload.stages.keys().map(|feature| feature.as_str()).collect();
+            json!({
+                "uploadId": upload.id,
+                "files": [{ "fileId": format!("{}-file", upload.id), "fileName": "transcript.pdf" }],
+                "features": features,
+                "classify": upload.stages.contains_key(&Feature::Classification),
+                "status": Self::status_of(upload.stages.values()),
+            })
+        });
+        let credentials = self.uploads.iter().map(|upload| {
+            json!({
+                "credentialId": format!("{}-credential", upload.id),
+                "uploadId": upload.id,
+                "credentialType": "transcript",
+                "status": Self::status_of(upload.stages.values()),
+            })
+        });
+        json!({
+            "id": self.id,
+            "externalId": self.external_id,
+            "status": Self::status_of(self.uploads.iter().flat_map(|upload| upload.stages.values())),
+            "uploads": uploads.collect::<Vec<_>>(),
+            "credentials": credentials.collect::<Vec<_>>(),
+        })
+    }
+
+    /// What the feature's own call answers; nothing where no upload asked for it.
+    pub(super) fn result(&self, feature: Feature) -> Option<Value> {
+        let asked = self.uploads.iter().filter_map(|upload| Some((upload, upload.stages.get(&feature)?)));
+        let parts: Vec<_> = asked.map(|(upload, stage)| part(upload, feature, *stage)).collect();
+        (!parts.is_empty()).then(|| json!({ "id": self.id, "externalId": self.external_id, feature.as_str(): parts }))
+    }
+
+    fn status_of<'a>(stages: impl Iterator<Item = &'a Option<Stage>>) -> &'static str {
+        let stages: Vec<_> = stages.collect();
+        if stages.iter().all(|stage| stage.is_none()) {
+            "queued"
+        } else if stages.iter().any(|stage| stage.is_none()) {
+            "processing"
+        } else if stages.iter().any(|stage| **stage == Some(Stage::Completed)) {
+            "completed"
+        } else {
+            "failed"
+        }
+    }
+}
+
+fn part(upload: &Upload, feature: Feature, stage: Option<Stage>) -> Value {
+    let status = stage.map_or("processing", Stage::as_str);
+    let done = stage == Some(Stage::Completed);
+    let credential = format!("{}-credential", upload.id);
+    match feature {
+        Feature::Forensics => json!({
+            "credentialId": credential, "uploadId": upload.id, "status": status,
+            "reportUrl": done.then_some("https://reports.invalid/1"),
+        }),
+        Feature::Translation => json!({
+            "fileId": format!("{}-file", upload.id), "uploadId": upload.id, "status": status,
+            "htmlRepresentation": done.then_some("<p>Zeugnis</p>"),
+            "htmlPages": done.then_some(["<p>Zeugnis</p>"]),
+        }),
+        Feature::Classification | Feature::Extraction => json!({
+            "credentialId": credential, "uploadId": upload.id, "status": status,
+            "credentialType": "transcript", "language": "de",
+            "candidate": { "name": "A. Nonymous" }, "institution": { "name": "An Institution" },
+            "qualification": { "title": "A Degree" },
+            "courses": [{ "title": "A Course", "grade": "1.0" }], "totals": { "credits": 180 },
+        }),
+    }
+}

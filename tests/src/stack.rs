@@ -1,0 +1,298 @@
+//! Redis, backend and Envoy with the filter, together on free ports of this machine.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use envoy::{
+    bootstrap::Bootstrap,
+    edge::Edge,
+    publish::{Build, Publisher},
+    store::Store,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    metrics::Metrics,
+    process::{Process, free_port},
+    tools,
+};
+
+/// What a stack is started with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where data and logs go; a temporary folder where none is given.
+    pub folder: Option<PathBuf>,
+    /// The port that takes webhooks; a free one where none is given.
+    pub edge_port: Option<u16>,
+    /// A Redis that runs already; one of our own where none is given.
+    pub redis_url: Option<String>,
+    /// The filter's policy.
+    pub policy: Value,
+    /// The address at which the simulator plays the Partner API and the application, `http://127.0.0.1:…`.
+    pub simulator: String,
+    /// More settings of the backend, by their names in the environment.
+    pub backend: Vec<(&'static str, String)>,
+}
+
+/// The running programs, stopped when dropped: first what takes requests, last what stores.
+pub struct Stack {
+    /// Envoy.
+    pub envoy: Process,
+    /// The backend.
+    pub backend: Process,
+    /// Redis, where it is our own.
+    pub redis: Option<Process>,
+    ports: Ports,
+    options: Options,
+    folder: PathBuf,
+    _temporary: Option<TempDir>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    edge: u16,
+    edge_metrics: u16,
+    envoy_admin: u16,
+    ingest: u16,
+    admin: u16,
+    redis: u16,
+}
+
+/// How long a program may take to be ready.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What the filter shows to the backend: no secret on a machine's own loopback interface.
+const PROOF: &str = "a-proof-for-this-machine-alone";
+/// The partner's key, which the simulator asks for.
+pub const API_KEY: &str = "a-key-that-the-simulator-knows";
+/// The secret with which outcomes are signed for the simulator.
+pub const SINK_SECRET: &str = "whsec_c2ltdWxhdG9yLWFuZC1iYWNrZW5kLXNoYXJlLWl0";
+
+impl Options {
+    /// The usual stack beside a simulator at that address.
+    pub fn new(simulator: impl Into<String>) -> Self {
+        Self {
+            folder: None,
+            edge_port: None,
+            redis_url: None,
+            policy: json!({}),
+            simulator: simulator.into(),
+            backend: Vec::new(),
+        }
+    }
+
+    /// The same with one more setting of the backend.
+    #[must_use]
+    pub fn backend(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.backend.push((name, value.to_string()));
+        self
+    }
+}
+
+impl Stack {
+    /// Starts everything, and waits until it is ready.
+    ///
+    /// # Errors
+    /// Where a program is missing, or does not get ready; with the end of its log.
+    pub fn start(options: Options) -> Result<Self> {
+        let temporary = if options.folder.is_none() { Some(tempfile::tempdir()?) } else { None };
+        let folder = match (&options.folder, &temporary) {
+            (Some(folder), _) => folder.clone(),
+            (None, Some(temporary)) => temporary.path().to_owned(),
+            (None, None) => PathBuf::from("."),
+        };
+        fs::create_dir_all(folder.join("redis"))?;
+        let ports = Ports {
+            edge: options.edge_port.map_or_else(free_port, Ok)?,
+            edge_metrics: free_port()?,
+            envoy_admin: free_port()?,
+            ingest: free_port()?,
+            admin: free_port()?,
+            redis: free_port()?,
+        };
+        let redis = if options.redis_url.is_none() { Some(start_redis(&folder, ports.redis)?) } else { None };
+        let backend = start_backend(&folder, ports, &options)?;
+        let build =
+            Build { module: fs::read(tools::wasm_filter()?)?, policy: options.policy.clone(), proof: PROOF.into() };
+        let store = Store::open(&folder.join("edge"))?;
+        let first = Publisher { store: store.clone(), edge: None, patience: PATIENCE, keep: 10 };
+        first.publish(&build)?;
+        let envoy = start_envoy(&folder, ports, &store)?;
+        Ok(Self { envoy, backend, redis, ports, options, folder, _temporary: temporary })
+    }
+
+    /// Where TruEnroll posts its events.
+    pub fn webhook(&self) -> String {
+        let path = self.options.policy.get("path").and_then(Value::as_str).unwrap_or("/webhooks/truenroll");
+        format!("http://127.0.0.1:{}{path}", self.ports.edge)
+    }
+
+    /// The edge's address, without a path.
+    pub fn edge(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.edge)
+    }
+
+    /// The backend's address for what the edge has accepted.
+    pub fn ingest(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.ingest)
+    }
+
+    /// The backend's address for operators.
+    pub fn admin(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.admin)
+    }
+
+    /// Envoy's address for operators.
+    pub fn edge_metrics_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.edge_metrics)
+    }
+
+    /// Redis' URL.
+    pub fn redis_url(&self) -> String {
+        self.options.redis_url.clone().unwrap_or_else(|| format!("redis://127.0.0.1:{}", self.ports.redis))
+    }
+
+    /// The folder with data and logs.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What publishes filter builds to this stack's Envoy.
+    ///
+    /// # Errors
+    /// Where the shared directory is not there.
+    pub fn publisher(&self) -> Result<Publisher> {
+        let edge = Edge { requests: self.edge(), metrics: self.edge_metrics_url() };
+        let store = Store::open(&self.folder.join("edge"))?;
+        Ok(Publisher { store, edge: Some(edge), patience: PATIENCE, keep: 10 })
+    }
+
+    /// A build of the filter with that policy.
+    ///
+    /// # Errors
+    /// Where the filter does not build.
+    pub fn build(&self, policy: Value) -> Result<Build> {
+        Ok(Build { module: fs::read(tools::wasm_filter()?)?, policy, proof: PROOF.into() })
+    }
+
+    /// Starts the backend anew, after it was killed or stopped.
+    ///
+    /// # Errors
+    /// Where it does not get ready.
+    pub fn start_backend(&mut self) -> Result<()> {
+        self.backend = start_backend(&self.folder, self.ports, &self.options)?;
+        Ok(())
+    }
+
+    /// Starts Redis anew on the data that it has on its disk.
+    ///
+    /// # Errors
+    /// Where it does not get ready.
+    pub fn start_redis(&mut self) -> Result<()> {
+        self.redis = Some(start_redis(&self.folder, self.ports.redis)?);
+        Ok(())
+    }
+
+    /// What the backend has counted.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub async fn backend_metrics(&self) -> Result<Metrics> {
+        get_metrics(&format!("{}/metrics", self.admin())).await
+    }
+
+    /// What Envoy and the filter have counted.
+    ///
+    /// # Errors
+    /// Where Envoy does not answer.
+    pub async fn edge_metrics(&self) -> Result<Metrics> {
+        get_metrics(&format!("{}/stats/prometheus", self.edge_metrics_url())).await
+    }
+
+    /// Stops everything in the order in which nothing is lost on the way.
+    ///
+    /// # Errors
+    /// Where a program cannot be told to stop.
+    pub fn stop(mut self) -> Result<()> {
+        self.envoy.stop(Duration::from_secs(5))?;
+        self.backend.stop(Duration::from_secs(25))?;
+        if let Some(mut redis) = self.redis {
+            redis.stop(Duration::from_secs(10))?;
+        }
+        Ok(())
+    }
+}
+
+async fn get_metrics(url: &str) -> Result<Metrics> {
+    let answer = reqwest::get(url).await?.error_for_status()?;
+    Ok(Metrics::parse(&answer.text().await?))
+}
+
+fn start_redis(folder: &Path, port: u16) -> Result<Process> {
+    let mut command = Command::new(tools::redis_server()?);
+    command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--dir"]).arg(folder.join("redis"));
+    command.args(["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"]);
+    let mut redis = Process::start("redis-server", &mut command, &folder.join("redis.log"))?;
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}"))?;
+    redis.wait_until(PATIENCE, || {
+        client.get_connection().is_ok_and(|mut connection| redis::cmd("PING").exec(&mut connection).is_ok())
+    })?;
+    Ok(redis)
+}
+
+fn start_backend(folder: &Path, ports: Ports, options: &Options) -> Result<Process> {
+    let mut command = Command::new(tools::workspace_binary("backend", "backend")?);
+    let loopback = |port| format!("127.0.0.1:{port}");
+    let redis = options.redis_url.clone().unwrap_or_else(|| format!("redis://127.0.0.1:{}", ports.redis));
+    command
+        .arg("serve")
+        .env("EDGE__INGEST__LISTEN", loopback(ports.ingest))
+        .env("EDGE__INGEST__PROOF", PROOF)
+        .env("EDGE__ADMIN__LISTEN", loopback(ports.admin))
+        .env("EDGE__REDIS__URL", redis)
+        .env("EDGE__PARTNER_API__BASE_URL", format!("{}/partner/v1", options.simulator))
+        .env("EDGE__PARTNER_API__API_KEY", API_KEY)
+        .env("EDGE__SINK__KIND", "http")
+        .env("EDGE__SINK__URL", format!("{}/outcomes", options.simulator))
+        .env("EDGE__SINK__SECRET", SINK_SECRET)
+        // What a killed backend owned has to be free again soon.
+        .env("EDGE__WORKER__LEASE_MS", "1000")
+        .envs(options.backend.iter().map(|(name, value)| (name, value)));
+    let mut backend = Process::start("backend", &mut command, &folder.join("backend.log"))?;
+    backend.wait_until(PATIENCE, || answers(&format!("http://{}/readyz", loopback(ports.admin))))?;
+    Ok(backend)
+}
+
+fn start_envoy(folder: &Path, ports: Ports, store: &Store) -> Result<Process> {
+    let guard = store.served_file();
+    let directory = guard.parent().unwrap_or(folder);
+    let bootstrap = Bootstrap::shipped()
+        .set("edge_address", "127.0.0.1")?
+        .set("edge_port", ports.edge)?
+        .set("metrics_address", "127.0.0.1")?
+        .set("metrics_port", ports.edge_metrics)?
+        .set("admin_port", ports.envoy_admin)?
+        .set("backend_address", "127.0.0.1")?
+        .set("backend_port", ports.ingest)?
+        .set("guard_directory", directory.display())?
+        .set("guard_file", guard.display())?;
+    let file = folder.join("envoy.yaml");
+    fs::write(&file, bootstrap.as_yaml())?;
+    let mut command = Command::new(tools::envoy()?);
+    command.arg("-c").arg(&file).args(["--disable-hot-restart", "--concurrency", "2", "--log-level", "warning"]);
+    let mut envoy = Process::start("envoy", &mut command, &folder.join("envoy.log"))?;
+    envoy
+        .wait_until(PATIENCE, || answers(&format!("http://127.0.0.1:{}/ready", ports.edge_metrics)))
+        .context("Envoy does not start")?;
+    Ok(envoy)
+}
+
+/// Whether a GET is answered with a success.
+fn answers(url: &str) -> bool {
+    ureq::get(url).config().timeout_global(Some(Duration::from_secs(2))).proxy(None).build().call().is_ok()
+}

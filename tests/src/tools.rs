@@ -1,0 +1,104 @@
+//! Finds the programs that the edge needs, or fetches them: the ordinary way first, then what works without it.
+//!
+//! What is fetched goes into `target/tools`. Each tool says in one line which way was taken.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+};
+
+use anyhow::{Context, Result, bail};
+
+mod servers;
+mod wasm;
+
+pub use servers::{envoy, redis_server};
+pub use wasm::{run_filter_tests, wasm_filter};
+
+/// The root of the workspace.
+pub fn workspace() -> &'static Path {
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+        manifest.parent().unwrap_or(manifest).to_owned()
+    });
+    &ROOT
+}
+
+/// Where cargo puts what it builds.
+pub fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), |target| workspace().join(target))
+}
+
+/// Builds one of the workspace's programs as `cargo test` itself would, and returns where it is.
+///
+/// # Errors
+/// Where it does not build.
+pub fn workspace_binary(package: &str, binary: &str) -> Result<PathBuf> {
+    let _one_at_a_time = exclusively();
+    let target = target();
+    let mut cargo = Command::new(cargo());
+    cargo.current_dir(workspace()).args(["build", "--quiet", "--package", package, "--bin", binary, "--target-dir"]);
+    run(cargo.arg(&target)).with_context(|| format!("cannot build {binary}"))?;
+    Ok(target.join("debug").join(binary))
+}
+
+/// Only one tool is looked for at a time, however many tests want one.
+fn exclusively() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn cargo() -> PathBuf {
+    env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
+}
+
+fn folder() -> Result<PathBuf> {
+    let folder = target().join("tools");
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Tells the person who waits what is being done. Tests show it with `--nocapture`.
+#[expect(clippy::print_stderr, reason = "progress is for the terminal")]
+pub fn say(line: &str) {
+    eprintln!("  {line}");
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.stdin(Stdio::null()).status();
+    let program = command.get_program().display().to_string();
+    match status.with_context(|| format!("cannot run {program}"))? {
+        status if status.success() => Ok(()),
+        status => bail!("{program} ended with {status}"),
+    }
+}
+
+/// What a command prints, if it runs and succeeds.
+fn output(command: &mut Command) -> Option<String> {
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
+}
+
+/// Installs Debian packages, where this is a Debian and we may.
+fn apt_install(packages: &[&str]) -> Result<()> {
+    let is_root = output(Command::new("id").arg("-u")).is_some_and(|uid| uid == "0");
+    if on_path("apt-get").is_none() || !is_root {
+        bail!("apt-get is missing, or needs root: install {} yourself", packages.join(" "));
+    }
+    let apt = || {
+        let mut apt = Command::new("apt-get");
+        apt.env("DEBIAN_FRONTEND", "noninteractive")
+            .args(["-qq", "-o", "DPkg::Lock::Timeout=120"])
+            .stdout(Stdio::null());
+        apt
+    };
+    run(apt().arg("update"))?;
+    run(apt().args(["install", "-y", "--no-install-recommends"]).args(packages))
+}

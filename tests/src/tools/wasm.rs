@@ -1,0 +1,145 @@
+//! The filter as WebAssembly: built, and its tests run under Node.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::{apt_install, cargo, exclusively, folder, on_path, output, run, say, target, workspace};
+
+const TRIPLE: &str = "wasm32-unknown-unknown";
+/// Debian's compiler, which comes with the standard library's source where rustup's cannot be had.
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/std";
+
+/// A way to compile to WebAssembly.
+enum Compiler {
+    /// rustup's, with the target installed.
+    Rustup,
+    /// Debian's, which builds the standard library as well.
+    Debian { linker: PathBuf },
+}
+
+/// Builds the filter and returns the module's path.
+///
+/// # Errors
+/// Where there is no compiler for it, or where it does not build.
+pub fn wasm_filter() -> Result<PathBuf> {
+    let _one_at_a_time = exclusively();
+    let (mut cargo, target) = Compiler::find()?.cargo("build")?;
+    let module = target.join(TRIPLE).join("wasm/filter.wasm");
+    if !module.is_file() {
+        say("filter: building the WebAssembly module; the first time takes about a minute");
+    }
+    run(cargo.args(["--quiet", "--package", "filter", "--profile", "wasm"])).context("the filter does not build")?;
+    Ok(module)
+}
+
+/// Runs the filter's tests as WebAssembly under Node, and returns what they print.
+///
+/// # Errors
+/// Where a test fails, or where something is missing to run them.
+pub fn run_filter_tests() -> Result<String> {
+    if on_path("node").is_none() {
+        bail!("Node.js is missing: install it to run the filter's tests as WebAssembly");
+    }
+    let _one_at_a_time = exclusively();
+    let runner = test_runner()?;
+    let (mut cargo, _) = Compiler::find()?.cargo("test")?;
+    // The host's bindings are left out: Node is no proxy-wasm host.
+    cargo.args(["--quiet", "--package", "filter", "--no-default-features", "--test", "guard"]);
+    let output = cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner).output()?;
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!("the filter's tests failed under Node:\n{printed}{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(printed)
+}
+
+impl Compiler {
+    fn find() -> Result<Self> {
+        let libraries = output(Command::new("rustc").args(["--print", "target-libdir", "--target", TRIPLE]));
+        if libraries.is_some_and(|libraries| Path::new(&libraries).is_dir()) {
+            return Ok(Self::Rustup);
+        }
+        if !Self::debian_is_installed() {
+            say(&format!("{TRIPLE}: not installed, so with rustup"));
+            let added = output(Command::new("rustup").args(["target", "add", TRIPLE]));
+            if added.is_some() {
+                return Ok(Self::Rustup);
+            }
+            say(&format!("{TRIPLE}: not from rustup, so with Debian's rustc-web and the standard library's source"));
+            apt_install(&["rustc-web", "rust-web-src"])
+                .with_context(|| format!("the target is missing: run `rustup target add {TRIPLE}`"))?;
+        }
+        let sysroot = output(Command::new("rustc").args(["--print", "sysroot"])).context("rustc is missing")?;
+        let host = output(Command::new("rustc").args(["--print", "host-tuple"])).context("rustc names no host")?;
+        let linker = Path::new(&sysroot).join("lib/rustlib").join(host).join("bin/rust-lld");
+        if !linker.is_file() {
+            bail!("the toolchain has no rust-lld at {}", linker.display());
+        }
+        Ok(Self::Debian { linker })
+    }
+
+    fn debian_is_installed() -> bool {
+        Path::new(DEBIAN_RUSTC).is_file() && Path::new(DEBIAN_SOURCE).is_dir()
+    }
+
+    /// A cargo command, and the target directory that it uses: one of its own, since two compilers that share one
+    /// rebuild each other's work, and since cargo locks the one that a test itself was started from.
+    fn cargo(&self, subcommand: &str) -> Result<(Command, PathBuf)> {
+        let target = target().join("wasm");
+        fs::create_dir_all(&target)?;
+        let mut command = Command::new(cargo());
+        command.current_dir(workspace()).arg(subcommand).args(["--target", TRIPLE, "--target-dir"]).arg(&target);
+        if let Self::Debian { linker } = self {
+            command
+                .arg("-Zbuild-std=std,panic_abort")
+                .env("RUSTC", DEBIAN_RUSTC)
+                .env("RUSTC_BOOTSTRAP", "1")
+                .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker)
+                .env_remove("RUSTUP_TOOLCHAIN");
+        }
+        Ok((command, target))
+    }
+}
+
+/// wasm-bindgen's test runner, in the version that the tests are compiled against.
+fn test_runner() -> Result<PathBuf> {
+    let lock = fs::read_to_string(workspace().join("Cargo.lock"))?;
+    let locked = lock.split("name = \"wasm-bindgen\"\nversion = \"").nth(1).and_then(|rest| rest.split('"').next());
+    let version = locked.context("Cargo.lock names no wasm-bindgen")?;
+    let name = "wasm-bindgen-test-runner";
+    let is_right =
+        |path: &PathBuf| output(Command::new(path).arg("--version")).is_some_and(|printed| printed.ends_with(version));
+    let root = folder()?;
+    let own = root.join("bin").join(name);
+    if let Some(found) = on_path(name).into_iter().chain([own.clone()]).find(is_right) {
+        return Ok(found);
+    }
+    say(&format!("{name}: not on the PATH in version {version}, so with cargo install; takes about a minute"));
+    let install = |extra: &[&str]| {
+        let mut cargo = Command::new(cargo());
+        cargo.args([
+            "install",
+            "--quiet",
+            "--force",
+            "--debug",
+            "wasm-bindgen-cli",
+            "--bin",
+            name,
+            "--version",
+            version,
+        ]);
+        cargo.args(extra).arg("--root").arg(&root).arg("--target-dir").arg(root.join("build"));
+        // What cargo sets for the tests themselves is not meant for another build.
+        run(cargo.current_dir(&root).env_remove("RUSTC"))
+    };
+    // A registry's mirror may lack a version that the published lock file names.
+    install(&["--locked"]).or_else(|_| install(&[]))?;
+    fs::remove_dir_all(root.join("build"))?;
+    Ok(own)
+}

@@ -1,0 +1,184 @@
+//! Whatever dies, what was accepted is not lost.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use envelope::{Feature, Stage};
+use tests::simulator::{sender::Answer, world::Fault};
+use tokio::task::JoinSet;
+
+use crate::fixture::{Fixture, PATIENCE, eventually};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_redis_is_down_the_answer_is_503_and_nothing_is_lost() {
+    let mut fixture = Fixture::start_with(|options| options.backend("EDGE__INGEST__STORE_TIMEOUT_MS", 300)).await;
+    let before = fixture.events("before", 20);
+    for event in &before {
+        fixture.send_accepted(event).await;
+    }
+    fixture.stack.redis.as_mut().unwrap().kill().unwrap();
+
+    let during = fixture.event("during", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+    let client = tests::simulator::sender::client();
+    let request = client.post(fixture.stack.webhook()).header("content-type", "application/json");
+    let answer = request.body(during.body.clone()).send().await.unwrap();
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.headers()["retry-after"], "1");
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    let ready = client.get(format!("{}/readyz", fixture.stack.admin())).send().await.unwrap();
+    assert_eq!(ready.status(), 503);
+
+    fixture.stack.start_redis().unwrap();
+    eventually("the event is taken after all", async || {
+        matches!(fixture.sender.send(&during).await, Answer::Accepted(_) | Answer::Duplicate(_))
+    })
+    .await;
+    fixture.delivered(21).await;
+    fixture.nothing_left_over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_edge_tries_again_until_a_backend_that_was_killed_is_back() {
+    let mut fixture = Fixture::start().await;
+    fixture.stack.backend.kill().unwrap();
+    let event = fixture.event("patient", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+    let sending = {
+        let (sender, event) = (fixture.sender.clone(), event.clone());
+        tokio::spawn(async move { sender.send(&event).await })
+    };
+    eventually("the edge has tried in vain", async || {
+        fixture.stack.edge_metrics().await.unwrap().sum("envoy_cluster_upstream_rq_retry", &["backend"]) > 0
+    })
+    .await;
+    fixture.stack.start_backend().unwrap();
+    assert_eq!(sending.await.unwrap(), Answer::Accepted(event.key));
+    fixture.delivered_once(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_killed_in_the_middle_of_work_loses_nothing_and_keeps_the_order() {
+    let mut fixture = Fixture::start().await;
+    // Every delivery takes a while, so that each kill comes in the middle of some.
+    let slow = (StatusCode::OK, Duration::from_millis(20));
+    fixture.simulator.application.fail_next(vec![slow; 2_000]);
+    let mut lanes: Vec<Vec<_>> = Vec::new();
+    for case in 0..20 {
+        let times = (0..10).map(|second| format!("2025-06-22T10:30:{second:02}Z"));
+        let event = |at: String| fixture.event(&format!("killed-{case}"), Feature::Extraction, Stage::Completed, &at);
+        lanes.push(times.map(event).collect());
+    }
+    let mut sending = JoinSet::new();
+    for lane in lanes.clone() {
+        let sender = fixture.sender.clone();
+        sending.spawn(async move {
+            let mut accepted = Vec::new();
+            for event in lane {
+                match sender.send(&event).await {
+                    Answer::Accepted(key) | Answer::Duplicate(key) => accepted.push(key),
+                    answer => panic!("{answer:?}"),
+                }
+            }
+            accepted
+        });
+    }
+    for kill in 1..=3 {
+        eventually("some work is done", async || fixture.simulator.application.counts().0 > kill * 20).await;
+        fixture.stack.backend.kill().unwrap();
+        fixture.stack.start_backend().unwrap();
+    }
+    let accepted: Vec<Vec<String>> = sending.join_all().await;
+    assert_eq!(accepted.iter().map(Vec::len).sum::<usize>(), 200, "the edge bridged every gap");
+    fixture.delivered(200).await;
+    fixture.nothing_left_over().await;
+
+    let deliveries = fixture.simulator.application.deliveries();
+    for (number, lane) in lanes.iter().enumerate() {
+        let mut keys = Vec::new();
+        for delivery in deliveries.iter().filter(|delivery| delivery.lane.0 == format!("killed-{number}")) {
+            if !keys.contains(&delivery.key) {
+                keys.push(delivery.key.clone());
+            }
+        }
+        let sent: Vec<_> = lane.iter().map(|event| event.key.clone()).collect();
+        assert_eq!(keys, sent);
+    }
+    let (_, again) = fixture.simulator.application.counts();
+    // What a killed process had in hand is done again: never more than there were lanes, for each kill.
+    assert!(again <= 3 * 20, "{again} were delivered again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_killed_in_the_middle_of_work_loses_nothing_that_was_accepted() {
+    let mut fixture = Fixture::start().await;
+    let slow = (StatusCode::OK, Duration::from_millis(10));
+    fixture.simulator.application.fail_next(vec![slow; 1_000]);
+    let events = fixture.events("aof", 300);
+    let mut sending = JoinSet::new();
+    for event in events.clone() {
+        let sender = fixture.sender.clone();
+        sending.spawn(async move { sender.send(&event).await });
+    }
+    let mut answers = Vec::new();
+    while let Some(answer) = sending.join_next().await {
+        answers.push(answer.unwrap());
+        if answers.len() == 100 {
+            fixture.stack.redis.as_mut().unwrap().kill().unwrap();
+            fixture.stack.start_redis().unwrap();
+        }
+    }
+    let accepted = answers.iter().filter(|answer| !matches!(answer, Answer::Unavailable)).count();
+    assert!(accepted >= 100);
+    eventually("all that was accepted is delivered", async || {
+        fixture.simulator.application.counts().0 >= accepted as u64
+    })
+    .await;
+    fixture.nothing_left_over().await;
+    // The same events once more: each is known or is taken now, and in the end every one was delivered.
+    for event in &events {
+        assert!(matches!(fixture.sender.send(event).await, Answer::Accepted(_) | Answer::Duplicate(_)));
+    }
+    fixture.delivered(300).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_are_remembered_over_a_crash() {
+    let mut fixture = Fixture::start_with(|options| {
+        options
+            .backend("EDGE__WORKER__MAX_ATTEMPTS", 4)
+            .backend("EDGE__WORKER__BACKOFF_BASE_MS", 1)
+            .backend("EDGE__WORKER__BACKOFF_CAP_MS", 60_000)
+    })
+    .await;
+    let wait = Fault { status: 500, retry_after: Some(2), delay: Duration::ZERO };
+    fixture.simulator.world.fail_next([Fault::status(500), Fault::status(500), wait]);
+    fixture
+        .send_accepted(&fixture.event("memory", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z"))
+        .await;
+    eventually("three tries failed", async || {
+        fixture.stack.backend_metrics().await.unwrap().sum("edge_retries_total", &[]) == 3
+    })
+    .await;
+    fixture.stack.backend.kill().unwrap();
+    fixture.simulator.world.fail_next([Fault::status(500)]);
+    fixture.stack.start_backend().unwrap();
+    let buried = [("api_server_error".to_owned(), 1)];
+    eventually("the fourth try was the last", async || fixture.dead_letters().await == buried).await;
+    assert_eq!(fixture.simulator.world.calls(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_is_told_to_stop_finishes_what_it_has_in_hand() {
+    let mut fixture = Fixture::start().await;
+    fixture.simulator.application.fail_next([(StatusCode::OK, Duration::from_secs(1))]);
+    let event = fixture.event("graceful", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+    let calls = fixture.simulator.world.calls();
+    fixture.send_accepted(&event).await;
+    eventually("the work has begun", async || fixture.simulator.world.calls() > calls).await;
+    let status = fixture.stack.backend.stop(PATIENCE).unwrap().expect("it stops by itself");
+    assert!(status.success(), "{status}");
+    assert_eq!(fixture.simulator.application.counts(), (1, 0));
+    // A lease that was given back can be had at once, and nothing is left to do.
+    fixture.stack.start_backend().unwrap();
+    fixture.nothing_left_over().await;
+    fixture.delivered_once(1).await;
+}

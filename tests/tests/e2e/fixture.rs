@@ -1,0 +1,110 @@
+//! What the tests share: a stack with a simulator beside it, and waiting for something to become true.
+
+use std::{sync::Arc, time::Duration};
+
+use envelope::{Feature, Stage};
+use tests::{
+    simulator::{
+        Simulator,
+        sender::{Answer, Sender},
+        world::Event,
+    },
+    stack::{API_KEY, Options, SINK_SECRET, Stack},
+};
+use tokio::time::{Instant, sleep};
+
+/// A running edge, and those who talk to it.
+pub(crate) struct Fixture {
+    pub(crate) simulator: Simulator,
+    pub(crate) sender: Arc<Sender>,
+    pub(crate) stack: Stack,
+}
+
+/// How long anything may take that has to happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Fixture {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|options| options).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(Options) -> Options) -> Self {
+        let simulator = Simulator::start("127.0.0.1:0", API_KEY, SINK_SECRET).await.unwrap();
+        let options = Options::new(simulator.url())
+            .backend("EDGE__WORKER__BACKOFF_BASE_MS", 20)
+            .backend("EDGE__WORKER__BACKOFF_CAP_MS", 500);
+        let stack = Stack::start(change(options)).unwrap();
+        let sender = Arc::new(Sender::new(stack.webhook()));
+        Self { simulator, sender, stack }
+    }
+
+    /// An event of a case with one upload that asked for every feature.
+    pub(crate) fn event(&self, case: &str, feature: Feature, stage: Stage, at: &str) -> Event {
+        if self.simulator.world.end(case, feature, stage, at).is_none() {
+            self.simulator.world.upload(case, Some("applicant-1"), &Feature::ALL);
+        }
+        self.simulator.world.end(case, feature, stage, at).unwrap()
+    }
+
+    /// Events of that many cases, one each.
+    pub(crate) fn events(&self, name: &str, count: usize) -> Vec<Event> {
+        (0..count)
+            .map(|number| {
+                let feature = Feature::ALL[number % 4];
+                self.event(&format!("{name}-{number}"), feature, Stage::Completed, "2025-06-22T10:30:00Z")
+            })
+            .collect()
+    }
+
+    pub(crate) async fn send_accepted(&self, event: &Event) {
+        assert_eq!(self.sender.send(event).await, Answer::Accepted(event.key.clone()));
+    }
+
+    /// Waits until that many different events were delivered, and makes sure that none was delivered twice.
+    pub(crate) async fn delivered_once(&self, events: usize) {
+        self.delivered(events).await;
+        assert_eq!(self.simulator.application.counts(), (events as u64, 0));
+    }
+
+    /// Waits until that many different events were delivered.
+    pub(crate) async fn delivered(&self, events: usize) {
+        eventually("every event is delivered", async || {
+            let (delivered, _) = self.simulator.application.counts();
+            assert_eq!(self.simulator.application.complaints(), [""; 0]);
+            delivered == events as u64
+        })
+        .await;
+    }
+
+    /// The dead letters' codes, by what the backend counts.
+    pub(crate) async fn dead_letters(&self) -> Vec<(String, u64)> {
+        let metrics = self.stack.backend_metrics().await.unwrap();
+        metrics.by_label("edge_dead_letters_total", "code").into_iter().collect()
+    }
+
+    /// Waits until the inbox is empty, and makes sure that nothing but seen keys and dead letters is left.
+    pub(crate) async fn nothing_left_over(&self) {
+        let client = redis::Client::open(self.stack.redis_url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        for partition in 0..16 {
+            let inbox = format!("{{edge:{partition}}}:inbox");
+            let attempts = format!("{{edge:{partition}}}:attempts");
+            eventually("the inbox is empty", async || {
+                let depth: u64 = redis::cmd("XLEN").arg(&inbox).query_async(&mut connection.clone()).await.unwrap();
+                depth == 0
+            })
+            .await;
+            let tried: u64 = redis::cmd("HLEN").arg(&attempts).query_async(&mut connection).await.unwrap();
+            assert_eq!(tried, 0, "{attempts}");
+        }
+    }
+}
+
+/// Waits until `condition` holds.
+pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "in {PATIENCE:?} it did not come to be that {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,16 @@
+//! End to end: real Envoy, real Redis, real processes, killed for real.
+//!
+//! [`edge`] sends the golden vectors through Envoy, [`path`] follows events to the application, [`failure`] breaks things on
+//! the way, [`swap`] replaces the filter under load, [`start`] starts things wrongly, [`up`] runs `cargo up`, and
+//! [`wasm`] runs the filter's own tests as WebAssembly.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod edge;
+mod failure;
+mod fixture;
+mod path;
+mod start;
+mod swap;
+mod up;
+mod wasm;

@@ -1,0 +1,230 @@
+//! Events reach the application: once, in order, as what the Partner API says.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use envelope::{Feature, Stage};
+use serde_json::{Value, json};
+use tests::simulator::{sender::Answer, world::Fault};
+
+use crate::fixture::{Fixture, eventually};
+
+const AT: &str = "2025-06-22T10:30:00Z";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_eight_events_bring_the_partner_what_it_needs() {
+    let fixture = Fixture::start().await;
+    for feature in Feature::ALL {
+        for (stage, case) in [(Stage::Completed, "good"), (Stage::Failed, "bad")] {
+            fixture.send_accepted(&fixture.event(case, feature, stage, AT)).await;
+        }
+    }
+    fixture.delivered_once(8).await;
+    for delivery in fixture.simulator.application.deliveries() {
+        let Value::Object(outcome) = &delivery.body["outcome"] else { panic!("{delivery:?}") };
+        assert_eq!(delivery.body["externalId"], "applicant-1");
+        assert_eq!(delivery.body["occurredAt"], AT);
+        match (delivery.lane.0.as_str(), delivery.lane.1.as_str()) {
+            ("good", "classification") => assert!(outcome["result"]["credentials"][0]["credentialId"].is_string()),
+            ("good", feature) => assert_eq!(outcome["result"][feature][0]["status"], "completed", "{delivery:?}"),
+            _ => {
+                assert_eq!(outcome["kind"], "recommendation");
+                assert!(outcome["case"]["uploads"][0]["uploadId"].is_string());
+            }
+        }
+    }
+    fixture.nothing_left_over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_stage_brings_a_recommendation_from_the_case_as_a_whole() {
+    let fixture = Fixture::start().await;
+    let world = &fixture.simulator.world;
+    let asked = [Feature::Extraction, Feature::Forensics];
+    for (case, other, expected) in [
+        ("all-failed", Some(Stage::Failed), "resubmit"),
+        ("one-good", Some(Stage::Completed), "manual_review"),
+        ("not-done", None, "wait"),
+    ] {
+        world.upload(case, None, &asked);
+        if let Some(stage) = other {
+            world.end(case, Feature::Forensics, stage, AT).unwrap();
+        }
+        fixture.send_accepted(&world.end(case, Feature::Extraction, Stage::Failed, AT).unwrap()).await;
+        eventually("the recommendation is there", async || {
+            let deliveries = fixture.simulator.application.deliveries();
+            deliveries
+                .iter()
+                .any(|delivery| delivery.lane.0 == case && delivery.body["outcome"]["recommendation"] == expected)
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_comes_again_is_dropped_however_it_is_written() {
+    let fixture = Fixture::start().await;
+    let event = fixture.event("again", Feature::Extraction, Stage::Completed, AT);
+    fixture.send_accepted(&event).await;
+    let mut same_instant = event.clone();
+    same_instant.body = event.body.replace("10:30:00Z", "12:30:00.000+02:00");
+    for again in [&event, &same_instant, &event] {
+        assert_eq!(fixture.sender.send(again).await, Answer::Duplicate(event.key.clone()));
+    }
+    fixture.delivered_once(1).await;
+    assert_eq!(fixture.sender.send(&event).await, Answer::Duplicate(event.key.clone()), "after it was handled as well");
+
+    let metrics = fixture.stack.backend_metrics().await.unwrap();
+    assert_eq!(metrics.sum("edge_ingest_total", &["answer=\"duplicate\""]), 3);
+    assert_eq!(metrics.sum("edge_ingest_total", &["answer=\"conflict\""]), 1, "the one with another body is flagged");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_deliveries_at_once_are_one_event() {
+    let fixture = Fixture::start().await;
+    let event = fixture.event("at-once", Feature::Forensics, Stage::Completed, AT);
+    let mut sending = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let (sender, event) = (fixture.sender.clone(), event.clone());
+        sending.spawn(async move { sender.send(&event).await });
+    }
+    let answers = sending.join_all().await;
+    let accepted = answers.iter().filter(|answer| matches!(answer, Answer::Accepted(_))).count();
+    let duplicates = answers.iter().filter(|answer| matches!(answer, Answer::Duplicate(_))).count();
+    assert_eq!((accepted, duplicates), (1, 99));
+    fixture.delivered_once(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_uploads_of_one_case_are_both_handled() {
+    let fixture = Fixture::start().await;
+    let world = &fixture.simulator.world;
+    for at in [AT, "2025-06-23T10:30:00Z"] {
+        world.upload("twice", Some("applicant-1"), &[Feature::Extraction]);
+        fixture.send_accepted(&world.end("twice", Feature::Extraction, Stage::Completed, at).unwrap()).await;
+    }
+    fixture.delivered_once(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_keeps_its_order_while_calls_fail_and_other_lanes_go_on() {
+    let fixture = Fixture::start().await;
+    let lanes = [("order-1", Feature::Extraction), ("order-1", Feature::Forensics), ("order-2", Feature::Translation)];
+    let mut sent: Vec<Vec<String>> = vec![Vec::new(); lanes.len()];
+    fixture.simulator.world.fail_next((0..40).map(|number| Fault::status([500, 200, 429][number % 3])));
+    for second in 0..20 {
+        for (lane, (case, feature)) in lanes.iter().enumerate() {
+            let at = format!("2025-06-22T10:30:{second:02}Z");
+            let event = fixture.event(case, *feature, Stage::Completed, &at);
+            fixture.send_accepted(&event).await;
+            sent[lane].push(event.key);
+        }
+    }
+    fixture.delivered_once(60).await;
+    let deliveries = fixture.simulator.application.deliveries();
+    for (lane, (case, feature)) in lanes.iter().enumerate() {
+        let of_lane = deliveries.iter().filter(|d| d.lane == ((*case).to_owned(), feature.to_string()));
+        let keys: Vec<_> = of_lane.map(|delivery| delivery.key.clone()).collect();
+        assert_eq!(keys, sent[lane]);
+    }
+    fixture.nothing_left_over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_waits_does_not_hold_up_another() {
+    let fixture = Fixture::start().await;
+    let slow = Fault { status: 503, retry_after: Some(3_600), delay: Duration::ZERO };
+    fixture.simulator.world.fail_next([slow]);
+    let (stuck, other) = ("stuck", "other");
+    let first = fixture.event(stuck, Feature::Extraction, Stage::Completed, AT);
+    fixture.send_accepted(&first).await;
+    eventually("the first try failed", async || {
+        fixture.stack.backend_metrics().await.unwrap().sum("edge_retries_total", &[]) == 1
+    })
+    .await;
+    for (case, feature) in [(stuck, Feature::Forensics), (other, Feature::Extraction)] {
+        fixture.send_accepted(&fixture.event(case, feature, Stage::Completed, AT)).await;
+    }
+    fixture.delivered(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_never_be_handled_is_a_dead_letter_with_its_error() {
+    let fixture = Fixture::start_with(|options| options.backend("EDGE__WORKER__MAX_ATTEMPTS", 3)).await;
+    let world = &fixture.simulator.world;
+    let deleted = fixture.event("deleted", Feature::Extraction, Stage::Completed, AT);
+    world.delete("deleted");
+    world.upload("not-asked", None, &[Feature::Forensics]);
+    let mut not_asked = world.end("not-asked", Feature::Forensics, Stage::Completed, AT).unwrap();
+    not_asked.body = not_asked.body.replace("forensics", "translation");
+    for event in [&deleted, &not_asked] {
+        assert!(matches!(fixture.sender.send(event).await, Answer::Accepted(_)));
+    }
+    eventually("both are buried", async || fixture.dead_letters().await.len() == 2).await;
+    world.fail_next((0..3).map(|_| Fault::status(500)));
+    fixture.send_accepted(&fixture.event("unlucky", Feature::Extraction, Stage::Completed, AT)).await;
+    eventually("the third is buried", async || fixture.dead_letters().await.len() == 3).await;
+    let codes = fixture.dead_letters().await;
+    let expected = ["api_case_not_found", "api_not_requested", "api_server_error"];
+    assert_eq!(codes, expected.map(|code| (code.to_owned(), 1)));
+    fixture.nothing_left_over().await;
+
+    let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut letters = Vec::new();
+    for partition in 0..16 {
+        let dead = format!("{{edge:{partition}}}:dead");
+        let reply: redis::streams::StreamRangeReply =
+            redis::cmd("XRANGE").arg(dead).arg("-").arg("+").query_async(&mut connection).await.unwrap();
+        letters.extend(reply.ids);
+    }
+    let field = |letter: &redis::streams::StreamId, name| letter.get::<String>(name).unwrap();
+    let letter = letters.iter().find(|letter| field(letter, "code") == "api_server_error").unwrap();
+    assert_eq!(field(letter, "attempts"), "3");
+    assert!(field(letter, "detail").contains("500") && field(letter, "body").contains("unlucky"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_that_fails_gets_the_same_outcome_again_with_the_same_key() {
+    let fixture = Fixture::start().await;
+    let failures = [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::BAD_REQUEST, StatusCode::TOO_MANY_REQUESTS];
+    fixture.simulator.application.fail_next(failures.map(|status| (status, Duration::ZERO)));
+    let event = fixture.event("retry", Feature::Translation, Stage::Completed, AT);
+    fixture.send_accepted(&event).await;
+    fixture.delivered_once(1).await;
+    assert_eq!(fixture.simulator.application.deliveries()[0].key, event.key);
+    let metrics = fixture.stack.backend_metrics().await.unwrap();
+    assert_eq!(metrics.sum("edge_retries_total", &["code=\"sink_refused\""]), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_backend_takes_nothing_that_the_edge_has_not_judged() {
+    let fixture = Fixture::start().await;
+    let event = fixture.event("direct", Feature::Extraction, Stage::Completed, AT);
+    let client = tests::simulator::sender::client();
+    for proof in [None, Some("a-proof-for-this-machine-alon"), Some("")] {
+        let mut request = client.post(fixture.stack.ingest()).body(event.body.clone());
+        if let Some(proof) = proof {
+            request = request.header("x-edge-proof", proof);
+        }
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 403);
+        assert_eq!(answer.json::<Value>().await.unwrap()["code"], json!("unproven"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_personal_is_in_a_log() {
+    let fixture = Fixture::start().await;
+    fixture.simulator.world.fail_next([Fault::status(500)]);
+    for event in fixture.events("private", 4) {
+        fixture.send_accepted(&event).await;
+    }
+    fixture.delivered_once(4).await;
+    for log in [fixture.stack.backend.log(), fixture.stack.envoy.log()] {
+        assert!(log.contains("private-0"), "the event's key is there, to find it by");
+        for personal in ["applicant-1", "Nonymous", "Zeugnis", "a-proof-for", tests::stack::API_KEY] {
+            assert!(!log.contains(personal), "{personal} is in a log");
+        }
+    }
+}

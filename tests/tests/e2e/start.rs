@@ -1,0 +1,122 @@
+//! Things that are started wrongly say what is wrong.
+
+use std::{
+    fs,
+    net::TcpListener,
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use tests::{
+    process::{Process, free_port},
+    tools,
+};
+
+use crate::fixture::PATIENCE;
+
+/// A Redis with settings of its own.
+struct Redis {
+    port: u16,
+    _process: Process,
+    _folder: tempfile::TempDir,
+}
+
+impl Redis {
+    fn start(settings: &[&str]) -> Self {
+        let (port, folder) = (free_port().unwrap(), tempfile::tempdir().unwrap());
+        let mut command = Command::new(tools::redis_server().unwrap());
+        command.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string()]).args(settings);
+        command.arg("--dir").arg(folder.path());
+        let mut process = Process::start("redis-server", &mut command, &folder.path().join("log")).unwrap();
+        process.wait_until(PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).unwrap();
+        Self { port, _process: process, _folder: folder }
+    }
+}
+
+/// Runs the backend where it is expected to refuse.
+fn backend(settings: &[(&str, &str)]) -> (Option<i32>, String) {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let (ingest, admin) = (free_port().unwrap(), free_port().unwrap());
+    let mut command = Command::new(tools::workspace_binary("backend", "backend").unwrap());
+    command
+        .arg("serve")
+        .env("EDGE__INGEST__LISTEN", format!("127.0.0.1:{ingest}"))
+        .env("EDGE__ADMIN__LISTEN", format!("127.0.0.1:{admin}"))
+        .env("EDGE__INGEST__PROOF", "0123456789abcdef")
+        .env("EDGE__PARTNER_API__API_KEY", "key")
+        .envs(settings.iter().copied());
+    let mut process = Process::start("backend", &mut command, log.path()).unwrap();
+    // It ends by itself: that it does not get ready is what is waited for.
+    let ended = process.wait_until(PATIENCE, || false).unwrap_err().to_string();
+    assert!(ended.contains("ended with"), "{ended}");
+    let status = process.stop(Duration::from_secs(1)).unwrap();
+    (status.and_then(|status| status.code()), fs::read_to_string(log.path()).unwrap())
+}
+
+#[test]
+fn a_setting_that_cannot_be_used_is_named_with_its_place() {
+    let (code, said) = backend(&[("EDGE__REDIS__PARTITIONS", "0")]);
+    assert_eq!(code, Some(78));
+    assert!(said.contains("`redis.partitions`") && said.contains("EDGE__REDIS__PARTITIONS"), "{said}");
+}
+
+#[test]
+fn a_missing_redis_is_named() {
+    let url = format!("redis://127.0.0.1:{}", free_port().unwrap());
+    let (code, said) = backend(&[("EDGE__REDIS__URL", &url)]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("`redis.url`") && said.contains(&url["redis://".len()..]), "{said}");
+}
+
+#[test]
+fn a_redis_that_would_lose_events_is_refused() {
+    for (settings, said) in [
+        (["--appendonly", "no", "--appendfsync", "always"], "appendonly yes"),
+        (["--appendonly", "yes", "--appendfsync", "everysec"], "appendfsync always"),
+        (["--appendonly", "no", "--maxmemory-policy", "allkeys-lru"], "maxmemory-policy noeviction"),
+    ] {
+        let redis = Redis::start(&settings);
+        let (code, log) = backend(&[("EDGE__REDIS__URL", &format!("redis://127.0.0.1:{}", redis.port))]);
+        assert_eq!(code, Some(1));
+        assert!(log.contains(said), "{log}");
+    }
+}
+
+#[test]
+fn another_number_of_partitions_than_is_stored_is_refused() {
+    let redis = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let url = format!("redis://127.0.0.1:{}", redis.port);
+    let client = redis::Client::open(url.as_str()).unwrap();
+    redis::cmd("SET").arg("edge:partitions").arg(4).exec(&mut client.get_connection().unwrap()).unwrap();
+    let (code, said) = backend(&[("EDGE__REDIS__URL", &url)]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("`redis.partitions` is 16") && said.contains("set it to 4"), "{said}");
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, said) = backend(&[("EDGE__INGEST__LISTEN", &address)]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains(&address) && said.contains("`ingest.listen`"), "{said}");
+}
+
+#[test]
+fn guardctl_says_what_it_cannot_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let guardctl = |arguments: &[&str]| -> Output {
+        let mut command = Command::new(tools::workspace_binary("envoy", "guardctl").unwrap());
+        command.current_dir(folder.path()).args(arguments).stdin(Stdio::null());
+        command.output().unwrap()
+    };
+    for (arguments, expected) in [
+        (&["publish", "--wasm", "missing.wasm", "--proof-file", "proof", "--dir", "edge"][..], "missing.wasm"),
+        (&["rollback", "--dir", "edge"], "no earlier build"),
+        (&["bootstrap", "--set", "edge_prot=1"], "`edge_prot`"),
+    ] {
+        let output = guardctl(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(expected), "{arguments:?}: {said}");
+    }
+}

@@ -1,0 +1,10 @@
+//! The filter's own tests as WebAssembly.
+
+use tests::tools;
+
+#[test]
+fn the_filters_tests_pass_as_webassembly_under_node() {
+    let printed = tools::run_filter_tests().unwrap();
+    assert!(printed.contains("every_vector_is_judged_as_it_says_however_its_body_arrives"), "{printed}");
+    assert!(printed.contains("test result: ok. 3 passed; 0 failed; 0 ignored"), "{printed}");
+}
