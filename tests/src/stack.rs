@@ -51,7 +51,7 @@ pub struct Stack {
     ports: Ports,
     options: Options,
     folder: PathBuf,
-    _temporary: Option<TempDir>,
+    temporary: Option<TempDir>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -123,7 +123,7 @@ impl Stack {
         let first = Publisher { store: store.clone(), edge: None, patience: PATIENCE, keep: 10 };
         first.publish(&build)?;
         let envoy = start_envoy(&folder, ports, &store)?;
-        Ok(Self { envoy, backend, redis, ports, options, folder, _temporary: temporary })
+        Ok(Self { envoy, backend, redis, ports, options, folder, temporary })
     }
 
     /// Where TruEnroll posts its events.
@@ -214,6 +214,13 @@ impl Stack {
         get_metrics(&format!("{}/stats/prometheus", self.edge_metrics_url())).await
     }
 
+    /// Leaves data and logs where they are, for somebody to look at.
+    pub fn keep_folder(&mut self) {
+        if let Some(temporary) = &mut self.temporary {
+            temporary.disable_cleanup(true);
+        }
+    }
+
     /// Stops everything in the order in which nothing is lost on the way.
     ///
     /// # Errors
@@ -221,7 +228,7 @@ impl Stack {
     pub fn stop(mut self) -> Result<()> {
         self.envoy.stop(Duration::from_secs(5))?;
         self.backend.stop(Duration::from_secs(25))?;
-        if let Some(mut redis) = self.redis {
+        if let Some(mut redis) = self.redis.take() {
             redis.stop(Duration::from_secs(10))?;
         }
         Ok(())
@@ -285,6 +292,8 @@ fn start_envoy(folder: &Path, ports: Ports, store: &Store) -> Result<Process> {
     fs::write(&file, bootstrap.as_yaml())?;
     let mut command = Command::new(tools::envoy()?);
     command.arg("-c").arg(&file).args(["--disable-hot-restart", "--concurrency", "2", "--log-level", "warning"]);
+    // By default the access log is up to ten seconds late.
+    command.args(["--file-flush-interval-msec", "200"]);
     let mut envoy = Process::start("envoy", &mut command, &folder.join("envoy.log"))?;
     envoy
         .wait_until(PATIENCE, || answers(&format!("http://127.0.0.1:{}/ready", ports.edge_metrics)))

@@ -41,7 +41,9 @@ pub fn workspace_binary(package: &str, binary: &str) -> Result<PathBuf> {
     once(binary, || {
         let target = target();
         let mut cargo = Command::new(cargo());
-        cargo.current_dir(workspace()).args(["build", "--package", package, "--bin", binary, "--target-dir"]);
+        // With `tests` beside it, so that the dependencies have the features, and are those, that this program has.
+        cargo.current_dir(workspace()).args(["build", "--package", "tests", "--package", package, "--bin", binary]);
+        cargo.arg("--target-dir");
         run(cargo.arg(&target)).with_context(|| format!("cannot build {binary}"))?;
         Ok(target.join("debug").join(binary))
     })

@@ -17,7 +17,7 @@ use envelope::{
 use fastrand::Rng;
 use tokio::{
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -78,19 +78,21 @@ pub async fn play(
     let mut rng = Rng::with_seed(scenario.seed);
     let mut lanes = JoinSet::new();
     let until = scenario.duration.map(|duration| Instant::now() + duration);
-    // A case has about nine requests.
-    let mut ticks = interval(Duration::from_secs_f64(9.0 / scenario.rate.max(0.01)));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut due = Instant::now();
     let mut number = 0;
-    while until.is_none_or(|until| Instant::now() < until) {
-        if stop.run_until_cancelled(ticks.tick()).await.is_none() {
+    while until.is_none_or(|until| due < until) {
+        if stop.run_until_cancelled(sleep_until(due)).await.is_none() {
             break;
         }
         number += 1;
-        for lane in make_case(number, world, &mut rng) {
+        let case = make_case(number, world, &mut rng);
+        let events = case.iter().map(Vec::len).sum::<usize>() as f64;
+        let requests = events * (1.0 + scenario.duplicates + scenario.malformed);
+        due += Duration::from_secs_f64(requests.max(1.0) / scenario.rate);
+        for lane in case {
             lanes.spawn(send_lane(lane, scenario.clone(), Arc::clone(sender), Arc::clone(sent), rng.fork()));
         }
-        for _ in 0..poisson_like(scenario.malformed * 6.0, &mut rng) {
+        for _ in 0..with_mean(scenario.malformed * events, &mut rng) {
             let vector = refusals[rng.usize(..refusals.len())].clone();
             let (sender, sent, edge) = (Arc::clone(sender), Arc::clone(sent), edge.to_owned());
             lanes.spawn(async move {
@@ -150,6 +152,6 @@ async fn send_lane(events: Vec<Event>, scenario: Scenario, sender: Arc<Sender>, 
 }
 
 /// A whole number with that mean.
-fn poisson_like(mean: f64, rng: &mut Rng) -> u64 {
+fn with_mean(mean: f64, rng: &mut Rng) -> u64 {
     mean as u64 + u64::from(rng.f64() < mean.fract())
 }

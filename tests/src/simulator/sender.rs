@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, Once, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -112,10 +112,7 @@ impl Sender {
     }
 }
 
-/// An HTTP client that waits no longer for an answer than Envoy tries for one.
+/// An HTTP client that waits longer for an answer than Envoy tries for one.
 pub fn client() -> Client {
-    static TLS: Once = Once::new();
-    // An error says that somebody has installed one before, which is as good.
-    TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-    Client::builder().timeout(Duration::from_secs(30)).no_proxy().build().unwrap_or_default()
+    backend::sink::http_client(Duration::from_secs(30)).no_proxy().build().unwrap_or_default()
 }

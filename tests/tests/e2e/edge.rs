@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use envelope::vectors::{self, Refused, Vector};
 use tests::simulator::sender::Answer;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_golden_vector_is_decided_as_it_says() {
@@ -78,8 +78,12 @@ async fn a_problem_says_what_is_wrong_and_repeats_nothing() {
     assert_eq!((&problem["code"], &problem["pointer"]), (&"unknown_event".into(), &"/eventName".into()));
     assert!(!text.contains("SECRET"), "{text}");
 
-    let log = fixture.stack.envoy.log();
-    let line = log.lines().find(|line| line.contains("unknown_event")).expect("the access log has the refusal");
-    let line: serde_json::Value = serde_json::from_str(line).expect("the access log is JSON");
+    let refusal = || {
+        let log = fixture.stack.envoy.log();
+        let line = log.lines().find(|line| line.contains("unknown_event"))?;
+        Some(serde_json::from_str::<serde_json::Value>(line).expect("the access log is JSON"))
+    };
+    eventually("the access log has the refusal", async || refusal().is_some()).await;
+    let line = refusal().unwrap();
     assert_eq!((&line["status"], &line["refusal"]), (&422.into(), &"unknown_event".into()));
 }

@@ -88,7 +88,7 @@ async fn main() -> ExitCode {
 /// Whether everything that was sent had the end that it should.
 async fn run(arguments: &Arguments, stop: &CancellationToken) -> Result<bool> {
     let simulator = Simulator::start("127.0.0.1:0", API_KEY, SINK_SECRET).await?;
-    let stack = start(arguments, &simulator)?;
+    let mut stack = start(arguments, &simulator)?;
     simulator.world.upload(EXAMPLE_CASE, Some("applicant-9876"), &Feature::ALL);
     let example = simulator.world.end(EXAMPLE_CASE, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
     println!("\ntruenroll-edge is up; Ctrl-C stops it\n");
@@ -135,6 +135,10 @@ async fn run(arguments: &Arguments, stop: &CancellationToken) -> Result<bool> {
     let figures = summary.read().await?;
     live.end();
     println!("{figures}");
+    if !figures.is_right() {
+        stack.keep_folder();
+        println!("  what the programs wrote stays in {}", stack.folder().display());
+    }
     stack.stop()?;
     Ok(figures.is_right())
 }
