@@ -34,7 +34,7 @@ pub fn wasm_filter() -> Result<PathBuf> {
         if !module.is_file() {
             say("filter: building the WebAssembly module; the first time takes about a minute");
         }
-        run(cargo.args(["--package", "filter", "--profile", "wasm"])).context("the filter does not build")?;
+        run(cargo.args(["--package", "filter", "--features", "host", "--profile", "wasm"])).context("the filter does not build")?;
         Ok(module)
     })
 }
@@ -53,8 +53,7 @@ pub fn run_filter_tests() -> Result<String> {
     let runner = once("wasm-bindgen-test-runner", test_runner)?;
     let (mut cargo, _) = Compiler::find()?.cargo("test")?;
     say("filter: building its tests as WebAssembly; the first time takes about a minute");
-    // The host's bindings are left out: Node is no proxy-wasm host.
-    cargo.args(["--package", "filter", "--no-default-features", "--test", "guard"]);
+    cargo.args(["--package", "filter", "--test", "guard"]);
     let output = cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner).output()?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
