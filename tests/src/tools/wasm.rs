@@ -34,7 +34,8 @@ pub fn wasm_filter() -> Result<PathBuf> {
         if !module.is_file() {
             say("filter: building the WebAssembly module; the first time takes about a minute");
         }
-        run(cargo.args(["--package", "filter", "--features", "host", "--profile", "wasm"])).context("the filter does not build")?;
+        run(cargo.args(["--package", "filter", "--features", "host", "--profile", "wasm"]))
+            .context("the filter does not build")?;
         Ok(module)
     })
 }
