@@ -10,6 +10,7 @@
 //!   reads it from the start, and there is no second list of what was handed to whom that could disagree with it.
 //! - **attempts**, a hash from the entries' identifiers to how often they were tried, and until when to wait.
 //! - **dead**, a stream: the events that could not be handled, with their error.
+//! - **quarantine**, a stream: the events that are not documented, until somebody re-admits them ([`quarantine`]).
 //! - **lease** and **fence**: who owns the partition. A lease carries a token that only grows; every write that deals with
 //!   an event checks it, so a process that lost its lease without noticing changes nothing.
 //!
@@ -33,6 +34,7 @@ use crate::{
 
 pub mod keys;
 mod lease;
+pub mod quarantine;
 mod reader;
 mod scripts;
 mod server_check;
@@ -50,6 +52,15 @@ pub struct Inbox {
     keys: Keys,
     retention: Duration,
     timeout: Duration,
+}
+
+/// Where an event is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// To be worked on.
+    Inbox,
+    /// Apart.
+    Quarantine,
 }
 
 /// What became of an event that was brought to the inbox.
@@ -128,6 +139,7 @@ impl Inbox {
     /// Where it is not known to be stored. The caller must not say yes.
     pub async fn accept(
         &self,
+        place: Place,
         key: &EventKey,
         case_id: &str,
         body: &[u8],
@@ -135,8 +147,12 @@ impl Inbox {
     ) -> Result<Accepted, InboxError> {
         let keys = self.keys.of_case(case_id);
         let mut call = scripts::ACCEPT.prepare_invoke();
-        call.key(keys.seen(key)).key(keys.inbox());
-        call.arg(scripts::body_hash(body)).arg(u64::try_from(self.retention.as_millis()).unwrap_or(u64::MAX));
+        let stream = match place {
+            Place::Inbox => keys.inbox(),
+            Place::Quarantine => keys.quarantine(),
+        };
+        call.key(keys.seen(key)).key(stream);
+        call.arg(scripts::body_hash(body)).arg(self.retention_millis());
         call.arg(key.as_str()).arg(body).arg(to_millis(received_at));
         let answer: i64 = self.bounded(call.invoke_async(&mut self.connection.clone())).await?;
         Ok(match answer {
@@ -170,6 +186,10 @@ impl Inbox {
     /// Where Redis does not answer.
     pub async fn acquire(&self, partition: u32, time_to_live: Duration) -> Result<Option<Lease>, InboxError> {
         Lease::acquire(self, partition, time_to_live).await
+    }
+
+    fn retention_millis(&self) -> u64 {
+        u64::try_from(self.retention.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// A connection of its own, for a command that blocks.

@@ -5,18 +5,21 @@ use std::{sync::Arc, time::SystemTime};
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::any,
 };
-use envelope::{Envelope, headers};
+use envelope::{
+    Code, EventKey, Refusal, Verdict,
+    headers::{self, Judgement, Mark},
+};
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
 use crate::{
     config::{Ingest, Secret},
-    inbox::{Accepted, Inbox},
+    inbox::{Accepted, Inbox, Place},
     problem::Problem,
     telemetry::{IngestLabels, Metrics},
 };
@@ -37,52 +40,98 @@ pub fn routes(settings: &Ingest, inbox: Inbox, metrics: Arc<Metrics>) -> Router 
         .with_state(Arc::new(Context { inbox, metrics, proofs }))
 }
 
-async fn receive(State(context): State<Arc<Context>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn receive(
+    State(context): State<Arc<Context>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     let started = Instant::now();
-    let stored = store(&context, &headers, &body).await;
-    let (answer, response) = match stored {
-        Ok((Accepted::Stored, key)) => ("accepted", say_yes("accepted", &key)),
-        Ok((Accepted::Duplicate, key)) => ("duplicate", say_yes("duplicate", &key)),
-        Ok((Accepted::Conflict, key)) => {
-            tracing::warn!(event_key = key, "an event came again with another body; the first one stands");
-            ("conflict", say_yes("duplicate", &key))
+    let (answer, mut response) = match context.judgement(&headers) {
+        None => ("unproven", Problem::Unproven.into_response()),
+        Some(judgement) => {
+            let (answer, mut response) = answer(&context, judgement, body).await;
+            mark(&mut response, headers::BUILD, judgement.build);
+            if let Mark::Shadowed(code) = judgement.mark {
+                mark(&mut response, headers::SHADOW, code);
+            }
+            (answer, response)
         }
-        Err(problem) => (problem.code(), problem.into_response()),
     };
+    if response.status() != StatusCode::ACCEPTED {
+        mark(&mut response, headers::REFUSAL, answer);
+    }
     context.metrics.ingest.get_or_create(&IngestLabels { answer }).inc();
     context.metrics.ingest_seconds.observe(started.elapsed().as_secs_f64());
     response
 }
 
-async fn store(context: &Context, headers: &HeaderMap, body: &[u8]) -> Result<(Accepted, String), Problem> {
-    if !context.is_proven(headers) {
-        return Err(Problem::Unproven);
-    }
-    let envelope = Envelope::parse(body).map_err(|refusal| {
-        tracing::error!(code = refusal.code.as_str(), "the filter accepted what is not an event");
-        Problem::Refused(refusal)
-    })?;
-    let key = envelope.key();
-    let stored = context.inbox.accept(&key, envelope.case_id.as_str(), body, SystemTime::now()).await;
-    match stored {
-        Ok(accepted) => Ok((accepted, key.to_string())),
-        Err(error) => {
+async fn answer(
+    context: &Context,
+    judgement: Judgement<'_>,
+    body: Result<Bytes, BytesRejection>,
+) -> (&'static str, Response) {
+    // Larger than the filter lets pass, or broken off: then nobody waits for the answer.
+    let Ok(body) = body else {
+        let problem = Problem::Refused(Refusal::new(Code::PayloadTooLarge));
+        return (problem.code(), problem.into_response());
+    };
+    let verdict = match read(judgement, &body) {
+        Ok(verdict) => verdict,
+        Err(refusal) => {
+            if judgement.mark == Mark::Accepted {
+                tracing::error!(code = refusal.code.as_str(), "the filter accepted what is not an event");
+            }
+            let problem = Problem::Refused(refusal);
+            return (problem.code(), problem.into_response());
+        }
+    };
+    let (place, key, case_id) = match &verdict {
+        Verdict::Accept(envelope) => (Place::Inbox, envelope.key(), &envelope.case_id),
+        Verdict::Quarantine(event) => (Place::Quarantine, event.key(), &event.case_id),
+    };
+    let stored = context.inbox.accept(place, &key, case_id.as_str(), &body, SystemTime::now()).await;
+    match (stored, place) {
+        (Ok(Accepted::Stored), Place::Inbox) => ("accepted", say_yes("accepted", &key)),
+        (Ok(Accepted::Stored), Place::Quarantine) => ("quarantined", say_yes("quarantined", &key)),
+        (Ok(Accepted::Duplicate), _) => ("duplicate", say_yes("duplicate", &key)),
+        (Ok(Accepted::Conflict), _) => {
+            tracing::warn!(event_key = key.as_str(), "an event came again with another body; the first one stands");
+            ("conflict", say_yes("duplicate", &key))
+        }
+        (Err(error), _) => {
             tracing::error!(event_key = key.as_str(), reason = error.reason(), "an event could not be stored: {error}");
-            Err(Problem::Unavailable)
+            (Problem::Unavailable.code(), Problem::Unavailable.into_response())
         }
     }
 }
 
+/// Reads the body again, with the same contract as the filter's, or another version of it.
+fn read<'a>(judgement: Judgement<'_>, body: &'a [u8]) -> Result<Verdict<'a>, Refusal> {
+    match Verdict::parse(body)? {
+        unknown @ Verdict::Quarantine(_) if judgement.mark == Mark::Quarantined => Ok(unknown),
+        verdict => Ok(Verdict::Accept(verdict.known()?)),
+    }
+}
+
 impl Context {
-    fn is_proven(&self, headers: &HeaderMap) -> bool {
-        let shown = headers.get(headers::PROOF).map(|proof| proof.as_bytes()).unwrap_or_default();
-        let matches = |proof: &Secret| bool::from(proof.reveal().as_bytes().ct_eq(shown));
-        self.proofs.iter().any(matches)
+    /// How the request was judged, if it shows that it was.
+    fn judgement<'a>(&self, headers: &'a HeaderMap) -> Option<Judgement<'a>> {
+        let judgement = Judgement::read(headers.get(headers::JUDGED)?.as_bytes())?;
+        let matches = |proof: &Secret| bool::from(proof.reveal().as_bytes().ct_eq(judgement.proof));
+        self.proofs.iter().any(matches).then_some(judgement)
+    }
+}
+
+fn mark(response: &mut Response, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
     }
 }
 
 /// An event key needs no escaping in JSON.
-fn say_yes(status: &str, key: &str) -> Response {
+fn say_yes(status: &str, key: &EventKey) -> Response {
     let body = format!(r#"{{"status":"{status}","eventKey":"{key}"}}"#);
-    (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+    let mut response = (StatusCode::ACCEPTED, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+    mark(&mut response, headers::EVENT_KEY, key.as_str());
+    response
 }

@@ -17,6 +17,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+mod quarantine;
+
 /// The backend of truenroll-edge.
 #[derive(Parser)]
 #[command(version)]
@@ -34,6 +36,10 @@ enum Command {
     Serve,
     /// Read the configuration, say what is wrong with it, and stop.
     Check,
+    /// List the events that are not documented and were put in quarantine.
+    Quarantine,
+    /// Put the events in quarantine that this version knows through the same path as all others.
+    Readmit,
     /// Ask the backend that runs here with the same configuration whether it is ready; for container health checks.
     Ready,
 }
@@ -54,6 +60,8 @@ async fn main() -> ExitCode {
     let done = match arguments.command {
         Command::Check => Ok(()),
         Command::Ready => ask_ready(&config).await,
+        Command::Quarantine => quarantine::list(&config).await,
+        Command::Readmit => quarantine::readmit(&config).await,
         Command::Serve => {
             telemetry::start_logging(&config.log);
             serve(config).await

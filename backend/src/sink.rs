@@ -12,7 +12,6 @@ use crate::{
 };
 
 mod http;
-pub mod signature;
 
 use http::HttpSink;
 

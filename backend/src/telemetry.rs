@@ -38,7 +38,7 @@ pub struct Metrics {
 /// By our answer to the edge.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct IngestLabels {
-    /// `accepted`, `duplicate`, `conflict`, `unavailable`, `unproven` or a refusal's code.
+    /// `accepted`, `quarantined`, `duplicate`, `conflict`, `unavailable`, `unproven` or a refusal's code.
     pub answer: &'static str,
 }
 

@@ -4,8 +4,8 @@
 //! [`size`] while the body arrives, [`body`] when it is complete. [`decide`] makes all of them.
 
 use crate::{
-    Envelope, Head, Policy, Statement, Timestamp, UnknownFields,
-    head::Audience,
+    Head, Policy, Statement, Timestamp, UnknownEvents, UnknownFields, Verdict,
+    head::{Audience, Claims},
     json::{self, Slot},
     problem::{Code, Field, Refusal},
 };
@@ -17,12 +17,12 @@ use crate::{
 pub fn decide<'a>(
     head: &Head<'_>,
     bytes: &'a [u8],
-    now: impl FnOnce() -> Timestamp,
+    now: impl Fn() -> Timestamp,
     policy: &Policy,
-) -> Result<Envelope<'a>, Refusal> {
-    head.check(policy)?;
+) -> Result<Verdict<'a>, Refusal> {
+    let claims = head.check(policy, &now)?;
     size(bytes.len(), policy)?;
-    body(head.audience(), bytes, now, policy)
+    body(&claims, bytes, now, policy)
 }
 
 /// Decides whether a body of which `bytes` have arrived may go on.
@@ -41,17 +41,18 @@ pub fn size(bytes: usize, policy: &Policy) -> Result<(), Refusal> {
 /// # Errors
 /// The first reason to refuse, in the order of [`Code::ALL`].
 pub fn body<'a>(
-    audience: Audience,
+    claims: &Claims,
     bytes: &'a [u8],
     now: impl FnOnce() -> Timestamp,
     policy: &Policy,
-) -> Result<Envelope<'a>, Refusal> {
+) -> Result<Verdict<'a>, Refusal> {
+    policy.authenticity.check(claims.signed.as_ref(), bytes)?;
     let fields = json::scan(bytes, policy.max_depth)?;
 
-    if audience == Audience::Other {
+    if claims.audience == Audience::Other {
         return Err(Refusal::new(Code::WrongAudience));
     }
-    let mut stated = audience == Audience::Partner;
+    let mut stated = claims.audience == Audience::Partner;
     for (slot, field) in [(fields.audience, Field::Audience), (fields.payload_audience, Field::PayloadAudience)] {
         stated |= match slot {
             Slot::Absent | Slot::Null => false,
@@ -66,8 +67,17 @@ pub fn body<'a>(
     if let (Some(object), UnknownFields::Refuse) = (fields.unknown_in, policy.unknown_fields) {
         return Err(Refusal::of_field(Code::InvalidField, object));
     }
-    Envelope::from_fields(&fields, |occurred_at| {
+    let verdict = Verdict::from_fields(&fields, |occurred_at| {
         let latest = now().unix_seconds() + i64::from(policy.clock_skew_seconds);
         occurred_at.unix_seconds() <= latest
-    })
+    })?;
+    match verdict {
+        Verdict::Quarantine(_) if policy.unknown_events == UnknownEvents::Refuse => {
+            Err(Refusal::of_field(Code::UnknownEvent, Field::EventName))
+        }
+        Verdict::Accept(envelope) if policy.disabled_features.contains(&envelope.event.feature) => {
+            Err(Refusal::of_field(Code::FeatureDisabled, Field::EventName))
+        }
+        verdict => Ok(verdict),
+    }
 }

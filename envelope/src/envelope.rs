@@ -21,6 +21,26 @@ pub struct Envelope<'a> {
     pub occurred_at: Timestamp,
 }
 
+/// A body that is an event in every respect but its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownEvent<'a> {
+    /// The name, which may hold anything.
+    pub name: Cow<'a, str>,
+    /// The case it happened to.
+    pub case_id: CaseId<'a>,
+    /// When it happened.
+    pub occurred_at: Timestamp,
+}
+
+/// What a body is, where it is not to be refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict<'a> {
+    /// One of the eight events.
+    Accept(Envelope<'a>),
+    /// An event that is not documented, to be kept apart.
+    Quarantine(UnknownEvent<'a>),
+}
+
 /// The most characters of an `externalId`.
 const EXTERNAL_ID_MAX: usize = 128;
 
@@ -30,12 +50,40 @@ impl<'a> Envelope<'a> {
     /// # Errors
     /// The first reason for which the body is not one of TruEnroll's events.
     pub fn parse(body: &'a [u8]) -> Result<Self, Refusal> {
-        Self::from_fields(&json::scan(body, Policy::DEPTH_LIMIT)?, |_| true)
+        Verdict::parse(body)?.known()
     }
 
     /// The event's identity.
     pub fn key(&self) -> EventKey {
         EventKey::new(self.event, &self.case_id, self.occurred_at)
+    }
+}
+
+impl UnknownEvent<'_> {
+    /// The event's identity.
+    pub fn key(&self) -> EventKey {
+        EventKey::of_unknown(&self.name, &self.case_id, self.occurred_at)
+    }
+}
+
+impl<'a> Verdict<'a> {
+    /// Reads a body as [`Envelope::parse`] does, but lets events pass that are not documented.
+    ///
+    /// # Errors
+    /// The first reason for which the body is not an event.
+    pub fn parse(body: &'a [u8]) -> Result<Self, Refusal> {
+        Self::from_fields(&json::scan(body, Policy::DEPTH_LIMIT)?, |_| true)
+    }
+
+    /// The event, if it is a documented one.
+    ///
+    /// # Errors
+    /// `unknown_event`.
+    pub fn known(self) -> Result<Envelope<'a>, Refusal> {
+        match self {
+            Self::Accept(envelope) => Ok(envelope),
+            Self::Quarantine(_) => Err(Refusal::of_field(Code::UnknownEvent, Field::EventName)),
+        }
     }
 
     pub(crate) fn from_fields(fields: &Fields<'a>, is_past: impl FnOnce(Timestamp) -> bool) -> Result<Self, Refusal> {
@@ -57,9 +105,11 @@ impl<'a> Envelope<'a> {
         let occurred_at = Timestamp::parse(&required(fields.occurred_at, Field::OccurredAt)?.decode())
             .filter(|&occurred_at| is_past(occurred_at))
             .ok_or(invalid(Field::OccurredAt))?;
-        let event =
-            EventName::parse(&event_name.decode()).ok_or(Refusal::of_field(Code::UnknownEvent, Field::EventName))?;
-        Ok(Self { event, case_id, external_id, occurred_at })
+        let name = event_name.decode();
+        Ok(match EventName::parse(&name) {
+            Some(event) => Self::Accept(Envelope { event, case_id, external_id, occurred_at }),
+            None => Self::Quarantine(UnknownEvent { name, case_id, occurred_at }),
+        })
     }
 }
 

@@ -1,7 +1,9 @@
 //! What the decision takes from a request's headers.
 
 use crate::{
-    Policy, headers,
+    Authenticity, Policy, Timestamp,
+    authenticity::Signed,
+    headers,
     problem::{Code, Refusal},
 };
 
@@ -14,8 +16,20 @@ pub struct Head<'a> {
     content_encoding: Option<&'a [u8]>,
     content_length: Option<&'a [u8]>,
     audience: Option<&'a [u8]>,
+    webhook_id: Option<&'a [u8]>,
+    webhook_timestamp: Option<&'a [u8]>,
+    webhook_signature: Option<&'a [u8]>,
     repeated: bool,
     reserved: bool,
+}
+
+/// What good headers say that the body is judged by.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Claims {
+    /// The audience that they state.
+    pub audience: Audience,
+    /// The signature that they bring, where one is asked for.
+    pub signed: Option<Signed>,
 }
 
 /// Which audience a request's headers state.
@@ -34,6 +48,7 @@ impl<'a> Head<'a> {
     /// Collects the head from names in lower case, HTTP/2's pseudo-headers (`:method`, `:path`) among them.
     pub fn read(headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>, policy: &Policy) -> Self {
         let mut head = Self::default();
+        let signed = matches!(policy.authenticity, Authenticity::StandardWebhooks { .. });
         for (name, value) in headers {
             let slot = match name {
                 b":method" => {
@@ -47,6 +62,9 @@ impl<'a> Head<'a> {
                 b"content-type" => &mut head.content_type,
                 b"content-encoding" => &mut head.content_encoding,
                 b"content-length" => &mut head.content_length,
+                b"webhook-id" if signed => &mut head.webhook_id,
+                b"webhook-timestamp" if signed => &mut head.webhook_timestamp,
+                b"webhook-signature" if signed => &mut head.webhook_signature,
                 name if name == policy.audience_header.as_bytes() => &mut head.audience,
                 name => {
                     head.reserved |= name.starts_with(headers::RESERVED_PREFIX.as_bytes());
@@ -63,8 +81,12 @@ impl<'a> Head<'a> {
         self.reserved
     }
 
-    /// Which audience the headers state.
-    pub fn audience(&self) -> Audience {
+    /// The request's path and query.
+    pub fn path(&self) -> &'a [u8] {
+        self.path
+    }
+
+    fn audience(&self) -> Audience {
         match self.audience {
             None => Audience::Unstated,
             Some(stated) if stated == Policy::AUDIENCE.as_bytes() => Audience::Partner,
@@ -72,14 +94,14 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// Everything that can be said before the body comes.
+    /// Everything that can be said before the body comes. `now` is asked for the time only where the answer depends on it.
     ///
     /// # Errors
     /// The first reason to refuse, in the order of [`Code::ALL`].
-    pub fn check(&self, policy: &Policy) -> Result<(), Refusal> {
+    pub fn check(&self, policy: &Policy, now: impl FnOnce() -> Timestamp) -> Result<Claims, Refusal> {
         let path = self.path.split(|&byte| byte == b'?').next().unwrap_or_default();
         let refuse = |code| Err(Refusal::new(code));
-        if path != policy.path.as_bytes() {
+        if !policy.authenticity.is_webhook(path, policy.path.as_bytes()) {
             return refuse(Code::NotFound);
         }
         if self.method != b"POST" {
@@ -98,7 +120,9 @@ impl<'a> Head<'a> {
         if self.content_length.and_then(length).is_some_and(|length| length > policy.max_body_bytes) {
             return refuse(Code::PayloadTooLarge);
         }
-        Ok(())
+        let (id, timestamp, signature) = (self.webhook_id, self.webhook_timestamp, self.webhook_signature);
+        let signed = policy.authenticity.signed(id, timestamp, signature, now)?;
+        Ok(Claims { audience: self.audience(), signed })
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use sha2::{Digest, Sha256};
+
 use crate::{CaseId, EventName, Timestamp};
 
 /// An event's identity: its name, its case and the instant at which the stage ended.
@@ -16,6 +18,12 @@ impl EventKey {
     /// The key of the event of that name that happened to `case` at `occurred_at`.
     pub fn new(event: EventName, case: &CaseId<'_>, occurred_at: Timestamp) -> Self {
         Self(format!("{event}:{case}:{occurred_at}"))
+    }
+
+    /// The key of an event that is not documented. Its name can hold anything, so a part of its hash stands for it.
+    pub fn of_unknown(name: &str, case: &CaseId<'_>, occurred_at: Timestamp) -> Self {
+        let hash = Sha256::digest(name).iter().take(8).fold(0, |hash, &byte| hash << 8 | u64::from(byte));
+        Self(format!("unknown.{hash:016x}:{case}:{occurred_at}"))
     }
 
     /// The key's characters, all of them visible ASCII.

@@ -5,9 +5,10 @@
 //! the same golden vectors ([`vectors`]) run natively, in WebAssembly, through Envoy and in the backend.
 //!
 //! Reading order: [`event`] and [`case_id`] name things, [`timestamp`] and [`key`] identify them, [`json`] and
-//! [`envelope`] read a body, [`head`] reads the headers, [`decide`](mod@decide) puts it together under a [`policy`], and
+//! [`envelope`] read a body, [`head`] reads the headers, [`authenticity`] and [`signature`] say who sent them, [`decide`](mod@decide) puts it together under a [`policy`], and
 //! [`problem`] is what the sender is told.
 
+pub mod authenticity;
 pub mod case_id;
 pub mod decide;
 pub mod envelope;
@@ -18,16 +19,19 @@ mod json;
 pub mod key;
 pub mod policy;
 pub mod problem;
+pub mod signature;
 pub mod timestamp;
 #[cfg(feature = "vectors")]
 pub mod vectors;
 
+pub use authenticity::Authenticity;
 pub use case_id::CaseId;
 pub use decide::decide;
-pub use envelope::Envelope;
+pub use envelope::{Envelope, UnknownEvent, Verdict};
 pub use event::{EventName, Feature, Stage};
 pub use head::Head;
 pub use key::EventKey;
-pub use policy::{Policy, Statement, UnknownFields};
+pub use policy::{Mode, Policy, Statement, UnknownEvents, UnknownFields};
 pub use problem::{Code, Field, Refusal};
+pub use signature::SigningKey;
 pub use timestamp::Timestamp;

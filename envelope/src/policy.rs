@@ -1,7 +1,9 @@
 //! What the decision may be told to do differently.
 
+use crate::{Authenticity, Feature};
+
 /// The settings of [`decide`](crate::decide()).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Policy {
     /// The one path that is a webhook; a query string after it is ignored.
@@ -18,6 +20,14 @@ pub struct Policy {
     pub clock_skew_seconds: u32,
     /// What to do with fields that are not documented.
     pub unknown_fields: UnknownFields,
+    /// What to do with events that are not documented.
+    pub unknown_events: UnknownEvents,
+    /// The features whose events are refused.
+    pub disabled_features: Vec<Feature>,
+    /// What a request has to show.
+    pub authenticity: Authenticity,
+    /// Whether refusals are made or only noted. The decision itself is the same.
+    pub mode: Mode,
 }
 
 /// Whether something has to be stated.
@@ -28,6 +38,26 @@ pub enum Statement {
     Optional,
     /// Leaving it out is a refusal.
     Required,
+}
+
+/// What to do with events that are not documented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum UnknownEvents {
+    /// They are a refusal.
+    Refuse,
+    /// They pass, marked, and the backend keeps them apart.
+    Quarantine,
+}
+
+/// What is done about a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum Mode {
+    /// It is made.
+    Enforce,
+    /// It is counted and marked, and the request passes; the backend stores it if it is an event at all.
+    Shadow,
 }
 
 /// What to do with fields that are not documented.
@@ -67,8 +97,15 @@ impl Policy {
         } else if self.audience_header.starts_with(crate::headers::RESERVED_PREFIX) {
             Err(("audience_header", "must not begin with x-edge-, which is ours"))
         } else {
-            Ok(())
+            self.authenticity.validate()
         }
+    }
+
+    /// The path to show in a log instead of one that holds a token, right or wrong.
+    pub fn path_without_token(&self, path: &[u8]) -> Option<String> {
+        let Authenticity::PathToken { .. } = self.authenticity else { return None };
+        let rest = path.strip_prefix(self.path.as_bytes())?;
+        (!rest.is_empty()).then(|| format!("{}/-", self.path))
     }
 }
 
@@ -82,6 +119,10 @@ impl Default for Policy {
             audience: Statement::Optional,
             clock_skew_seconds: 300,
             unknown_fields: UnknownFields::Pass,
+            unknown_events: UnknownEvents::Refuse,
+            disabled_features: Vec::new(),
+            authenticity: Authenticity::None,
+            mode: Mode::Enforce,
         }
     }
 }

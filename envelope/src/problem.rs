@@ -12,6 +12,9 @@ pub enum Code {
     UnsupportedContentEncoding,
     DuplicateHeader,
     PayloadTooLarge,
+    MissingSignature,
+    StaleTimestamp,
+    InvalidSignature,
     EmptyBody,
     MalformedJson,
     DuplicateField,
@@ -21,6 +24,7 @@ pub enum Code {
     MissingField,
     InvalidField,
     UnknownEvent,
+    FeatureDisabled,
 }
 
 /// A place in the body that a refusal can point at.
@@ -50,13 +54,16 @@ pub struct Refusal {
 
 impl Code {
     /// All codes, in the order in which the checks are made.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 19] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::DuplicateHeader,
         Self::UnsupportedMediaType,
         Self::UnsupportedContentEncoding,
         Self::PayloadTooLarge,
+        Self::MissingSignature,
+        Self::StaleTimestamp,
+        Self::InvalidSignature,
         Self::EmptyBody,
         Self::MalformedJson,
         Self::DuplicateField,
@@ -66,6 +73,7 @@ impl Code {
         Self::MissingField,
         Self::InvalidField,
         Self::UnknownEvent,
+        Self::FeatureDisabled,
     ];
 
     /// The code as it is written everywhere.
@@ -77,6 +85,9 @@ impl Code {
             Self::UnsupportedContentEncoding => "unsupported_content_encoding",
             Self::DuplicateHeader => "duplicate_header",
             Self::PayloadTooLarge => "payload_too_large",
+            Self::MissingSignature => "missing_signature",
+            Self::StaleTimestamp => "stale_timestamp",
+            Self::InvalidSignature => "invalid_signature",
             Self::EmptyBody => "empty_body",
             Self::MalformedJson => "malformed_json",
             Self::DuplicateField => "duplicate_field",
@@ -86,6 +97,7 @@ impl Code {
             Self::MissingField => "missing_field",
             Self::InvalidField => "invalid_field",
             Self::UnknownEvent => "unknown_event",
+            Self::FeatureDisabled => "feature_disabled",
         }
     }
 
@@ -93,12 +105,13 @@ impl Code {
     pub const fn status(self) -> u16 {
         match self {
             Self::DuplicateHeader | Self::EmptyBody | Self::MalformedJson | Self::DuplicateField | Self::TooDeep => 400,
+            Self::MissingSignature | Self::StaleTimestamp | Self::InvalidSignature => 401,
             Self::WrongAudience | Self::MissingAudience => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::PayloadTooLarge => 413,
             Self::UnsupportedMediaType | Self::UnsupportedContentEncoding => 415,
-            Self::MissingField | Self::InvalidField | Self::UnknownEvent => 422,
+            Self::MissingField | Self::InvalidField | Self::UnknownEvent | Self::FeatureDisabled => 422,
         }
     }
 
@@ -111,6 +124,9 @@ impl Code {
             Self::UnsupportedContentEncoding => "The body must not be encoded",
             Self::DuplicateHeader => "A header that decides was sent twice",
             Self::PayloadTooLarge => "The body is too large",
+            Self::MissingSignature => "The request is not signed",
+            Self::StaleTimestamp => "The signature is too old, or from the future",
+            Self::InvalidSignature => "The signature is not one of a key that is known here",
             Self::EmptyBody => "The body is empty",
             Self::MalformedJson => "The body is not one JSON document in UTF-8",
             Self::DuplicateField => "A field was sent twice",
@@ -120,6 +136,7 @@ impl Code {
             Self::MissingField => "A field is missing",
             Self::InvalidField => "A field is not valid",
             Self::UnknownEvent => "The event is not one that partners receive",
+            Self::FeatureDisabled => "The event is of a feature that is switched off here",
         }
     }
 }

@@ -5,11 +5,12 @@
 
 use serde::Deserialize;
 
-use crate::{Envelope, Head, Policy, Timestamp, decide, problem::Refusal};
+use crate::{Head, Policy, Timestamp, Verdict, decide, problem::Refusal};
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     include_str!("../vectors/head.json"),
     include_str!("../vectors/size.json"),
+    include_str!("../vectors/authenticity.json"),
     include_str!("../vectors/json.json"),
     include_str!("../vectors/audience.json"),
     include_str!("../vectors/envelope.json"),
@@ -53,6 +54,9 @@ pub struct Accepted {
     pub case: String,
     /// The event's key.
     pub key: String,
+    /// Whether it is to be kept apart.
+    #[serde(default)]
+    pub quarantine: bool,
 }
 
 /// Why a request is refused.
@@ -144,15 +148,20 @@ impl Vector {
         let regular = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()));
         let head = Head::read(pseudo.into_iter().chain(regular), &policy);
         match decide(&head, &self.body(), || NOW, &policy) {
-            Ok(envelope) => Ok(envelope.into()),
+            Ok(verdict) => Ok(verdict.into()),
             Err(refusal) => Err(refusal.into()),
         }
     }
 }
 
-impl From<Envelope<'_>> for Accepted {
-    fn from(envelope: Envelope<'_>) -> Self {
-        Self { event: envelope.event.to_string(), case: envelope.case_id.to_string(), key: envelope.key().to_string() }
+impl From<Verdict<'_>> for Accepted {
+    fn from(verdict: Verdict<'_>) -> Self {
+        let (event, case, key) = match &verdict {
+            Verdict::Accept(envelope) => (envelope.event.to_string(), &envelope.case_id, envelope.key()),
+            Verdict::Quarantine(event) => (event.name.to_string(), &event.case_id, event.key()),
+        };
+        let quarantine = matches!(verdict, Verdict::Quarantine(_));
+        Self { event, case: case.to_string(), key: key.to_string(), quarantine }
     }
 }
 

@@ -1,15 +1,15 @@
 //! One request's way through the filter: wait for all of it, judge it once, answer at most once.
 
 use envelope::{
-    Code, EventKey, Head, Refusal, Timestamp, decide,
-    head::Audience,
-    headers::{self, RESERVED_PREFIX},
+    Code, Head, Mode, Refusal, Timestamp, Verdict, decide,
+    head::Claims,
+    headers::{self, Judgement, Mark, RESERVED_PREFIX},
     problem::MEDIA_TYPE,
 };
 
 use crate::settings::Settings;
 
-/// What a guard needs of the host that it runs in.
+/// What a guard needs of the host that it runs in. Each call costs about as much as judging a small body.
 pub trait Host {
     /// All request headers, pseudo-headers among them, names in lower case.
     fn request_headers(&self) -> Vec<(String, Vec<u8>)>;
@@ -21,8 +21,21 @@ pub trait Host {
     fn reply(&self, status: u16, headers: &[(&str, &str)], body: &[u8]);
     /// The time.
     fn now(&self) -> Timestamp;
-    /// Counts a verdict: a refusal's code, or none for a request that was accepted.
-    fn count(&self, refused: Option<Code>);
+    /// Counts a request.
+    fn count(&self, counted: Counted);
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// It passed as an event.
+    Accepted,
+    /// It passed as an event that is not documented.
+    Quarantined,
+    /// It was refused.
+    Refused(Code),
+    /// It would have been refused, but passed in shadow mode.
+    Shadowed(Code),
 }
 
 /// Whether the host may go on with the request.
@@ -40,14 +53,14 @@ pub struct Guard {
     phase: Phase,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Default)]
 enum Phase {
     /// The headers have not come.
     #[default]
     Head,
     /// The headers are good, the body is not complete.
-    Body(Audience),
-    Accepted,
+    Body(Claims),
+    Passed,
     Refused,
 }
 
@@ -57,65 +70,87 @@ impl Guard {
         let headers = host.request_headers();
         let pairs = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()));
         let head = Head::read(pairs, &settings.policy);
-        // First of all, since the access log repeats some of them.
         if head.has_reserved() {
             for (name, _) in headers.iter().filter(|(name, _)| name.starts_with(RESERVED_PREFIX)) {
                 host.replace_request_header(name, None);
             }
         }
-        if let Err(refusal) = head.check(&settings.policy) {
-            return self.refuse(refusal, settings, host);
+        if let Some(path) = settings.policy.path_without_token(head.path()) {
+            host.replace_request_header(":path", Some(path.as_bytes()));
         }
-        self.phase = Phase::Body(head.audience());
-        if end_of_stream { self.judge(settings, host) } else { Step::Pause }
+        match head.check(&settings.policy, || host.now()) {
+            Err(refusal) => self.refuse(refusal, settings, host),
+            Ok(claims) if end_of_stream => self.judge(&claims, settings, host),
+            Ok(claims) => {
+                self.phase = Phase::Body(claims);
+                Step::Pause
+            }
+        }
     }
 
     /// A piece of the body is there, `size` bytes of it in all.
     pub fn on_body(&mut self, size: usize, end_of_stream: bool, settings: &Settings, host: &impl Host) -> Step {
-        if let (Phase::Body(_), Err(refusal)) = (self.phase, decide::size(size, &settings.policy)) {
+        if let (Phase::Body(_), Err(refusal)) = (&self.phase, decide::size(size, &settings.policy)) {
             return self.refuse(refusal, settings, host);
         }
-        if end_of_stream { self.judge(settings, host) } else { self.step() }
+        if end_of_stream { self.end(settings, host) } else { self.step() }
     }
 
     /// Trailers are there. After them no body callback says that the stream has ended.
     pub fn on_trailers(&mut self, settings: &Settings, host: &impl Host) -> Step {
-        self.judge(settings, host)
+        self.end(settings, host)
     }
 
-    fn judge(&mut self, settings: &Settings, host: &impl Host) -> Step {
-        let Phase::Body(audience) = self.phase else { return self.step() };
+    fn end(&mut self, settings: &Settings, host: &impl Host) -> Step {
+        match std::mem::take(&mut self.phase) {
+            Phase::Body(claims) => self.judge(&claims, settings, host),
+            judged => {
+                self.phase = judged;
+                self.step()
+            }
+        }
+    }
+
+    fn judge(&mut self, claims: &Claims, settings: &Settings, host: &impl Host) -> Step {
         let body = host.request_body();
-        match decide::body(audience, &body, || host.now(), &settings.policy) {
-            Ok(envelope) => self.accept(&envelope.key(), settings, host),
+        match decide::body(claims, &body, || host.now(), &settings.policy) {
+            Ok(Verdict::Accept(_)) => self.pass(Mark::Accepted, Counted::Accepted, settings, host),
+            Ok(Verdict::Quarantine(_)) => self.pass(Mark::Quarantined, Counted::Quarantined, settings, host),
             Err(refusal) => self.refuse(refusal, settings, host),
         }
     }
 
-    fn accept(&mut self, key: &EventKey, settings: &Settings, host: &impl Host) -> Step {
-        self.phase = Phase::Accepted;
-        host.replace_request_header(headers::EVENT_KEY, Some(key.as_str().as_bytes()));
-        host.replace_request_header(headers::BUILD, Some(settings.build.as_bytes()));
-        host.replace_request_header(headers::PROOF, Some(settings.proof.as_bytes()));
-        host.count(None);
+    fn pass(&mut self, mark: Mark<'_>, counted: Counted, settings: &Settings, host: &impl Host) -> Step {
+        self.phase = Phase::Passed;
+        let judgement = Judgement::write(&settings.proof, &settings.build, mark);
+        host.replace_request_header(headers::JUDGED, Some(judgement.as_bytes()));
+        host.count(counted);
         Step::Continue
     }
 
     fn refuse(&mut self, refusal: Refusal, settings: &Settings, host: &impl Host) -> Step {
+        let code = refusal.code;
+        if settings.policy.mode == Mode::Shadow {
+            return self.pass(Mark::Shadowed(code.as_str()), Counted::Shadowed(code), settings, host);
+        }
         self.phase = Phase::Refused;
-        let common = [
+        let mut answer = vec![
             ("content-type", MEDIA_TYPE),
-            (headers::REFUSAL, refusal.code.as_str()),
+            (headers::REFUSAL, code.as_str()),
             (headers::BUILD, settings.build.as_str()),
-            ("allow", "POST"),
         ];
-        let used = if refusal.code == Code::MethodNotAllowed { 4 } else { 3 };
-        host.count(Some(refusal.code));
-        host.reply(refusal.code.status(), &common[..used], refusal.to_problem_json().as_bytes());
+        // RFC 9110 asks for these.
+        match code.status() {
+            405 => answer.push(("allow", "POST")),
+            401 => answer.push(("www-authenticate", "Webhook-Signature")),
+            _ => {}
+        }
+        host.count(Counted::Refused(code));
+        host.reply(code.status(), &answer, refusal.to_problem_json().as_bytes());
         Step::Pause
     }
 
     fn step(&self) -> Step {
-        if self.phase == Phase::Accepted { Step::Continue } else { Step::Pause }
+        if matches!(self.phase, Phase::Passed) { Step::Continue } else { Step::Pause }
     }
 }

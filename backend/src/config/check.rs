@@ -2,11 +2,10 @@
 
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
-use envelope::Feature;
+use envelope::{Feature, SigningKey};
 use redis::IntoConnectionInfo;
 
 use super::{Config, ConfigError, SinkKind};
-use crate::sink::signature::SigningKey;
 
 type Check = Result<(), ConfigError>;
 
@@ -73,7 +72,7 @@ impl Config {
             }
         }
         let secret = self.sink.secret.reveal();
-        let signs = secret.is_empty() || SigningKey::parse(secret).is_some();
+        let signs = secret.is_empty() || SigningKey::parse(secret).is_ok();
         ensure(signs, "sink.secret", "must be `whsec_` and 24 to 64 bytes in base64")
     }
 }

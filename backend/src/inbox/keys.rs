@@ -63,6 +63,11 @@ impl PartitionKeys {
         format!("{}:dead", self.tag)
     }
 
+    /// `{…}:quarantine`, a stream of the same fields as the inbox: events that are not documented.
+    pub fn quarantine(&self) -> String {
+        format!("{}:quarantine", self.tag)
+    }
+
     /// `{…}:lease`, a string with an expiry: the owner's fencing token.
     pub fn lease(&self) -> String {
         format!("{}:lease", self.tag)
@@ -105,7 +110,7 @@ mod tests {
     #[test]
     fn a_partitions_keys_share_their_hash_tag() {
         let keys = Keys::new("edge", 16).of_partition(3);
-        for key in [keys.inbox(), keys.attempts(), keys.dead(), keys.lease(), keys.fence()] {
+        for key in [keys.inbox(), keys.attempts(), keys.dead(), keys.quarantine(), keys.lease(), keys.fence()] {
             assert!(key.starts_with("{edge:3}:"), "{key}");
         }
     }

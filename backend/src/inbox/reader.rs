@@ -123,6 +123,7 @@ impl Entry {
     }
 }
 
-fn field<T: FromRedisValue>(map: &HashMap<String, redis::Value>, name: &str) -> Option<T> {
+/// A field of a stream's entry, where it is there and of that type.
+pub(super) fn field<T: FromRedisValue>(map: &HashMap<String, redis::Value>, name: &str) -> Option<T> {
     T::from_redis_value(map.get(name)?.clone()).ok()
 }

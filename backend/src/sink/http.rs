@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use envelope::{EventKey, Feature};
+use envelope::{EventKey, Feature, SigningKey};
 use reqwest::{
     Client, StatusCode, Url,
     header::{CONTENT_TYPE, HeaderValue},
@@ -10,7 +10,7 @@ use reqwest::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Delivery, http_client, signature::SigningKey};
+use super::{Delivery, http_client};
 use crate::{
     config,
     event::{Event, to_millis},
@@ -31,7 +31,7 @@ impl HttpSink {
         Ok(Self {
             client: http_client(settings.timeout).redirect(redirect::Policy::none()).build()?,
             urls: urls.collect::<anyhow::Result<_>>()?,
-            key: SigningKey::parse(settings.secret.reveal()),
+            key: SigningKey::parse(settings.secret.reveal()).ok(),
         })
     }
 

@@ -31,6 +31,8 @@ pub struct Tally {
     pub accepted: u64,
     /// 202 `duplicate`.
     pub duplicates: u64,
+    /// 202 `quarantined`.
+    pub quarantined: u64,
     /// Refusals by their code.
     pub refused: BTreeMap<String, u64>,
     /// 503, or no answer.
@@ -44,6 +46,8 @@ pub enum Answer {
     Accepted(String),
     /// 202 `duplicate`, with the event's key.
     Duplicate(String),
+    /// 202 `quarantined`, with the event's key.
+    Quarantined(String),
     /// A refusal with its status and code, and its pointer where it has one.
     Refused(u16, String, Option<String>),
     /// 503, or no answer.
@@ -87,6 +91,7 @@ impl Sender {
         match &answer {
             Answer::Accepted(_) => tally.accepted += 1,
             Answer::Duplicate(_) => tally.duplicates += 1,
+            Answer::Quarantined(_) => tally.quarantined += 1,
             Answer::Unavailable => tally.unavailable += 1,
             Answer::Refused(_, code, _) => *tally.refused.entry(code.clone()).or_default() += 1,
         }
@@ -97,18 +102,26 @@ impl Sender {
         let answer = self.client.request(method, url).headers(headers).body(body).send().await?;
         let status = answer.status().as_u16();
         let body: Value = answer.json().await?;
-        let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
-        let key = text("eventKey").unwrap_or_default();
-        Ok(match (status, text("status").as_deref()) {
-            (202, Some("accepted")) => Answer::Accepted(key),
-            (202, _) => Answer::Duplicate(key),
-            (503, _) => Answer::Unavailable,
-            _ => Answer::Refused(status, text("code").unwrap_or_default(), text("pointer")),
-        })
+        Ok(Answer::read(status, &body))
     }
 
     fn counts(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Answer {
+    /// Reads an answer from its status and its body.
+    pub fn read(status: u16, body: &Value) -> Self {
+        let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
+        let key = text("eventKey").unwrap_or_default();
+        match (status, text("status").as_deref()) {
+            (202, Some("accepted")) => Self::Accepted(key),
+            (202, Some("quarantined")) => Self::Quarantined(key),
+            (202, _) => Self::Duplicate(key),
+            (503, _) => Self::Unavailable,
+            _ => Self::Refused(status, text("code").unwrap_or_default(), text("pointer")),
+        }
     }
 }
 

@@ -1,14 +1,18 @@
-//! The edge decides through Envoy as it decides without.
+//! The edge decides through Envoy as it decides without, however a request gets there.
 
 use std::collections::BTreeMap;
 
-use envelope::vectors::{self, Refused, Vector};
+use envelope::vectors::{self, Accepted, Refused, Vector};
+use serde_json::json;
 use tests::simulator::sender::Answer;
 
-use crate::fixture::{Fixture, eventually};
+use crate::{
+    fixture::{Fixture, eventually},
+    transport::{Transport, send},
+};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_golden_vector_is_decided_as_it_says() {
+async fn every_golden_vector_is_decided_as_it_says_over_every_transport() {
     let fixture = Fixture::start().await;
     let publisher = fixture.stack.publisher().unwrap();
     let mut by_policy: BTreeMap<String, Vec<Vector>> = BTreeMap::new();
@@ -16,50 +20,94 @@ async fn every_golden_vector_is_decided_as_it_says() {
         by_policy.entry(vector.policy.to_string()).or_default().push(vector);
     }
     assert!(by_policy.len() > 5, "the vectors have several policies");
-    let mut wrong = Vec::new();
+    let (mut wrong, mut right) = (Vec::new(), 0);
     for vectors in by_policy.values() {
         publisher.publish(&fixture.stack.build(vectors[0].policy.clone()).unwrap()).unwrap();
-        for vector in vectors {
-            let answer = fixture.sender.send_vector(&fixture.stack.edge(), vector).await;
+        for (vector, transport) in vectors.iter().flat_map(|vector| Transport::ALL.map(|transport| (vector, transport)))
+        {
+            let answer = send(transport, &fixture.stack.edge(), vector).await;
             let decided = match answer.clone() {
-                Answer::Accepted(key) | Answer::Duplicate(key) => Ok(key),
+                Answer::Accepted(key) | Answer::Duplicate(key) | Answer::Quarantined(key) => Ok(key),
                 Answer::Refused(_, code, pointer) => Err(Refused { code, pointer }),
                 Answer::Unavailable => Err(Refused { code: "unavailable".to_owned(), pointer: None }),
             };
-            let expected = vector.expected().map(|accepted| accepted.key);
-            if decided != expected {
-                wrong.push(format!("{}: {answer:?} instead of {expected:?}", vector.name));
+            let expected = vector.expected().map(|Accepted { key, .. }| key);
+            if decided == expected {
+                right += 1;
+            } else {
+                wrong.push(format!("{} ({transport:?}): {answer:?} instead of {expected:?}", vector.name));
             }
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "{right} were right, but\n{}", wrong.join("\n"));
+    let metrics = fixture.stack.edge_metrics().await.unwrap();
+    assert_eq!(metrics.sum("envoy_wasm_webhook_guard_vm_reload", &[]), 0, "no VM crashed");
+    let unproven = fixture.stack.backend_metrics().await.unwrap();
+    assert_eq!(unproven.sum("edge_ingest_total", &["answer=\"unproven\""]), 0);
+    let ours = ["accepted", "duplicate", "conflict", "quarantined"];
+    for (answer, count) in unproven.by_label("edge_ingest_total", "answer") {
+        assert!(ours.contains(&answer.as_str()), "edge and backend disagree: {count} {answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_ends_with_trailers_is_judged() {
-    let fixture = Fixture::start().await;
-    let good = fixture.events("trailers", 1).remove(0);
-    for (body, status) in [("{bad", 400), ("", 400), (good.body.as_str(), 202)] {
-        assert_eq!(post_with_trailers(&fixture, body).await, status, "{body:?}");
-    }
+async fn in_shadow_mode_events_pass_that_would_be_refused_and_what_is_no_event_is_not_stored() {
+    let policy = json!({ "mode": "shadow", "audience": "required" });
+    let fixture = Fixture::start_with(|options| tests::stack::Options { policy, ..options }).await;
+    let event = fixture.events("shadow", 1).remove(0);
+    fixture.send_accepted(&event).await;
     fixture.delivered_once(1).await;
+    let mut no_event = event.clone();
+    no_event.body = "{bad".to_owned();
+    let refused = fixture.sender.send(&no_event).await;
+    assert_eq!(refused, Answer::Refused(400, "malformed_json".to_owned(), None));
+    let metrics = fixture.stack.edge_metrics().await.unwrap();
+    assert_eq!(metrics.sum("webhook_guard_shadowed", &["code=\"missing_audience\""]), 1);
+    assert_eq!(metrics.sum("webhook_guard_shadowed", &["code=\"malformed_json\""]), 1);
+    let log = || fixture.stack.envoy.log();
+    eventually("the access log says so", async || log().contains(r#""shadow":"missing_audience""#)).await;
 }
 
-/// Posts over HTTP/2 with the body in one frame for each byte, and trailers instead of an end of the stream.
-async fn post_with_trailers(fixture: &Fixture, body: &str) -> u16 {
-    let address = fixture.stack.edge().replace("http://", "");
-    let socket = tokio::net::TcpStream::connect(address).await.unwrap();
-    let (mut client, connection) = h2::client::handshake(socket).await.unwrap();
-    tokio::spawn(connection);
-    let request =
-        axum::http::Request::post(fixture.stack.webhook()).header("content-type", "application/json").body(()).unwrap();
-    let (answer, mut stream) = client.send_request(request, false).unwrap();
-    for byte in body.bytes() {
-        stream.send_data(vec![byte].into(), false).unwrap();
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_event_is_kept_apart_and_re_admitted_once_it_is_known() {
+    let policy = json!({ "unknown_events": "quarantine" });
+    let fixture = Fixture::start_with(|options| tests::stack::Options { policy, ..options }).await;
+    let known = fixture.events("quarantine", 1).remove(0);
+    let mut unknown = known.clone();
+    unknown.body = known.body.replace("classification", "verification");
+    let Answer::Quarantined(key) = fixture.sender.send(&unknown).await else { panic!("it is not in quarantine") };
+    assert_eq!(fixture.sender.send(&unknown).await, Answer::Duplicate(key.clone()));
+    let listed = fixture.stack.backend_command("quarantine").unwrap();
+    assert!(listed.contains(&key) && listed.contains("case.verification.completed"), "{listed}");
+    assert!(fixture.stack.backend_command("readmit").unwrap().contains("still unknown 1"));
+
+    // What an older version kept apart, because it did not know the event.
+    let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut add = redis::cmd("XADD");
+    add.arg("{edge:3}:quarantine").arg("*").arg("key").arg("unknown").arg("body").arg(&known.body);
+    let _: String = add.arg("received").arg(1_750_588_200_000_u64).query_async(&mut connection).await.unwrap();
+    let said = fixture.stack.backend_command("readmit").unwrap();
+    assert!(said.contains("re-admitted 1, known before 0, still unknown 1"), "{said}");
+    fixture.delivered_once(1).await;
+    assert!(fixture.stack.backend_command("readmit").unwrap().contains("re-admitted 0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_token_is_in_no_log() {
+    let token = "token-0123456789-abcdef";
+    let policy = json!({ "authenticity": { "kind": "path_token", "tokens": [token] } });
+    let fixture = Fixture::start_with(|options| tests::stack::Options { policy, ..options }).await;
+    let event = fixture.events("token", 1).remove(0);
+    let client = tests::simulator::sender::client();
+    for (path, status) in [(format!("/{token}"), 202), (format!("/{token}-wrong"), 404)] {
+        let url = format!("{}{path}", fixture.stack.webhook());
+        let request = client.post(url).header("content-type", "application/json").body(event.body.clone());
+        assert_eq!(request.send().await.unwrap().status(), status);
     }
-    let trailers = [("x-checksum".parse().unwrap(), "1".parse().unwrap())];
-    stream.send_trailers(trailers.into_iter().collect()).unwrap();
-    answer.await.unwrap().status().as_u16()
+    let log = || fixture.stack.envoy.log();
+    eventually("the access log has both", async || log().matches("/webhooks/truenroll/-").count() == 2).await;
+    assert!(!log().contains(token) && !fixture.stack.backend.log().contains(token));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,5 +12,6 @@ mod fixture;
 mod path;
 mod start;
 mod swap;
+mod transport;
 mod up;
 mod wasm;

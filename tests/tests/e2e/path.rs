@@ -202,10 +202,10 @@ async fn the_backend_takes_nothing_that_the_edge_has_not_judged() {
     let fixture = Fixture::start().await;
     let event = fixture.event("direct", Feature::Extraction, Stage::Completed, AT);
     let client = tests::simulator::sender::client();
-    for proof in [None, Some("a-proof-for-this-machine-alon"), Some("")] {
+    for judged in [None, Some("a-proof-for-this-machine-alon;b1;accepted"), Some(""), Some(";;accepted")] {
         let mut request = client.post(fixture.stack.ingest()).body(event.body.clone());
-        if let Some(proof) = proof {
-            request = request.header("x-edge-proof", proof);
+        if let Some(judged) = judged {
+            request = request.header("x-edge-judged", judged);
         }
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status(), 403);

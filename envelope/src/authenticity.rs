@@ -1,0 +1,112 @@
+//! Whether a request comes from who it should.
+//!
+//! TruEnroll documents no signature, so the default asks for nothing. The two others are for a sender, or something in
+//! front of the edge, that can do more.
+
+use subtle::{Choice, ConstantTimeEq};
+
+use crate::{
+    SigningKey, Timestamp,
+    problem::{Code, Refusal},
+};
+
+/// What a request has to show.
+#[derive(Debug, Clone, Default)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Deserialize),
+    serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)
+)]
+pub enum Authenticity {
+    /// Nothing.
+    #[default]
+    None,
+    /// One of these as the last segment of its path. Any other path is not found.
+    PathToken {
+        /// The tokens, 16 to 128 of `A-Z a-z 0-9 _ -` each. Several, so that a new one can be brought in.
+        tokens: Vec<String>,
+    },
+    /// A signature after the Standard Webhooks specification.
+    StandardWebhooks {
+        /// The keys of which one must have made the signature. Several, so that a new one can be brought in.
+        secrets: Vec<SigningKey>,
+        /// How far `webhook-timestamp` may be from our clock, in seconds.
+        #[cfg_attr(feature = "serde", serde(default = "usual_tolerance"))]
+        tolerance_seconds: u32,
+    },
+}
+
+/// A signature that is to be checked once the body is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// `id.timestamp.`, which goes before the body.
+    prefix: Vec<u8>,
+    signatures: Vec<u8>,
+}
+
+impl Authenticity {
+    /// The most tokens or secrets that may be live at the same time.
+    pub const MOST_LIVE: usize = 4;
+
+    /// Whether `path` is the webhook's.
+    pub(crate) fn is_webhook(&self, path: &[u8], webhook: &[u8]) -> bool {
+        let Self::PathToken { tokens } = self else { return path == webhook };
+        let Some(shown) = path.strip_prefix(webhook).and_then(|rest| rest.strip_prefix(b"/")) else { return false };
+        tokens.iter().fold(Choice::from(0), |found, token| found | token.as_bytes().ct_eq(shown)).into()
+    }
+
+    /// Takes the signature from the headers, where one has to be there, and checks its time.
+    pub(crate) fn signed(
+        &self,
+        id: Option<&[u8]>,
+        timestamp: Option<&[u8]>,
+        signatures: Option<&[u8]>,
+        now: impl FnOnce() -> Timestamp,
+    ) -> Result<Option<Signed>, Refusal> {
+        let Self::StandardWebhooks { tolerance_seconds, .. } = self else { return Ok(None) };
+        let (Some(id), Some(timestamp), Some(signatures)) = (id, timestamp, signatures) else {
+            return Err(Refusal::new(Code::MissingSignature));
+        };
+        let seconds: i64 = std::str::from_utf8(timestamp)
+            .ok()
+            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|digits| digits.parse().ok())
+            .ok_or(Refusal::new(Code::InvalidSignature))?;
+        if seconds.abs_diff(now().unix_seconds()) > u64::from(*tolerance_seconds) {
+            return Err(Refusal::new(Code::StaleTimestamp));
+        }
+        let prefix = [id, b".", timestamp, b"."].concat();
+        Ok(Some(Signed { prefix, signatures: signatures.to_vec() }))
+    }
+
+    /// Checks the signature over the body.
+    pub(crate) fn check(&self, signed: Option<&Signed>, body: &[u8]) -> Result<(), Refusal> {
+        let Self::StandardWebhooks { secrets, .. } = self else { return Ok(()) };
+        let verified = signed.is_some_and(|Signed { prefix, signatures }| {
+            let verify = |found, key: &SigningKey| found | key.verifies(prefix, body, signatures);
+            secrets.iter().fold(Choice::from(0), verify).into()
+        });
+        if verified { Ok(()) } else { Err(Refusal::new(Code::InvalidSignature)) }
+    }
+
+    /// Checks what the types alone do not.
+    pub(crate) fn validate(&self) -> Result<(), (&'static str, &'static str)> {
+        let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        let is_token = |token: &String| (16..=128).contains(&token.len()) && token.bytes().all(is_token_byte);
+        let live = 1..=Self::MOST_LIVE;
+        match self {
+            Self::PathToken { tokens } if !live.contains(&tokens.len()) || !tokens.iter().all(is_token) => {
+                Err(("authenticity.tokens", "must be 1 to 4 tokens, each 16 to 128 of A-Z a-z 0-9 _ -"))
+            }
+            Self::StandardWebhooks { secrets, .. } if !live.contains(&secrets.len()) => {
+                Err(("authenticity.secrets", "must be 1 to 4 secrets"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(feature = "serde")]
+fn usual_tolerance() -> u32 {
+    300
+}

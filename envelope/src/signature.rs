@@ -1,0 +1,117 @@
+//! Signatures after the Standard Webhooks specification: HMAC-SHA256 over `id.timestamp.body`.
+
+use std::fmt;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use subtle::{Choice, ConstantTimeEq};
+
+/// A key to sign with, or to check a signature with.
+#[derive(Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(try_from = "String"))]
+pub struct SigningKey(Hmac<Sha256>);
+
+/// What a secret has to look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoSecret;
+
+/// The most signatures of one request that are looked at: while a sender changes its secret it sends two.
+const MOST_SIGNATURES: usize = 8;
+
+impl SigningKey {
+    /// Reads `whsec_` and 24 to 64 bytes in base64, as the specification writes a secret.
+    ///
+    /// # Errors
+    /// Where it is not written so.
+    pub fn parse(secret: &str) -> Result<Self, NoSecret> {
+        let bytes = secret.strip_prefix("whsec_").and_then(|base64| STANDARD.decode(base64).ok()).ok_or(NoSecret)?;
+        if !(24..=64).contains(&bytes.len()) {
+            return Err(NoSecret);
+        }
+        Hmac::new_from_slice(&bytes).map(Self).map_err(|_| NoSecret)
+    }
+
+    /// The value of `webhook-signature`.
+    pub fn sign(&self, id: &str, timestamp: u64, body: &[u8]) -> String {
+        let prefix = format!("{id}.{timestamp}.");
+        format!("v1,{}", STANDARD.encode(self.mac(prefix.as_bytes(), body)))
+    }
+
+    /// Whether one of `signatures`, separated by spaces, is ours; in a time that does not depend on where it differs.
+    pub(crate) fn verifies(&self, prefix: &[u8], body: &[u8], signatures: &[u8]) -> Choice {
+        let ours = STANDARD.encode(self.mac(prefix, body));
+        let versioned = signatures.split(|&byte| byte == b' ').take(MOST_SIGNATURES);
+        let candidates = versioned.filter_map(|signature| signature.strip_prefix(b"v1,"));
+        candidates.fold(Choice::from(0), |found, candidate| found | candidate.ct_eq(ours.as_bytes()))
+    }
+
+    fn mac(&self, prefix: &[u8], body: &[u8]) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        mac.update(prefix);
+        mac.update(body);
+        mac.finalize().into_bytes().into()
+    }
+}
+
+impl TryFrom<String> for SigningKey {
+    type Error = NoSecret;
+
+    fn try_from(secret: String) -> Result<Self, NoSecret> {
+        Self::parse(&secret)
+    }
+}
+
+/// Says that there is a key, and nothing of it.
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl fmt::Display for NoSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a secret must be `whsec_` and 24 to 64 bytes in base64")
+    }
+}
+
+impl std::error::Error for NoSecret {}
+
+#[cfg(test)]
+mod tests {
+    use standardwebhooks::Webhook;
+
+    use super::*;
+
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+    #[test]
+    fn we_sign_and_verify_as_the_reference_implementation_does() {
+        let (key, reference) = (SigningKey::parse(SECRET).unwrap(), Webhook::new(SECRET).unwrap());
+        for length in [0, 1, 55, 56, 63, 64, 65, 1_000] {
+            let body: Vec<u8> = (0..length).map(|number: u32| number.to_le_bytes()[0]).collect();
+            // The reference signs text alone.
+            let body: Vec<u8> = body.into_iter().map(|byte| byte & 0x7f).collect();
+            let id = format!("msg_{length}");
+            let theirs = reference.sign(&id, 1_767_225_600, &body).unwrap();
+            assert_eq!(key.sign(&id, 1_767_225_600, &body), theirs);
+            let prefix = format!("{id}.1767225600.");
+            let verifies = |body: &[u8], signatures: &str| {
+                bool::from(key.verifies(prefix.as_bytes(), body, signatures.as_bytes()))
+            };
+            assert!(verifies(&body, &theirs));
+            assert!(verifies(&body, &format!("v1a,x v1,AAAA {theirs}")));
+            assert!(!verifies(b"other", &theirs));
+            assert!(!verifies(&body, &theirs.replace("v1,", "v2,")));
+            assert!(!verifies(&body, &theirs[..theirs.len() - 1]));
+            assert!(!verifies(&body, ""));
+        }
+    }
+
+    #[test]
+    fn secrets_that_are_none_are_refused() {
+        for secret in ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_c2hvcnQ=", "whsec_!!!!"] {
+            assert!(SigningKey::parse(secret).is_err(), "{secret}");
+        }
+    }
+}
