@@ -17,7 +17,7 @@ mod servers;
 mod wasm;
 
 pub use servers::{envoy, redis_server};
-pub use wasm::{run_filter_tests, wasm_filter};
+pub use wasm::{run_filter_tests, wasm_filter, wasm_module};
 
 /// The root of the workspace.
 pub fn workspace() -> &'static Path {

@@ -28,14 +28,23 @@ enum Compiler {
 /// # Errors
 /// Where there is no compiler for it, or where it does not build.
 pub fn wasm_filter() -> Result<PathBuf> {
-    once("filter.wasm", || {
+    wasm_module("filter", &["--features", "host"])
+}
+
+/// Builds a package of the workspace as a WebAssembly module.
+///
+/// # Errors
+/// Where there is no compiler for it, or where it does not build.
+pub fn wasm_module(package: &str, features: &[&str]) -> Result<PathBuf> {
+    let file = format!("{package}.wasm");
+    once(&file, || {
         let (mut cargo, target) = Compiler::find()?.cargo("build")?;
-        let module = target.join(TRIPLE).join("wasm/filter.wasm");
+        let module = target.join(TRIPLE).join("wasm").join(&file);
         if !module.is_file() {
-            say("filter: building the WebAssembly module; the first time takes about a minute");
+            say(&format!("{package}: building the WebAssembly module; the first time takes about a minute"));
         }
-        run(cargo.args(["--package", "filter", "--features", "host", "--profile", "wasm"]))
-            .context("the filter does not build")?;
+        run(cargo.args(["--package", package, "--profile", "wasm"]).args(features))
+            .with_context(|| format!("{package} does not build"))?;
         Ok(module)
     })
 }

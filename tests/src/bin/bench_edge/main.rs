@@ -1,0 +1,176 @@
+//! `cargo bench-edge`: what the edge's job costs in Envoy, done in several ways, side by side in one run.
+//!
+//! Each round gives every way the same load for a while, in an order that changes. What counts is Envoy's CPU time for each
+//! request, and its ratio to Envoy alone in the same round: steadier than seconds on a machine that does other things.
+
+#![expect(clippy::print_stdout, reason = "this program talks to a person")]
+
+use std::{fmt::Write as _, fs, path::PathBuf, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use tests::tools::say;
+use tokio::net::TcpListener;
+
+mod ext_proc;
+mod load;
+mod variants;
+
+use load::Slice;
+use variants::Variant;
+
+/// Compares what the edge's job costs in Envoy, done in several ways.
+#[derive(Debug, Parser)]
+#[command(name = "cargo bench-edge", bin_name = "cargo bench-edge")]
+struct Arguments {
+    /// How often every way is measured.
+    #[arg(long, default_value_t = 11)]
+    rounds: usize,
+    /// How many seconds each time.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Where the table is written to.
+    #[arg(long, default_value = "docs/bench-edge.md")]
+    out: PathBuf,
+    /// Internal: be the server that ext_proc asks, in a process of its own, so that its CPU time can be told apart.
+    #[arg(long, hide = true)]
+    serve_ext_proc: Option<u16>,
+}
+
+/// What one way measured in one round.
+struct Sample {
+    /// CPU time for each request: Envoy's, and for ext_proc its server's too.
+    cpu: Duration,
+    slice: Slice,
+}
+
+const ACCEPTED: &str = r#"{"eventName":"case.extraction.completed","payload":{"caseId":"6850abc123def456ghi789","externalId":"applicant-9876","occurredAt":"2025-06-22T10:30:00Z"}}"#;
+const REFUSED: &str = r#"{"eventName":"case.extraction.complete","payload":{"caseId":"6850abc123def456ghi789","externalId":"applicant-9876","occurredAt":"2025-06-22T10:30:00Z"}}"#;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(port) = arguments.serve_ext_proc {
+        ext_proc::serve(TcpListener::bind(("127.0.0.1", port)).await?).await;
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let upstream = TcpListener::bind("127.0.0.1:0").await?;
+    let upstream_port = upstream.local_addr()?.port();
+    tokio::spawn(load::serve(upstream));
+    let ext_proc_port = tests::process::free_port()?;
+    let mut itself = std::process::Command::new(std::env::current_exe()?);
+    itself.args(["--serve-ext-proc", &ext_proc_port.to_string()]);
+    let server = tests::process::Process::start("ext_proc", &mut itself, &folder.path().join("ext_proc.log"))?;
+    let variants = variants::start_all(folder.path(), upstream_port, ext_proc_port)?;
+
+    let mut table = String::new();
+    writeln!(table, "# What the edge costs in Envoy\n")?;
+    writeln!(
+        table,
+        "Measured by `cargo bench-edge --rounds {} --seconds {}`: one Envoy worker each, 16 HTTP/1.1 connections, an event \
+         of {} bytes.\nMedians over the rounds; the ratio is to Envoy alone in the same round, with its quartiles. The CPU \
+         time of ext_proc holds\nits server's.\n",
+        arguments.rounds,
+        arguments.seconds,
+        ACCEPTED.len()
+    )?;
+    for (title, body, status) in [("Accepted", ACCEPTED, 202), ("Refused (422 `unknown_event`)", REFUSED, 422)] {
+        let samples = measure(&arguments, &variants, server.pid(), title, body, status).await?;
+        writeln!(table, "## {title}\n\n{}", render(&variants, &samples)?)?;
+    }
+    println!("{table}");
+    if let Some(folder) = arguments.out.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&arguments.out, table).with_context(|| format!("cannot write {}", arguments.out.display()))
+}
+
+/// The samples of each variant, round by round.
+async fn measure(
+    arguments: &Arguments,
+    variants: &[Variant],
+    server: u32,
+    title: &str,
+    body: &str,
+    status: u16,
+) -> Result<Vec<Vec<Sample>>> {
+    let request = format!(
+        "POST /webhooks/truenroll HTTP/1.1\r\nhost: edge\r\nuser-agent: bench\r\naccept: */*\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut samples: Vec<Vec<Sample>> = variants.iter().map(|_| Vec::new()).collect();
+    let duration = Duration::from_secs_f64(arguments.seconds);
+    // The first round warms up and is thrown away.
+    for round in 0..=arguments.rounds {
+        say(&format!("{title}: round {round} of {}", arguments.rounds));
+        for place in 0..variants.len() {
+            let number = (place + round) % variants.len();
+            let variant = &variants[number];
+            // Those that let everything pass answer what the others refuse.
+            let expected = if number < 2 { 202 } else { status };
+            let server = (variant.name == "ext_proc").then_some(server);
+            let cpu = || {
+                Ok::<_, anyhow::Error>(cpu_time(variant.envoy.pid())? + server.map_or(Ok(Duration::ZERO), cpu_time)?)
+            };
+            let before = cpu()?;
+            let slice = load::run(variant.port, request.as_bytes(), expected, duration).await?;
+            let cpu = (cpu()? - before).div_f64(slice.requests as f64);
+            if round > 0 {
+                samples[number].push(Sample { cpu, slice });
+            }
+        }
+    }
+    Ok(samples)
+}
+
+/// The CPU time of all of a process' threads, in nanoseconds' precision.
+fn cpu_time(pid: u32) -> Result<Duration> {
+    let mut total = 0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let Ok(schedstat) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+        let Some(nanoseconds) = schedstat.split(' ').next().and_then(|number| number.parse::<u64>().ok()) else {
+            bail!("the kernel tells no CPU time of threads");
+        };
+        total += nanoseconds;
+    }
+    Ok(Duration::from_nanos(total))
+}
+
+fn render(variants: &[Variant], samples: &[Vec<Sample>]) -> Result<String> {
+    let mut table = String::new();
+    writeln!(table, "| way | CPU for each request | ratio to Envoy alone | requests/s | p50 | p99 |")?;
+    writeln!(table, "|---|---|---|---|---|---|")?;
+    for (variant, own) in variants.iter().zip(samples) {
+        let micros = |duration: Duration| duration.as_secs_f64() * 1e6;
+        let cpu = median(own.iter().map(|sample| micros(sample.cpu)).collect());
+        let ratios: Vec<_> =
+            own.iter().zip(&samples[0]).map(|(own, alone)| micros(own.cpu) / micros(alone.cpu)).collect();
+        let rate = median(own.iter().map(|s| s.slice.requests as f64 / s.slice.elapsed.as_secs_f64()).collect());
+        let percentile = |share: f64| {
+            let at = |slice: &Slice| slice.latencies[((slice.latencies.len() - 1) as f64 * share) as usize];
+            median(own.iter().map(|sample| micros(at(&sample.slice))).collect())
+        };
+        writeln!(
+            table,
+            "| {} | {cpu:.1} µs | {:.3} ({:.3} to {:.3}) | {rate:.0} | {:.0} µs | {:.0} µs |",
+            variant.name,
+            quantile(ratios.clone(), 0.5),
+            quantile(ratios.clone(), 0.25),
+            quantile(ratios, 0.75),
+            percentile(0.5),
+            percentile(0.99)
+        )?;
+    }
+    Ok(table)
+}
+
+fn median(values: Vec<f64>) -> f64 {
+    quantile(values, 0.5)
+}
+
+fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[((values.len() - 1) as f64 * share).round() as usize]
+}

@@ -1,0 +1,111 @@
+//! The ways to do the edge's job in Envoy that are compared.
+
+use std::{fs, path::Path, process::Command, time::Duration};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use tests::{
+    process::{Process, free_port},
+    tools,
+};
+
+/// One Envoy with one way.
+pub(crate) struct Variant {
+    pub(crate) name: &'static str,
+    pub(crate) port: u16,
+    pub(crate) envoy: Process,
+}
+
+/// Starts an Envoy with one worker for each way.
+pub(crate) fn start_all(folder: &Path, upstream: u16, ext_proc: u16) -> Result<Vec<Variant>> {
+    let guard = fs::canonicalize(tools::wasm_filter()?)?;
+    let buffering = fs::canonicalize(tools::wasm_module("buffering", &[])?)?;
+    let settings = json!({ "build": "bench", "proof": "a-proof-for-this-machine-alone" });
+    let filters = [
+        ("Envoy alone", None),
+        ("buffering only", Some(wasm(&buffering, &json!({})))),
+        ("this filter", Some(wasm(&guard, &settings))),
+        ("Lua", Some(lua())),
+        ("ext_proc", Some(ask())),
+    ];
+    let start = |(name, filter)| start(folder, name, filter, upstream, ext_proc);
+    filters.into_iter().map(start).collect()
+}
+
+fn wasm(module: &Path, settings: &Value) -> Value {
+    let response = envoy::ecds::response("bench", module, settings);
+    let config = &response["resources"][0]["typed_config"];
+    json!({ "name": "webhook_guard", "typed_config": config })
+}
+
+fn lua() -> Value {
+    json!({ "name": "lua", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+        "default_source_code": { "inline_string": include_str!("checks.lua") },
+    }})
+}
+
+fn ask() -> Value {
+    json!({ "name": "ext_proc", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor",
+        "grpc_service": { "envoy_grpc": { "cluster_name": "ext_proc" } },
+        "processing_mode": {
+            "request_header_mode": "SEND", "request_body_mode": "BUFFERED", "response_header_mode": "SKIP",
+        },
+    }})
+}
+
+fn start(folder: &Path, name: &'static str, filter: Option<Value>, upstream: u16, ext_proc: u16) -> Result<Variant> {
+    let (port, admin) = (free_port()?, free_port()?);
+    let router = json!({ "name": "router", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+    }});
+    let filters: Vec<_> = filter.into_iter().chain([router]).collect();
+    let manager = json!({
+        "@type":
+            "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "bench",
+        "use_remote_address": true,
+        "normalize_path": true,
+        "route_config": { "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": [
+            { "match": { "prefix": "/" }, "route": { "cluster": "upstream" } },
+        ]}]},
+        "http_filters": filters,
+    });
+    let http2 = json!({ "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": { "http2_protocol_options": {} },
+    }});
+    let bootstrap = json!({
+        "admin": { "address": address(admin) },
+        "static_resources": {
+            "listeners": [{ "name": "edge", "address": address(port), "filter_chains": [{ "filters": [
+                { "name": "http", "typed_config": manager },
+            ]}]}],
+            "clusters": [
+                cluster("upstream", upstream, json!({})),
+                cluster("ext_proc", ext_proc, http2),
+            ],
+        },
+    });
+    let file = folder.join(format!("{}.json", name.replace(' ', "-")));
+    fs::write(&file, bootstrap.to_string())?;
+    let mut command = Command::new(tools::envoy()?);
+    command.arg("-c").arg(&file).args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]);
+    let mut envoy = Process::start("envoy", &mut command, &file.with_extension("log"))?;
+    envoy.wait_until(Duration::from_secs(30), || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())?;
+    Ok(Variant { name, port, envoy })
+}
+
+fn address(port: u16) -> Value {
+    json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } })
+}
+
+fn cluster(name: &str, port: u16, options: Value) -> Value {
+    json!({
+        "name": name, "type": "STATIC", "connect_timeout": "1s", "typed_extension_protocol_options": options,
+        "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": [
+            { "endpoint": { "address": address(port) } },
+        ]}]},
+    })
+}
