@@ -30,8 +30,6 @@ struct Loaded {
 }
 
 struct Metrics {
-    /// 1 while this build is in use, 0 once it was replaced.
-    in_use: u32,
     accepted: u32,
     quarantined: u32,
     refused: [u32; Code::ALL.len()],
@@ -46,14 +44,7 @@ struct Request {
 /// The host calls, which all go to the request that is being processed.
 struct Calls<'a>(&'a Metrics);
 
-impl Context for Root {
-    fn on_done(&mut self) -> bool {
-        if let Some(loaded) = self.loaded.take() {
-            _ = hostcalls::record_metric(loaded.metrics.in_use, 0);
-        }
-        true
-    }
-}
+impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _: usize) -> bool {
@@ -97,9 +88,9 @@ impl Loaded {
             shadowed[code as usize] = counter("shadowed", code.as_str())?;
         }
         let (accepted, quarantined) = (counter("requests", "accepted")?, counter("requests", "quarantined")?);
-        let in_use = define(MetricType::Gauge, &format!("webhook_guard_in_use_build={}", settings.build))?;
-        let metrics = Metrics { in_use, accepted, quarantined, refused, shadowed };
-        _ = hostcalls::record_metric(in_use, 1);
+        let since = define(MetricType::Gauge, &format!("webhook_guard_configured_seconds_build={}", settings.build))?;
+        _ = hostcalls::record_metric(since, now().unix_seconds().cast_unsigned());
+        let metrics = Metrics { accepted, quarantined, refused, shadowed };
         Ok(Self { settings, metrics })
     }
 }
@@ -141,8 +132,7 @@ impl Host for Calls<'_> {
     }
 
     fn now(&self) -> Timestamp {
-        let since_epoch = hostcalls::get_current_time().ok().and_then(|now| now.duration_since(UNIX_EPOCH).ok());
-        Timestamp::from_unix(since_epoch.map_or(0, |elapsed| elapsed.as_secs().cast_signed()))
+        now()
     }
 
     fn count(&self, counted: Counted) {
@@ -154,6 +144,11 @@ impl Host for Calls<'_> {
         };
         _ = hostcalls::increment_metric(metric, 1);
     }
+}
+
+fn now() -> Timestamp {
+    let since_epoch = hostcalls::get_current_time().ok().and_then(|now| now.duration_since(UNIX_EPOCH).ok());
+    Timestamp::from_unix(since_epoch.map_or(0, |elapsed| elapsed.as_secs().cast_signed()))
 }
 
 impl From<Step> for Action {

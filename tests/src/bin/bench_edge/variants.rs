@@ -12,24 +12,30 @@ use tests::{
 /// One Envoy with one way.
 pub(crate) struct Variant {
     pub(crate) name: &'static str,
+    /// Whether it refuses anything.
+    pub(crate) refuses: bool,
     pub(crate) port: u16,
     pub(crate) envoy: Process,
 }
 
+const ALONE: &str = "Envoy alone";
+const BUFFERING: &str = "buffering only";
+
 /// Starts an Envoy with one worker for each way.
-pub(crate) fn start_all(folder: &Path, upstream: u16, ext_proc: u16) -> Result<Vec<Variant>> {
+pub(crate) fn start_all(folder: &Path, upstream: u16, ext_proc: u16, only: &[String]) -> Result<Vec<Variant>> {
     let guard = fs::canonicalize(tools::wasm_filter()?)?;
     let buffering = fs::canonicalize(tools::wasm_module("buffering", &[])?)?;
     let settings = json!({ "build": "bench", "proof": "a-proof-for-this-machine-alone" });
     let filters = [
-        ("Envoy alone", None),
-        ("buffering only", Some(wasm(&buffering, &json!({})))),
+        (ALONE, None),
+        (BUFFERING, Some(wasm(&buffering, &json!({})))),
         ("this filter", Some(wasm(&guard, &settings))),
         ("Lua", Some(lua())),
         ("ext_proc", Some(ask())),
     ];
-    let start = |(name, filter)| start(folder, name, filter, upstream, ext_proc);
-    filters.into_iter().map(start).collect()
+    let is_wanted = |name: &str| only.is_empty() || only.iter().any(|part| name.contains(part.as_str()));
+    let wanted = filters.into_iter().filter(|(name, filter)| filter.is_none() || is_wanted(name));
+    wanted.map(|(name, filter)| start(folder, name, filter, upstream, ext_proc)).collect()
 }
 
 fn wasm(module: &Path, settings: &Value) -> Value {
@@ -94,7 +100,8 @@ fn start(folder: &Path, name: &'static str, filter: Option<Value>, upstream: u16
     command.arg("-c").arg(&file).args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]);
     let mut envoy = Process::start("envoy", &mut command, &file.with_extension("log"))?;
     envoy.wait_until(Duration::from_secs(30), || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())?;
-    Ok(Variant { name, port, envoy })
+    let refuses = !matches!(name, ALONE | BUFFERING);
+    Ok(Variant { name, refuses, port, envoy })
 }
 
 fn address(port: u16) -> Value {
