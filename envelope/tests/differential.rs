@@ -1,0 +1,179 @@
+//! The JSON reader beside serde_json: both have to accept and refuse the same documents, and read the same values.
+//!
+//! Documents are made from the golden vectors' bodies and from a grammar, then damaged. Chance has a seed, which a failure
+//! prints; `EDGE_FUZZ_ITERATIONS` and `EDGE_FUZZ_SEED` run more, or others.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::env;
+
+use envelope::{Code, Envelope, Verdict, vectors};
+use fastrand::Rng;
+use serde_json::{Map, Value};
+
+/// What is put into documents: each is an edge of some rule.
+const FRAGMENTS: &[&[u8]] = &[
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"\"",
+    b"\\",
+    b"\\u",
+    b"\\ud83d",
+    b"\\ude00",
+    b"\\u0000",
+    b"\\n",
+    b"\\x",
+    b"null",
+    b"true",
+    b"false",
+    b"nul",
+    b"0",
+    b"-",
+    b"01",
+    b"1.5",
+    b"1e5",
+    b"-0.0e-0",
+    b".",
+    b"e",
+    b" ",
+    b"\t",
+    b"\r\n",
+    b"\x00",
+    b"\x1f",
+    b"\x7f",
+    b"\x80",
+    b"\xc3",
+    b"\xc3\xa9",
+    b"\xed\xa0\x80",
+    b"\xef\xbb\xbf",
+    b"\xf0\x9f\x98\x80",
+    b"\"eventName\"",
+    b"\"payload\"",
+    b"\"caseId\"",
+    b"\"externalId\"",
+    b"\"occurredAt\"",
+    b"\"audience\"",
+    b"\"event\\u004eame\"",
+    b"\"case.extraction.failed\"",
+    b"\"2025-06-22T10:30:00Z\"",
+    b"/",
+    b"'",
+    b"\n",
+];
+
+#[test]
+fn agrees_with_serde_json_on_whatever_comes() {
+    let setting = |name: &str| env::var(name).ok().and_then(|value| value.parse().ok());
+    let iterations = setting("EDGE_FUZZ_ITERATIONS").unwrap_or(200_000);
+    let seed = setting("EDGE_FUZZ_SEED").unwrap_or(1);
+    let mut rng = Rng::with_seed(seed);
+    let bodies: Vec<_> = vectors::all().unwrap().iter().map(vectors::Vector::body).collect();
+    let bodies: Vec<_> = bodies.into_iter().filter(|body| (1..2_000).contains(&body.len())).collect();
+    let (mut accepted, mut malformed) = (0_u64, 0_u64);
+    for iteration in 0..iterations {
+        let mut body = if rng.bool() { bodies[rng.usize(..bodies.len())].clone() } else { document(&mut rng) };
+        for _ in 0..rng.usize(..4) {
+            damage(&mut body, &mut rng);
+        }
+        match compare(&body) {
+            Ok(true) => accepted += 1,
+            Ok(false) => malformed += 1,
+            Err(difference) => {
+                panic!("seed {seed}, iteration {iteration}: {difference}\n{}", String::from_utf8_lossy(&body))
+            }
+        }
+    }
+    // Both verdicts have to be common, or the comparison says little.
+    assert!(accepted > iterations / 10 && malformed > iterations / 10, "{accepted} accepted, {malformed} malformed");
+}
+
+/// Whether both took the document for well-formed JSON.
+fn compare(body: &[u8]) -> Result<bool, String> {
+    let ours = Verdict::parse(body);
+    let reference: Result<Value, _> = serde_json::from_slice(body);
+    let value = match (&ours, reference) {
+        (Err(refusal), _) if matches!(refusal.code, Code::TooDeep | Code::DuplicateField) => return Ok(false),
+        (Err(refusal), Err(_)) if matches!(refusal.code, Code::MalformedJson | Code::EmptyBody) => return Ok(false),
+        // serde_json refuses numbers that no f64 can hold; RFC 8259 does not, and nothing here reads a number.
+        (_, Err(error)) if error.to_string().contains("number out of range") => return Ok(false),
+        (_, Err(error)) => return Err(format!("we say {ours:?}, the reference says {error}")),
+        (_, Ok(value)) => value,
+    };
+    match (ours, expected(&value)) {
+        (Ok(Verdict::Accept(envelope)), Some(expected)) if is_same(&envelope, expected) => Ok(true),
+        (Ok(Verdict::Quarantine(event)), Some(expected)) if expected["eventName"] == *event.name => Ok(true),
+        (Err(refusal), expected)
+            if matches!(refusal.code, Code::MissingField | Code::InvalidField) && !expected.is_some_and(is_valid) =>
+        {
+            Ok(true)
+        }
+        (ours, _) => Err(format!("we say {ours:?}, the reference reads {value}")),
+    }
+}
+
+/// The documented fields as the reference reads them, where they are there.
+fn expected(value: &Value) -> Option<&Map<String, Value>> {
+    let object = value.as_object()?;
+    object.get("payload")?.as_object()?;
+    Some(object)
+}
+
+/// Whether every documented field is there and plainly good.
+fn is_valid(object: &Map<String, Value>) -> bool {
+    let payload = &object["payload"];
+    let case = payload.get("caseId").and_then(Value::as_str).unwrap_or_default();
+    let external_id = payload.get("externalId").unwrap_or(&Value::Null);
+    object.get("eventName").is_some_and(Value::is_string)
+        && (1..=128).contains(&case.len())
+        && case.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        && (external_id.is_null() || external_id.as_str().is_some_and(|id| (1..=128).contains(&id.chars().count())))
+        && payload.get("occurredAt").and_then(Value::as_str) == Some("2025-06-22T10:30:00Z")
+}
+
+fn is_same(envelope: &Envelope<'_>, expected: &Map<String, Value>) -> bool {
+    let payload = &expected["payload"];
+    expected["eventName"] == envelope.event.as_str()
+        && payload["caseId"] == envelope.case_id.as_str()
+        && payload.get("externalId").and_then(Value::as_str) == envelope.external_id.as_deref()
+}
+
+/// A well-formed document with the known fields in it, more or less.
+fn document(rng: &mut Rng) -> Vec<u8> {
+    let text = |rng: &mut Rng| {
+        let characters = ["a", "é", "😀", "\\n", "\\\"", "\\u00e9", "\\ud83d\\ude00", "0", " "];
+        let length = rng.usize(..5);
+        let text: String = (0..length).map(|_| characters[rng.usize(..characters.len())]).collect();
+        format!("\"{text}\"")
+    };
+    let mut members = vec![
+        "\"eventName\":\"case.forensics.completed\"".to_owned(),
+        format!(
+            "\"payload\":{{\"caseId\":\"c-{}\",\"externalId\":{},\"occurredAt\":\"2025-06-22T10:30:00Z\"}}",
+            rng.u8(..),
+            if rng.bool() { "null".to_owned() } else { text(rng) }
+        ),
+    ];
+    for _ in 0..rng.usize(..3) {
+        let values = ["1", "-0.5e3", "[]", "{}", "[1,[2,{\"a\":null}]]", "true", "{\"eventName\":1,\"eventName\":2}"];
+        members.push(format!("{}:{}", text(rng), values[rng.usize(..values.len())]));
+    }
+    rng.shuffle(&mut members);
+    format!("{{{}}}", members.join(",")).into_bytes()
+}
+
+fn damage(body: &mut Vec<u8>, rng: &mut Rng) {
+    let at = rng.usize(..=body.len());
+    match rng.u8(..4) {
+        0 => body.truncate(at),
+        1 if at < body.len() => drop(body.remove(at)),
+        2 if at < body.len() => body[at] = rng.u8(..),
+        _ => {
+            let fragment = FRAGMENTS[rng.usize(..FRAGMENTS.len())];
+            body.splice(at..at, fragment.iter().copied());
+        }
+    }
+}
