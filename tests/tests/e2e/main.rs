@@ -9,6 +9,7 @@
 mod edge;
 mod failure;
 mod fixture;
+mod hostile;
 mod path;
 mod start;
 mod swap;
