@@ -64,3 +64,9 @@ pub fn response(version: &str, wasm: &Path, settings: &Value) -> Value {
         }],
     })
 }
+
+/// A capability that the filter needs and that a discovery response does not allow it, if there is one.
+pub fn missing_capability(response: &Value) -> Option<&'static str> {
+    let allowed = &response["resources"][0]["typed_config"]["config"]["vm_config"]["capability_restriction_config"]["allowed_capabilities"];
+    CAPABILITIES.into_iter().find(|name| allowed.get(name).is_none())
+}

@@ -13,6 +13,28 @@ pub struct Edge {
     pub metrics: String,
 }
 
+/// What the filter did with requests to the webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judged {
+    /// Let pass.
+    pub passed: u64,
+    /// Refused.
+    pub refused: u64,
+}
+
+impl Judged {
+    /// The share that was refused, 0 to 1; none where there were fewer than `least` requests.
+    pub fn refused_share(self, least: u64) -> Option<f64> {
+        let all = self.passed + self.refused;
+        (all >= least.max(1)).then(|| self.refused as f64 / all as f64)
+    }
+
+    /// What has happened since `before`.
+    pub fn since(self, before: Self) -> Self {
+        Self { passed: self.passed.saturating_sub(before.passed), refused: self.refused.saturating_sub(before.refused) }
+    }
+}
+
 /// One question takes no longer than this.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -22,12 +44,39 @@ impl Edge {
     /// # Errors
     /// Where Envoy does not answer, in a sentence.
     pub fn refused_updates(&self) -> Result<u64, String> {
+        let series = format!("envoy_extension_config_discovery_http_filter_{FILTER}_update_rejected{{}} ");
+        let metrics = self.metrics()?;
+        let value = metrics.lines().find_map(|line| line.strip_prefix(&series));
+        value.and_then(|value| value.parse().ok()).ok_or_else(|| format!("Envoy has no metric `{series}`"))
+    }
+
+    /// How many requests to the webhook the filter has let pass and refused since Envoy started. Those to other places are
+    /// left out: they are scanners, and our own probes.
+    ///
+    /// # Errors
+    /// Where Envoy does not answer, in a sentence.
+    pub fn judged(&self) -> Result<Judged, String> {
+        let mut judged = Judged { passed: 0, refused: 0 };
+        for line in self.metrics()?.lines() {
+            let Some((code, count)) =
+                line.strip_prefix("webhook_guard_requests{code=\"").and_then(|rest| rest.split_once("\"} "))
+            else {
+                continue;
+            };
+            let count: u64 = count.parse().unwrap_or_default();
+            match code {
+                "accepted" | "quarantined" => judged.passed += count,
+                "not_found" | "method_not_allowed" => {}
+                _ => judged.refused += count,
+            }
+        }
+        Ok(judged)
+    }
+
+    fn metrics(&self) -> Result<String, String> {
         let url = format!("{}/stats/prometheus", self.metrics);
         let mut answer = agent().get(&url).call().map_err(|error| format!("{url}: {error}"))?;
-        let metrics = answer.body_mut().read_to_string().map_err(|error| format!("{url}: {error}"))?;
-        let series = format!("envoy_extension_config_discovery_http_filter_{FILTER}_update_rejected{{}} ");
-        let value = metrics.lines().find_map(|line| line.strip_prefix(&series));
-        value.and_then(|value| value.parse().ok()).ok_or_else(|| format!("{url} has no `{series}`"))
+        answer.body_mut().read_to_string().map_err(|error| format!("{url}: {error}"))
     }
 
     /// Sends a request that every build refuses over a connection of its own, and returns the build that refused it.

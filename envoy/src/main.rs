@@ -1,6 +1,7 @@
 //! `guardctl`: publishes a filter build to a running Envoy, and goes back to an earlier one.
 
 use std::{
+    env,
     fs::{self, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
@@ -78,6 +79,16 @@ struct Target {
     /// How many seconds Envoy may take to serve a build.
     #[arg(long, default_value_t = 15)]
     patience: u64,
+    /// The Envoy program to rehearse a build with before it is published; where it is `envoy` and there is none on the
+    /// PATH, there is no rehearsal.
+    #[arg(long, default_value = "envoy")]
+    rehearse_with: PathBuf,
+    /// How many seconds to watch a new build's refusals before it is trusted.
+    #[arg(long, default_value_t = 5)]
+    watch: u64,
+    /// By how much the share of refused requests may rise meanwhile, 0 to 1; past it the build before is brought back.
+    #[arg(long, default_value_t = 0.2)]
+    max_rise: f64,
     /// How many publications to keep.
     #[arg(long, default_value_t = 10)]
     keep: usize,
@@ -123,11 +134,32 @@ impl Target {
         Edge { requests: self.edge.clone(), metrics: self.metrics.clone() }
     }
 
+    fn envoy_program(&self) -> Result<Option<PathBuf>> {
+        let program = &self.rehearse_with;
+        if program.components().count() > 1 {
+            anyhow::ensure!(
+                program.is_file(),
+                "there is no Envoy at {}, which --rehearse-with names",
+                program.display()
+            );
+            return Ok(Some(program.clone()));
+        }
+        let path = env::var_os("PATH").unwrap_or_default();
+        let found = env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| candidate.is_file());
+        if found.is_none() {
+            writeln!(io::stderr(), "guardctl: no {} on the PATH, so the build is not rehearsed", program.display())?;
+        }
+        Ok(found)
+    }
+
     fn publisher(&self) -> Result<Publisher> {
         Ok(Publisher {
             store: Store::open(&self.dir).with_context(|| format!("cannot open {}", self.dir.display()))?,
             edge: Some(self.edge()),
+            rehearse_with: self.envoy_program()?,
             patience: Duration::from_secs(self.patience),
+            watch: Duration::from_secs(self.watch),
+            max_rise: self.max_rise,
             keep: self.keep,
         })
     }
@@ -164,9 +196,11 @@ fn say(out: &mut impl Write, (publication, outcome): &(Publication, Outcome)) ->
 }
 
 fn status(out: &mut impl Write, target: &Target) -> Result<()> {
-    let publications = target.publisher()?.store.publications()?;
-    for publication in &publications {
-        writeln!(out, "{:>6}  {}", publication.number, publication.build)?;
+    let store = Store::open(&target.dir).with_context(|| format!("cannot open {}", target.dir.display()))?;
+    let current = store.current()?.map(|publication| publication.number);
+    for publication in store.publications()? {
+        let mark = if Some(publication.number) == current { "published" } else { "" };
+        writeln!(out, "{:>6}  {}  {mark}", publication.number, publication.build)?;
     }
     match target.edge().probe() {
         Ok(build) => Ok(writeln!(out, "Envoy serves {build}")?),

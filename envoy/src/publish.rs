@@ -1,7 +1,9 @@
 //! Publishing a filter build, and going back to an earlier one.
 
 use std::{
-    io, thread,
+    io,
+    path::PathBuf,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -11,7 +13,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     ecds,
-    edge::Edge,
+    edge::{Edge, Judged},
+    rehearsal::{RehearsalError, rehearse},
     store::{Publication, Store, hex},
 };
 
@@ -33,8 +36,14 @@ pub struct Publisher {
     pub store: Store,
     /// The Envoy to verify the swap with; none where none runs yet.
     pub edge: Option<Edge>,
+    /// The Envoy program to rehearse builds with; none where there is none here.
+    pub rehearse_with: Option<PathBuf>,
     /// How long Envoy may take until the build reports itself.
     pub patience: Duration,
+    /// How long to watch the build's refusals before it is trusted.
+    pub watch: Duration,
+    /// By how much the share of refused requests may rise meanwhile, 0 to 1.
+    pub max_rise: f64,
     /// How many publications to keep for a rollback.
     pub keep: usize,
 }
@@ -57,6 +66,9 @@ pub enum PublishError {
     /// The module is not WebAssembly. Nothing was changed.
     #[error("the file is not a WebAssembly module: it does not begin with \\0asm")]
     NotWasm,
+    /// The build failed its rehearsal. Nothing was changed.
+    #[error(transparent)]
+    Rehearsal(#[from] RehearsalError),
     /// The shared directory cannot be read or written.
     #[error("the shared directory: {0}")]
     Store(#[from] io::Error),
@@ -75,6 +87,8 @@ pub enum PublishError {
 
 /// Each of Envoy's workers takes the update by itself: so many probes in a row have to be answered by the new build.
 const PROBES: usize = 16;
+/// Fewer requests than these say nothing about a build's refusals.
+const TELLING: u64 = 20;
 
 impl Publisher {
     /// Makes Envoy serve `build`, and makes sure of it.
@@ -95,6 +109,9 @@ impl Publisher {
         let label = label(&sha256);
         let number = self.next_number()?;
         let response = ecds::response(&format!("{number}-{label}"), &path, &settings(&label));
+        if let Some(envoy) = &self.rehearse_with {
+            rehearse(envoy, &response)?;
+        }
         self.swap(Publication { number, build: label, sha256, response })
     }
 
@@ -105,7 +122,7 @@ impl Publisher {
     pub fn rollback(&self, to: Option<&str>) -> Result<(Publication, Outcome), PublishError> {
         let _lock = self.store.lock()?;
         let publications = self.store.publications()?;
-        let current = publications.last().ok_or(PublishError::NothingBefore)?;
+        let current = self.store.current()?.ok_or(PublishError::NothingBefore)?;
         let wanted = |earlier: &&Publication| match to {
             Some(build) => earlier.build == build,
             None => earlier.build != current.build,
@@ -122,12 +139,14 @@ impl Publisher {
     }
 
     fn swap(&self, new: Publication) -> Result<(Publication, Outcome), PublishError> {
-        let before = self.store.publications()?.pop();
-        let refused_before = self.edge.as_ref().and_then(|edge| edge.refused_updates().ok());
+        let before = self.store.served()?;
+        let before_swap = self.edge.as_ref().and_then(|edge| Some((edge.refused_updates().ok()?, edge.judged().ok()?)));
         self.store.record(&new)?;
         self.store.serve(&new.response)?;
-        let verdict = match (&self.edge, refused_before) {
-            (Some(edge), Some(refused_before)) => self.verify(edge, refused_before, &new.build),
+        let verdict = match (&self.edge, before_swap) {
+            (Some(edge), Some((refused_before, judged_before))) => self
+                .verify(edge, refused_before, &new.build)
+                .and_then(|outcome| self.watch(edge, judged_before).map(|()| outcome)),
             _ => Ok(Outcome::Staged),
         };
         match verdict {
@@ -137,12 +156,28 @@ impl Publisher {
             }
             Err(reason) => {
                 if let Some(before) = before {
-                    self.store.serve(&before.response)?;
+                    self.store.serve(&before)?;
                 }
                 self.store.forget(&new)?;
                 Err(PublishError::Refused { build: new.build, reason })
             }
         }
+    }
+
+    /// Compares the share of refused requests while the build is watched with that of all the time before.
+    fn watch(&self, edge: &Edge, before: Judged) -> Result<(), String> {
+        let usual = before.refused_share(TELLING).unwrap_or_default();
+        let begun = edge.judged()?;
+        let deadline = Instant::now() + self.watch;
+        while Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(100).min(self.watch));
+            let share = edge.judged()?.since(begun).refused_share(TELLING).unwrap_or_default();
+            if share > usual + self.max_rise {
+                let (share, usual) = (share * 100.0, usual * 100.0);
+                return Err(format!("it refuses {share:.0} % of the requests, where {usual:.0} % were refused before"));
+            }
+        }
+        Ok(())
     }
 
     fn verify(&self, edge: &Edge, refused_before: u64, build: &str) -> Result<Outcome, String> {

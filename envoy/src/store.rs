@@ -121,15 +121,41 @@ impl Store {
         write_durably(&self.served_file(), &serde_json::to_vec_pretty(response)?)
     }
 
-    /// Drops all but the newest `keep` publications, and the modules that none of these names.
+    /// What Envoy was last told to serve; none before the first publication.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn served(&self) -> io::Result<Option<Value>> {
+        match fs::read(self.served_file()) {
+            Ok(response) => Ok(Some(serde_json::from_slice(&response)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The publication that is served: not always the newest, since a publisher may have died before it served that.
+    ///
+    /// # Errors
+    /// Where a file cannot be read.
+    pub fn current(&self) -> io::Result<Option<Publication>> {
+        let served = self.served()?;
+        Ok(self.publications()?.into_iter().rfind(|publication| Some(&publication.response) == served.as_ref()))
+    }
+
+    /// Drops all but the newest `keep` publications and the served one, and the modules that none of these names.
     ///
     /// # Errors
     /// Where a file cannot be removed.
     pub fn prune(&self, keep: usize) -> io::Result<()> {
         let mut publications = self.publications()?;
-        let kept = publications.split_off(publications.len().saturating_sub(keep.max(1)));
-        for old in &publications {
-            self.forget(old)?;
+        let mut kept = publications.split_off(publications.len().saturating_sub(keep.max(1)));
+        let served = self.served()?;
+        for old in publications {
+            if Some(&old.response) == served.as_ref() {
+                kept.push(old);
+            } else {
+                self.forget(&old)?;
+            }
         }
         let named: Vec<_> = kept.iter().map(|publication| self.build_path(&publication.sha256)).collect();
         for entry in fs::read_dir(self.root.join("builds"))? {
@@ -188,6 +214,24 @@ mod tests {
         let kept: Vec<_> = store.publications().unwrap().iter().map(|publication| publication.number).collect();
         assert_eq!(kept, [10, 11]);
         assert_eq!(fs::read_dir(folder.path().join("builds")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_is_served_is_kept_however_old_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let mut first = publication(&store, 1, b"a");
+        first.response = serde_json::json!({ "version_info": "1" });
+        store.record(&first).unwrap();
+        store.serve(&first.response).unwrap();
+        for (number, module) in [(2, b"b"), (3, b"c")] {
+            publication(&store, number, module);
+        }
+        store.prune(1).unwrap();
+        let kept: Vec<_> = store.publications().unwrap().iter().map(|publication| publication.number).collect();
+        assert_eq!(kept, [1, 3]);
+        assert_eq!(store.current().unwrap().unwrap().number, 1);
+        assert!(store.build_path(&first.sha256).is_file());
     }
 
     #[test]

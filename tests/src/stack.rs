@@ -120,8 +120,7 @@ impl Stack {
         let build =
             Build { module: fs::read(tools::wasm_filter()?)?, policy: options.policy.clone(), proof: PROOF.into() };
         let store = Store::open(&folder.join("edge"))?;
-        let first = Publisher { store: store.clone(), edge: None, patience: PATIENCE, keep: 10 };
-        first.publish(&build)?;
+        publisher(store.clone(), None).publish(&build)?;
         let envoy = start_envoy(&folder, ports, &store)?;
         Ok(Self { envoy, backend, redis, ports, options, folder, temporary })
     }
@@ -169,7 +168,7 @@ impl Stack {
     pub fn publisher(&self) -> Result<Publisher> {
         let edge = Edge { requests: self.edge(), metrics: self.edge_metrics_url() };
         let store = Store::open(&self.folder.join("edge"))?;
-        Ok(Publisher { store, edge: Some(edge), patience: PATIENCE, keep: 10 })
+        Ok(publisher(store, Some(edge)))
     }
 
     /// A build of the filter with that policy.
@@ -245,6 +244,12 @@ impl Stack {
         }
         Ok(())
     }
+}
+
+/// Without a rehearsal and without watching, which what is tested asks for by itself.
+fn publisher(store: Store, edge: Option<Edge>) -> Publisher {
+    let (rehearse_with, watch) = (None, Duration::ZERO);
+    Publisher { store, edge, rehearse_with, patience: PATIENCE, watch, max_rise: 0.2, keep: 10 }
 }
 
 async fn get_metrics(url: &str) -> Result<Metrics> {

@@ -1,13 +1,24 @@
 //! The filter is replaced under load, with nothing dropped.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
 };
 
-use envoy::publish::{Outcome, PublishError};
-use serde_json::json;
-use tests::simulator::sender::Answer;
+use envoy::{
+    ecds,
+    publish::{Outcome, PublishError, Publisher},
+    rehearsal::{RehearsalError, rehearse},
+};
+use serde_json::{Value, json};
+use tests::{simulator::sender::Answer, tools};
 use tokio::task::JoinSet;
 
 use crate::fixture::{Fixture, eventually};
@@ -94,4 +105,105 @@ async fn the_filter_refuses_a_configuration_that_the_publisher_did_not_see() {
     assert!(log.contains("filter setting `policy.max_depht`: unknown field"), "{log}");
     let event = fixture.events("after", 1).remove(0);
     fixture.send_accepted(&event).await;
+}
+
+#[test]
+fn a_build_is_rehearsed_and_one_that_decides_wrongly_is_not_published() {
+    let envoy = tools::envoy().unwrap();
+    let settings = json!({ "build": "b1", "proof": "0123456789abcdef" });
+    let guard = ecds::response("1", &absolute(tools::wasm_filter().unwrap()), &settings);
+    assert!(rehearse(&envoy, &guard).unwrap() > 100, "most vectors have the usual policy");
+
+    let passive = absolute(tools::wasm_module("buffering", &[]).unwrap());
+    let wrong = rehearse(&envoy, &ecds::response("1", &passive, &settings));
+    assert!(matches!(wrong, Err(RehearsalError::WrongVerdict { .. })), "{wrong:?}");
+    let bad = json!({ "build": "b1", "proof": "short" });
+    let module = absolute(tools::wasm_filter().unwrap());
+    assert!(matches!(rehearse(&envoy, &ecds::response("1", &module, &bad)), Err(RehearsalError::NotTaken(_))));
+}
+
+#[test]
+fn a_capability_that_is_missing_is_found_before_anything_passes_unjudged() {
+    let envoy = tools::envoy().unwrap();
+    let settings = json!({ "build": "b1", "proof": "0123456789abcdef" });
+    let guard = ecds::response("1", &absolute(tools::wasm_filter().unwrap()), &settings);
+    let pointer = "/resources/0/typed_config/config/vm_config/capability_restriction_config/allowed_capabilities";
+    let Some(Value::Object(capabilities)) = guard.pointer(pointer) else { panic!("{guard}") };
+    assert!(capabilities.len() > 10);
+    for capability in capabilities.keys() {
+        let mut without = guard.clone();
+        let allowed = without.pointer_mut(pointer).and_then(Value::as_object_mut).unwrap();
+        allowed.remove(capability);
+        let found = rehearse(&envoy, &without);
+        assert!(
+            matches!(&found, Err(RehearsalError::MissingCapability(missing)) if missing == capability),
+            "{found:?}"
+        );
+    }
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    fs::canonicalize(path).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_refuses_too_much_is_rolled_back_by_itself() {
+    let fixture = Fixture::start().await;
+    let publisher = Publisher { watch: Duration::from_secs(20), ..fixture.stack.publisher().unwrap() };
+    let served = publisher.edge.as_ref().unwrap().probe().unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let load = {
+        let (sender, done, events) = (fixture.sender.clone(), Arc::clone(&done), fixture.events("usual", 50));
+        tokio::spawn(async move {
+            while !done.load(Ordering::Relaxed) {
+                for event in &events {
+                    sender.send(event).await;
+                }
+            }
+        })
+    };
+    eventually("there was traffic", async || fixture.sender.tally().sent > 100).await;
+    let strict = fixture.stack.build(json!({ "audience": "required" })).unwrap();
+    let refused = tokio::task::spawn_blocking(move || publisher.publish(&strict)).await.unwrap();
+    let Err(PublishError::Refused { reason, .. }) = refused else { panic!("it was kept") };
+    assert!(reason.contains("refuses 100 %"), "{reason}");
+    let edge = fixture.stack.publisher().unwrap().edge.unwrap();
+    eventually("the build before serves again", async || edge.probe().as_deref() == Ok(served.as_str())).await;
+    done.store(true, Ordering::Relaxed);
+    load.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_killed_at_any_instant_leaves_a_working_edge() {
+    let fixture = Fixture::start().await;
+    let folder = fixture.stack.folder().to_owned();
+    let (guardctl, module) = (tools::workspace_binary("envoy", "guardctl").unwrap(), tools::wasm_filter().unwrap());
+    fs::write(folder.join("proof"), "a-proof-for-this-machine-alone").unwrap();
+    let event = fixture.events("kill", 1).remove(0);
+    fixture.send_accepted(&event).await;
+    let publish = |number: u64| {
+        let policy = folder.join("policy.toml");
+        fs::write(&policy, format!("max_body_bytes = {}", 10_000 + number)).unwrap();
+        let mut command = Command::new(&guardctl);
+        command.args(["publish", "--watch", "0", "--rehearse-with", "none", "--edge", &fixture.stack.edge()]);
+        command.args(["--metrics", &fixture.stack.edge_metrics_url()]).arg("--policy").arg(&policy);
+        command.arg("--wasm").arg(&module).arg("--proof-file").arg(folder.join("proof"));
+        command.arg("--dir").arg(folder.join("edge")).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    };
+    // A publication takes about a tenth of a second: the kills are spread over it.
+    for kill in 0..40 {
+        let mut publisher = publish(kill);
+        thread::sleep(Duration::from_millis(kill * 3));
+        publisher.kill().unwrap();
+        publisher.wait().unwrap();
+        assert_eq!(fixture.sender.send(&event).await, Answer::Duplicate(event.key.clone()), "after kill {kill}");
+        let on_disk: Value = serde_json::from_slice(&fs::read(folder.join("edge/ecds/guard.json")).unwrap()).unwrap();
+        let module = on_disk.pointer("/resources/0/typed_config/config/vm_config/code/local/filename").unwrap();
+        assert!(fs::metadata(module.as_str().unwrap()).is_ok(), "a restarted Envoy would find its module");
+    }
+    assert!(publish(100).wait().unwrap().success(), "and nothing is in the way of the next publication");
+    let metrics = fixture.stack.edge_metrics().await.unwrap();
+    let refused = "envoy_extension_config_discovery_http_filter_webhook_guard_update_rejected";
+    assert_eq!(metrics.sum(refused, &[]), 0);
 }
