@@ -23,7 +23,15 @@ pub trait Host {
     fn now(&self) -> Timestamp;
     /// Counts a request.
     fn count(&self, counted: Counted);
+    /// When judging begins, for the requests of which that is to be measured.
+    fn begin(&self) -> Option<Begun>;
+    /// Judging has ended: notes how long it took, and how large the body was.
+    fn end(&self, begun: Begun, body_bytes: usize);
 }
+
+/// When judging began, in nanoseconds of the host's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begun(pub u64);
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,8 +120,13 @@ impl Guard {
     }
 
     fn judge(&mut self, claims: &Claims, settings: &Settings, host: &impl Host) -> Step {
+        let begun = host.begin();
         let body = host.request_body();
-        match decide::body(claims, &body, || host.now(), &settings.policy) {
+        let verdict = decide::body(claims, &body, || host.now(), &settings.policy);
+        if let Some(begun) = begun {
+            host.end(begun, body.len());
+        }
+        match verdict {
             Ok(Verdict::Accept(_)) => self.pass(Mark::Accepted, Counted::Accepted, settings, host),
             Ok(Verdict::Quarantine(_)) => self.pass(Mark::Quarantined, Counted::Quarantined, settings, host),
             Err(refusal) => self.refuse(refusal, settings, host),

@@ -1,6 +1,10 @@
 //! The proxy-wasm host, and the only file that names it.
 
-use std::{rc::Rc, time::UNIX_EPOCH};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use envelope::{Code, Timestamp};
 use proxy_wasm::{
@@ -10,7 +14,7 @@ use proxy_wasm::{
 };
 
 use crate::{
-    guard::{Counted, Guard, Host, Step},
+    guard::{Begun, Counted, Guard, Host, Step},
     settings::{Settings, SettingsError},
 };
 
@@ -34,7 +38,14 @@ struct Metrics {
     quarantined: u32,
     refused: [u32; Code::ALL.len()],
     shadowed: [u32; Code::ALL.len()],
+    body_bytes: u32,
+    decision_nanoseconds: u32,
+    /// How many requests were judged, to choose those that are measured.
+    judged: Cell<u32>,
 }
+
+/// One request in so many is measured: it takes four calls of the host, each as dear as judging a small body.
+const MEASURED: u32 = 16;
 
 struct Request {
     loaded: Rc<Loaded>,
@@ -90,7 +101,10 @@ impl Loaded {
         let (accepted, quarantined) = (counter("requests", "accepted")?, counter("requests", "quarantined")?);
         let since = define(MetricType::Gauge, &format!("webhook_guard_configured_seconds_build={}", settings.build))?;
         _ = hostcalls::record_metric(since, now().unix_seconds().cast_unsigned());
-        let metrics = Metrics { accepted, quarantined, refused, shadowed };
+        let body_bytes = define(MetricType::Histogram, "webhook_guard_body_bytes")?;
+        let decision_nanoseconds = define(MetricType::Histogram, "webhook_guard_decision_nanoseconds")?;
+        let judged = Cell::new(0);
+        let metrics = Metrics { accepted, quarantined, refused, shadowed, body_bytes, decision_nanoseconds, judged };
         Ok(Self { settings, metrics })
     }
 }
@@ -144,11 +158,31 @@ impl Host for Calls<'_> {
         };
         _ = hostcalls::increment_metric(metric, 1);
     }
+
+    fn begin(&self) -> Option<Begun> {
+        let judged = self.0.judged.get();
+        self.0.judged.set(judged.wrapping_add(1));
+        judged.is_multiple_of(MEASURED).then(|| Begun(nanoseconds(since_epoch())))
+    }
+
+    fn end(&self, Begun(begun): Begun, body_bytes: usize) {
+        let took = nanoseconds(since_epoch()).saturating_sub(begun);
+        _ = hostcalls::record_metric(self.0.decision_nanoseconds, took);
+        _ = hostcalls::record_metric(self.0.body_bytes, body_bytes as u64);
+    }
 }
 
 fn now() -> Timestamp {
-    let since_epoch = hostcalls::get_current_time().ok().and_then(|now| now.duration_since(UNIX_EPOCH).ok());
-    Timestamp::from_unix(since_epoch.map_or(0, |elapsed| elapsed.as_secs().cast_signed()))
+    Timestamp::from_unix(since_epoch().as_secs().cast_signed())
+}
+
+fn since_epoch() -> Duration {
+    let now = hostcalls::get_current_time().ok();
+    now.and_then(|now| now.duration_since(UNIX_EPOCH).ok()).unwrap_or_default()
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl From<Step> for Action {

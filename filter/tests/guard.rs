@@ -9,7 +9,7 @@ use envelope::{
     vectors::{self, Accepted, NOW, Refused, Vector},
 };
 use filter::{
-    guard::{Counted, Guard, Host, Step},
+    guard::{Begun, Counted, Guard, Host, Step},
     settings::Settings,
 };
 #[cfg(target_arch = "wasm32")]
@@ -72,6 +72,12 @@ impl Host for Recorder {
     fn count(&self, _: Counted) {
         self.counted.set(self.counted.get() + 1);
     }
+
+    fn begin(&self) -> Option<Begun> {
+        None
+    }
+
+    fn end(&self, _: Begun, _: usize) {}
 }
 
 fn settings(vector: &Vector) -> Settings {

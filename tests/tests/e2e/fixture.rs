@@ -108,3 +108,10 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
         sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// The memory that a process holds, in bytes.
+pub(crate) fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
+}

@@ -11,7 +11,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::fixture::{Fixture, PATIENCE};
+use crate::fixture::{Fixture, PATIENCE, resident};
 
 /// Requests that are wrong below the level of golden vectors, and the status that each is answered with; none where the
 /// connection is closed or left without an answer, since the request never ends.
@@ -103,6 +103,7 @@ async fn ten_thousand_connections_of_garbage_keep_no_event_out() {
     fixture.delivered(200).await;
     nothing_crashed(&fixture).await;
     let grown = resident(fixture.stack.envoy.pid()).saturating_sub(memory_before);
+    tests::tools::say(&format!("10,000 connections of garbage: Envoy grew by {} MiB", grown >> 20));
     assert!(grown < 100 << 20, "Envoy grew by {} MiB", grown >> 20);
 }
 
@@ -131,11 +132,4 @@ async fn nothing_crashed(fixture: &Fixture) {
     for counter in ["vm_reload", "vm_reload_success", "vm_reload_failure", "vm_reload_backoff"] {
         assert_eq!(metrics.sum(&format!("envoy_wasm_webhook_guard_{counter}"), &[]), 0, "{counter}");
     }
-}
-
-/// The memory that a process holds, in bytes.
-fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() << 10
 }

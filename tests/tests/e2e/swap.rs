@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tests::{simulator::sender::Answer, tools};
 use tokio::task::JoinSet;
 
-use crate::fixture::{Fixture, eventually};
+use crate::fixture::{Fixture, eventually, resident};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn builds_are_swapped_and_rolled_back_under_load_without_a_failure() {
@@ -47,20 +47,32 @@ async fn builds_are_swapped_and_rolled_back_under_load_without_a_failure() {
     }
     let first = fixture.stack.build(json!({})).unwrap();
     let mut names = Vec::new();
-    for swap in 0..5 {
+    let figures = async || {
+        let active = fixture.stack.edge_metrics().await.unwrap().sum("envoy_wasm_envoy_wasm_runtime_v8_active", &[]);
+        (active, resident(fixture.stack.envoy.pid()) >> 20)
+    };
+    let before = figures().await;
+    for swap in 0..100 {
         let build = fixture.stack.build(json!({ "max_body_bytes": 10_000 + swap })).unwrap();
         let (publication, outcome) = publisher.publish(&build).unwrap();
         assert_eq!(outcome, Outcome::Verified);
         names.push(publication.build);
     }
     let (publication, outcome) = publisher.rollback(None).unwrap();
-    assert_eq!((publication.build.as_str(), outcome), (names[3].as_str(), Outcome::Verified));
-    let (publication, _) = publisher.rollback(Some(&names[0])).unwrap();
-    assert_eq!(publication.build, names[0]);
+    assert_eq!((publication.build.as_str(), outcome), (names[98].as_str(), Outcome::Verified));
+    let (publication, _) = publisher.rollback(Some(&names[95])).unwrap();
+    assert_eq!(publication.build, names[95]);
     publisher.publish(&first).unwrap();
     done.store(true, Ordering::Relaxed);
     let answers: u64 = load.join_all().await.into_iter().sum();
     assert!(answers > 100, "there was load: {answers}");
+    eventually("the VMs of old builds are gone", async || figures().await.0 <= before.0).await;
+    let after = figures().await;
+    tools::say(&format!(
+        "103 swaps under {answers} requests: VMs {} then {}, Envoy's memory {} MiB then {} MiB",
+        before.0, after.0, before.1, after.1
+    ));
+    assert!(after.1 < before.1 + 100, "Envoy's memory grew from {} to {} MiB", before.1, after.1);
     fixture.delivered_once(200).await;
     let metrics = fixture.stack.edge_metrics().await.unwrap();
     assert_eq!(metrics.sum("envoy_wasm_webhook_guard_vm_reload", &[]), 0, "no VM crashed");

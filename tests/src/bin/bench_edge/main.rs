@@ -79,9 +79,19 @@ async fn main() -> Result<()> {
         arguments.seconds,
         ACCEPTED.len()
     )?;
+    let memory = || variants.iter().map(|variant| resident(variant.envoy.pid())).collect::<Result<Vec<_>>>();
+    let (memory_before, mut requests) = (memory()?, vec![0; variants.len()]);
     for (title, body, status) in [("Accepted", ACCEPTED, 202), ("Refused (422 `unknown_event`)", REFUSED, 422)] {
         let samples = measure(&arguments, &variants, server.pid(), title, body, status).await?;
         writeln!(table, "## {title}\n\n{}", render(&variants, &samples)?)?;
+        for (total, own) in requests.iter_mut().zip(&samples) {
+            *total += own.iter().map(|sample| sample.slice.requests).sum::<u64>();
+        }
+    }
+    writeln!(table, "## Memory\n\n| way | requests | Envoy before | Envoy after |\n|---|---|---|---|")?;
+    for (number, (before, after)) in memory_before.into_iter().zip(memory()?).enumerate() {
+        let name = variants[number].name;
+        writeln!(table, "| {name} | {} | {} MiB | {} MiB |", requests[number], before >> 10, after >> 10)?;
     }
     println!("{table}");
     if let Some(folder) = arguments.out.parent() {
@@ -139,6 +149,13 @@ fn cpu_time(pid: u32) -> Result<Duration> {
         total += nanoseconds;
     }
     Ok(Duration::from_nanos(total))
+}
+
+/// The memory that a process holds, in KiB.
+fn resident(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the kernel tells no memory")?;
+    Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
 }
 
 fn render(variants: &[Variant], samples: &[Vec<Sample>]) -> Result<String> {
