@@ -9,6 +9,9 @@ pub enum BootstrapError {
     /// No line of the bootstrap is marked with that name.
     #[error("the bootstrap has no value to set that is named `{0}`; its names are those after `# set:`")]
     UnknownName(String),
+    /// No line of the bootstrap belongs to an option of that name.
+    #[error("the bootstrap has no option `{0}`; its options are named in its first lines")]
+    UnknownOption(String),
     /// The value would change the file's structure.
     #[error("the value of `{0}` must be 1 to 4096 of A-Z a-z 0-9 . _ : / -")]
     BadValue(String),
@@ -49,6 +52,21 @@ impl Bootstrap {
         if found { Ok(Self(rendered)) } else { Err(BootstrapError::UnknownName(name.to_owned())) }
     }
 
+    /// Switches an option on: takes the mark away from every line that begins with `#NAME#`.
+    ///
+    /// # Errors
+    /// Where no line does.
+    pub fn enable(self, option: &str) -> Result<Self, BootstrapError> {
+        let mark = format!("#{option}# ");
+        let is_marked = |line: &str| line.trim_start().starts_with(&mark);
+        if !self.0.lines().any(is_marked) {
+            return Err(BootstrapError::UnknownOption(option.to_owned()));
+        }
+        let lines =
+            self.0.lines().map(|line| if is_marked(line) { line.replacen(&mark, "", 1) } else { line.to_owned() });
+        Ok(Self(lines.map(|line| line + "\n").collect()))
+    }
+
     /// The file's text.
     pub fn as_yaml(&self) -> &str {
         &self.0
@@ -65,6 +83,17 @@ mod tests {
         assert_eq!(rendered.as_yaml().matches("port_value: 1234 } # set: admin_port").count(), 2);
         assert!(!rendered.as_yaml().contains("9901"));
         assert_eq!(rendered.as_yaml().lines().count(), SHIPPED.lines().count());
+    }
+
+    #[test]
+    fn an_option_is_switched_on_with_its_values() {
+        let rendered =
+            Bootstrap::shipped().enable("ip_allow_list").unwrap().set("allowed_network", "10.0.0.0").unwrap();
+        assert!(rendered.as_yaml().contains("\n      - name: envoy.filters.network.rbac\n"));
+        assert!(rendered.as_yaml().contains("address_prefix: 10.0.0.0 # set: allowed_network"));
+        assert!(!rendered.as_yaml().contains("#ip_allow_list#"));
+        let unknown = Bootstrap::shipped().enable("ip").map(drop);
+        assert_eq!(unknown, Err(BootstrapError::UnknownOption("ip".into())));
     }
 
     #[test]

@@ -62,6 +62,9 @@ enum Command {
         /// NAME=VALUE for a value marked `# set: NAME`.
         #[arg(long = "set", value_name = "NAME=VALUE")]
         settings: Vec<String>,
+        /// An option to switch on, one of those that the bootstrap's first lines name.
+        #[arg(long, value_name = "OPTION")]
+        enable: Vec<String>,
     },
 }
 
@@ -117,8 +120,11 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Rollback { to, target } => say(&mut out, &target.publisher()?.rollback(to.as_deref())?),
         Command::Status { target } => status(&mut out, &target),
-        Command::Bootstrap { settings } => {
+        Command::Bootstrap { settings, enable } => {
             let mut bootstrap = Bootstrap::shipped();
+            for option in enable {
+                bootstrap = bootstrap.enable(&option)?;
+            }
             for setting in settings {
                 let (name, value) =
                     setting.split_once('=').with_context(|| format!("`{setting}` is not NAME=VALUE"))?;

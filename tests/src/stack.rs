@@ -36,6 +36,10 @@ pub struct Options {
     pub policy: Value,
     /// The address at which the simulator plays the Partner API and the application, `http://127.0.0.1:…`.
     pub simulator: String,
+    /// Options of Envoy's bootstrap that are switched on.
+    pub enable: Vec<&'static str>,
+    /// More values of Envoy's bootstrap.
+    pub bootstrap: Vec<(&'static str, String)>,
     /// More settings of the backend, by their names in the environment.
     pub backend: Vec<(&'static str, String)>,
 }
@@ -82,6 +86,8 @@ impl Options {
             redis_url: None,
             policy: json!({}),
             simulator: simulator.into(),
+            enable: Vec::new(),
+            bootstrap: Vec::new(),
             backend: Vec::new(),
         }
     }
@@ -121,7 +127,7 @@ impl Stack {
             Build { module: fs::read(tools::wasm_filter()?)?, policy: options.policy.clone(), proof: PROOF.into() };
         let store = Store::open(&folder.join("edge"))?;
         publisher(store.clone(), None).publish(&build)?;
-        let envoy = start_envoy(&folder, ports, &store)?;
+        let envoy = start_envoy(&folder, ports, &store, &options)?;
         Ok(Self { envoy, backend, redis, ports, options, folder, temporary })
     }
 
@@ -297,10 +303,10 @@ fn backend_command(ports: Ports, options: &Options) -> Result<Command> {
     Ok(command)
 }
 
-fn start_envoy(folder: &Path, ports: Ports, store: &Store) -> Result<Process> {
+fn start_envoy(folder: &Path, ports: Ports, store: &Store, options: &Options) -> Result<Process> {
     let guard = store.served_file();
     let directory = guard.parent().unwrap_or(folder);
-    let bootstrap = Bootstrap::shipped()
+    let mut bootstrap = Bootstrap::shipped()
         .set("edge_address", "127.0.0.1")?
         .set("edge_port", ports.edge)?
         .set("metrics_address", "127.0.0.1")?
@@ -310,6 +316,12 @@ fn start_envoy(folder: &Path, ports: Ports, store: &Store) -> Result<Process> {
         .set("backend_port", ports.ingest)?
         .set("guard_directory", directory.display())?
         .set("guard_file", guard.display())?;
+    for option in &options.enable {
+        bootstrap = bootstrap.enable(option)?;
+    }
+    for (name, value) in &options.bootstrap {
+        bootstrap = bootstrap.set(name, value)?;
+    }
     let file = folder.join("envoy.yaml");
     fs::write(&file, bootstrap.as_yaml())?;
     let mut command = Command::new(tools::envoy()?);

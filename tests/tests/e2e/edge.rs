@@ -94,6 +94,18 @@ async fn an_unknown_event_is_kept_apart_and_re_admitted_once_it_is_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn only_an_allowed_network_may_connect_where_one_is_named() {
+    for (network, is_allowed) in [("127.0.0.0", true), ("192.0.2.0", false)] {
+        let bootstrap = vec![("allowed_network", network.to_owned()), ("allowed_prefix_length", "8".to_owned())];
+        let enable = vec!["ip_allow_list"];
+        let fixture = Fixture::start_with(|options| tests::stack::Options { enable, bootstrap, ..options }).await;
+        let event = fixture.events("network", 1).remove(0);
+        let expected = if is_allowed { Answer::Accepted(event.key.clone()) } else { Answer::Unavailable };
+        assert_eq!(fixture.sender.send(&event).await, expected, "{network}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_path_token_is_in_no_log() {
     let token = "token-0123456789-abcdef";
     let policy = json!({ "authenticity": { "kind": "path_token", "tokens": [token] } });
