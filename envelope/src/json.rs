@@ -288,7 +288,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Reads `uXXXX`, whose `u` is next.
+    /// Reads a `u`, which is next, and four hexadecimal digits.
     fn unit(&mut self) -> Scan<u32> {
         self.at += 1;
         let mut unit = 0;

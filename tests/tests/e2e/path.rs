@@ -198,6 +198,33 @@ async fn an_application_that_fails_gets_the_same_outcome_again_with_the_same_key
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_refused_is_no_fault_of_the_event() {
+    let fixture = Fixture::start().await;
+    let refusals =
+        [Fault::status(401), Fault::status(403), Fault { delay: Duration::from_millis(1), ..Fault::status(401) }];
+    fixture.simulator.world.fail_next(refusals);
+    fixture.send_accepted(&fixture.event("key", Feature::Extraction, Stage::Completed, AT)).await;
+    fixture.delivered_once(1).await;
+    let metrics = fixture.stack.backend_metrics().await.unwrap();
+    assert_eq!(metrics.sum("edge_retries_total", &["code=\"api_unauthorized\""]), 2);
+    assert_eq!(metrics.sum("edge_retries_total", &["code=\"api_forbidden\""]), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_as_a_sink_names_each_event_and_tells_nothing_of_its_result() {
+    let fixture = Fixture::start_with(|options| options.backend("EDGE__SINK__KIND", "log")).await;
+    let events = fixture.events("logged", 4);
+    for event in &events {
+        fixture.send_accepted(event).await;
+    }
+    let log = || fixture.stack.backend.log();
+    eventually("each is logged", async || events.iter().all(|event| log().contains(&event.key))).await;
+    assert!(!log().contains("Nonymous") && !log().contains("applicant-1"));
+    assert_eq!(fixture.simulator.application.counts(), (0, 0));
+    fixture.nothing_left_over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_backend_takes_nothing_that_the_edge_has_not_judged() {
     let fixture = Fixture::start().await;
     let event = fixture.event("direct", Feature::Extraction, Stage::Completed, AT);
