@@ -125,7 +125,8 @@ impl Publisher {
         let current = self.store.current()?.ok_or(PublishError::NothingBefore)?;
         let wanted = |earlier: &&Publication| match to {
             Some(build) => earlier.build == build,
-            None => earlier.build != current.build,
+            // A publication with a higher number was never served: its publisher died first.
+            None => earlier.number < current.number && earlier.build != current.build,
         };
         let earlier = publications.iter().rev().find(wanted).ok_or(PublishError::NothingBefore)?;
         let number = self.next_number()?;

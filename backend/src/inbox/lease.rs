@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use redis::{Script, ScriptInvocation};
+use tokio::time::Instant;
 
 use super::{EntryId, Inbox, InboxError, keys::PartitionKeys, scripts};
 use crate::event::to_millis;
@@ -15,6 +16,7 @@ pub struct Lease {
     partition: u32,
     token: u64,
     time_to_live: Duration,
+    asked: Instant,
 }
 
 /// The lease is lost: the partition has another owner, or none, and nothing was changed.
@@ -28,10 +30,11 @@ impl Lease {
         time_to_live: Duration,
     ) -> Result<Option<Self>, InboxError> {
         let keys = inbox.keys.of_partition(partition);
+        let asked = Instant::now();
         let mut call = scripts::ACQUIRE.prepare_invoke();
         call.key(keys.lease()).key(keys.fence()).arg(milliseconds(time_to_live));
         let token: u64 = inbox.bounded(call.invoke_async(&mut inbox.connection.clone())).await?;
-        Ok((token > 0).then(|| Self { inbox: inbox.clone(), keys, partition, token, time_to_live }))
+        Ok((token > 0).then(|| Self { inbox: inbox.clone(), keys, partition, token, time_to_live, asked }))
     }
 
     /// The partition that is owned.
@@ -42,6 +45,12 @@ impl Lease {
     /// How long the lease lasts after it was taken or renewed.
     pub fn time_to_live(&self) -> Duration {
         self.time_to_live
+    }
+
+    /// When the lease has run out if it is not renewed: counted from before it was asked for, since it may have begun as
+    /// soon as that.
+    pub fn runs_out(&self) -> Instant {
+        self.asked + self.time_to_live
     }
 
     pub(super) fn keys(&self) -> &PartitionKeys {

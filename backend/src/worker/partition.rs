@@ -60,7 +60,7 @@ async fn own(lease: Lease, work: &Arc<Work>, shutdown: &CancellationToken) {
 /// Renews the lease three times in its life, and gives up when it has run out by our own clock.
 async fn keep(lease: Lease, lost: CancellationToken) {
     let interval = lease.time_to_live() / 3;
-    let mut runs_out = Instant::now() + lease.time_to_live();
+    let mut runs_out = lease.runs_out();
     loop {
         sleep(interval.min(runs_out.saturating_duration_since(Instant::now()))).await;
         let asked = Instant::now();
