@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 
 use envelope::EventKey;
 use redis::{
-    Client, ErrorKind, RedisError,
+    Client, ErrorKind, IntoConnectionInfo, RedisError,
     aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection},
 };
 use tokio::time::timeout;
@@ -222,6 +222,11 @@ impl Inbox {
              {stored}, or use another `redis.prefix`"
         )))
     }
+}
+
+/// Whether a URL is one that the inbox can connect to. Says no more, since what is wrong with it could hold a password.
+pub fn is_url(url: &str) -> bool {
+    url.into_connection_info().is_ok()
 }
 
 impl InboxError {

@@ -2,7 +2,7 @@
 
 use std::{sync::Once, time::Duration};
 
-use reqwest::{Client, ClientBuilder};
+use reqwest::{Client, ClientBuilder, Url};
 use serde::Serialize;
 
 use crate::{
@@ -85,6 +85,21 @@ impl<'a> Delivery<'a> {
             outcome,
         }
     }
+}
+
+/// Checks that a URL is one that our HTTP clients can call.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_url(url: &str) -> Result<(), String> {
+    let parsed = Url::parse(url).map_err(|error| format!("is `{url}`: {error}"))?;
+    if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
+        return Err("must begin with https:// or http://".to_owned());
+    }
+    if parsed.password().is_some() {
+        return Err("must not hold a password".to_owned());
+    }
+    Ok(())
 }
 
 /// What all of our HTTP clients have in common.

@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
 use envelope::{Feature, SigningKey};
-use redis::IntoConnectionInfo;
 
 use super::{Config, ConfigError, SinkKind};
+use crate::{inbox, sink};
 
 type Check = Result<(), ConfigError>;
 
@@ -25,8 +25,8 @@ impl Config {
         }
         let proofs = || self.ingest.proof.reveal().split_whitespace();
         ensure(proofs().next().is_some(), "ingest.proof", "is missing: it must be the filter's proof")?;
-        let long_enough = proofs().all(|proof| proof.len() >= 16);
-        ensure(long_enough, "ingest.proof", "must be at least 16 characters, as in the filter's configuration")?;
+        let is_proof = proofs().all(|proof| proof.len() >= 16 && !proof.contains(';'));
+        ensure(is_proof, "ingest.proof", "must be at least 16 characters without ;, as in the filter's configuration")?;
         let store_timeout = Duration::from_millis(1)..=Duration::from_millis(4_500);
         within("ingest.store_timeout_ms", &self.ingest.store_timeout, store_timeout)?;
         within("ingest.max_body_bytes", &self.ingest.max_body_bytes, 1..=1 << 20)
@@ -34,9 +34,8 @@ impl Config {
 
     fn check_redis(&self) -> Check {
         let redis = &self.redis;
-        // The parser's own message could repeat a password.
-        let url = redis.url.reveal().into_connection_info();
-        ensure(url.is_ok(), "redis.url", "is not like redis://[user:password@]host:port/[database] or unix:///path")?;
+        let is_url = inbox::is_url(redis.url.reveal());
+        ensure(is_url, "redis.url", "is not like redis://[user:password@]host:port/[database] or unix:///path")?;
         let is_prefix = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let good_prefix = (1..=32).contains(&redis.prefix.len()) && redis.prefix.bytes().all(is_prefix);
         ensure(good_prefix, "redis.prefix", "must be 1 to 32 of a-z 0-9 -")?;
@@ -78,10 +77,7 @@ impl Config {
 }
 
 fn check_url(key: &'static str, url: &str) -> Check {
-    let parsed = reqwest::Url::parse(url).map_err(|error| invalid(key, format!("is `{url}`: {error}")))?;
-    let is_http = matches!(parsed.scheme(), "http" | "https") && parsed.has_host();
-    ensure(is_http, key, "must begin with https:// or http://")?;
-    ensure(parsed.password().is_none(), key, "must not hold a password")
+    sink::check_url(url).map_err(|problem| invalid(key, problem))
 }
 
 fn within<T: PartialOrd + std::fmt::Debug>(key: &'static str, value: &T, range: RangeInclusive<T>) -> Check {

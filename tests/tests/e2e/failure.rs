@@ -1,9 +1,13 @@
 //! Whatever dies, what was accepted is not lost.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
-use envelope::{Feature, Stage};
+use backend::{
+    config::{self, Durability, Secret},
+    inbox::{Accepted, Fenced, Inbox, Place, Reader},
+};
+use envelope::{Envelope, Feature, Stage};
 use tests::simulator::{sender::Answer, world::Fault};
 use tokio::task::JoinSet;
 
@@ -181,4 +185,44 @@ async fn a_backend_that_is_told_to_stop_finishes_what_it_has_in_hand() {
     fixture.stack.start_backend().unwrap();
     fixture.nothing_left_over().await;
     fixture.delivered_once(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_lost_its_lease_changes_nothing_any_more() {
+    let fixture = Fixture::start().await;
+    let settings = config::Redis {
+        url: Secret::new(fixture.stack.redis_url()),
+        url_file: String::new(),
+        prefix: "fenced".to_owned(),
+        partitions: 1,
+        seen_retention_days: 1,
+        durability: Durability::Fsync,
+        check_server: true,
+    };
+    let inbox = Inbox::connect(&settings, Duration::from_secs(3)).await.unwrap();
+    let event = fixture.event("fenced", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+    let key = Envelope::parse(event.body.as_bytes()).unwrap().key();
+    let stored = inbox.accept(Place::Inbox, &key, "fenced", event.body.as_bytes(), SystemTime::now()).await.unwrap();
+    assert_eq!(stored, Accepted::Stored);
+
+    let lifetime = Duration::from_millis(300);
+    let old = inbox.acquire(0, lifetime).await.unwrap().expect("the partition is free");
+    assert!(inbox.acquire(0, lifetime).await.unwrap().is_none(), "a partition has one owner");
+    let mut taken = None;
+    eventually("the lease runs out", async || {
+        taken = inbox.acquire(0, PATIENCE).await.unwrap();
+        taken.is_some()
+    })
+    .await;
+    let new = taken.unwrap();
+    let entry = Reader::new(new.clone()).next(10).await.unwrap().remove(0).id;
+    assert_eq!(old.complete(entry).await.unwrap(), Err(Fenced));
+    assert_eq!(old.retry(entry, 1, SystemTime::now()).await.unwrap(), Err(Fenced));
+    assert_eq!(old.bury(entry, "code", "detail", 1).await.unwrap(), Err(Fenced));
+    assert_eq!(old.renew().await.unwrap(), Err(Fenced));
+    assert_eq!(old.release().await.unwrap(), Err(Fenced));
+    assert!(new.holds(entry).await.unwrap(), "the event is still there");
+    assert_eq!(new.complete(entry).await.unwrap(), Ok(()));
+    assert_eq!(new.complete(entry).await.unwrap(), Ok(()), "doing it again changes nothing");
+    assert_eq!(inbox.depth(0).await.unwrap(), 0);
 }
