@@ -8,15 +8,11 @@ use subtle::{Choice, ConstantTimeEq};
 use crate::{
     SigningKey, Timestamp,
     problem::{Code, Refusal},
+    settings::{SettingsError, Table},
 };
 
 /// What a request has to show.
 #[derive(Debug, Clone, Default)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Deserialize),
-    serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)
-)]
 pub enum Authenticity {
     /// Nothing.
     #[default]
@@ -31,7 +27,6 @@ pub enum Authenticity {
         /// The keys of which one must have made the signature. Several, so that a new one can be brought in.
         secrets: Vec<SigningKey>,
         /// How far `webhook-timestamp` may be from our clock, in seconds.
-        #[cfg_attr(feature = "serde", serde(default = "usual_tolerance"))]
         tolerance_seconds: u32,
     },
 }
@@ -89,24 +84,35 @@ impl Authenticity {
         if verified { Ok(()) } else { Err(Refusal::new(Code::InvalidSignature)) }
     }
 
-    /// Checks what the types alone do not.
-    pub(crate) fn validate(&self) -> Result<(), (&'static str, &'static str)> {
-        let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-        let is_token = |token: &String| (16..=128).contains(&token.len()) && token.bytes().all(is_token_byte);
+    /// Reads the settings: which kind, and what that kind needs.
+    pub(crate) fn read(mut table: Table<'_>) -> Result<Self, SettingsError> {
+        const TOKENS: &str = "must be 1 to 4 tokens, each 16 to 128 of A-Z a-z 0-9 _ -";
+        const SECRETS: &str = "must be 1 to 4 secrets, each `whsec_` and 24 to 64 bytes in base64";
+        let kinds = [("none", 0), ("path_token", 1), ("standard_webhooks", 2)];
+        let kind = table.choice("kind", &kinds)?.ok_or_else(|| table.error("kind", "is missing"))?;
         let live = 1..=Self::MOST_LIVE;
-        match self {
-            Self::PathToken { tokens } if !live.contains(&tokens.len()) || !tokens.iter().all(is_token) => {
-                Err(("authenticity.tokens", "must be 1 to 4 tokens, each 16 to 128 of A-Z a-z 0-9 _ -"))
+        let read = match kind {
+            0 => Self::None,
+            1 => {
+                let tokens = table.list("tokens", TOKENS, live, |token| is_token(token).then(|| token.to_owned()))?;
+                Self::PathToken { tokens: tokens.ok_or_else(|| table.error("tokens", TOKENS))? }
             }
-            Self::StandardWebhooks { secrets, .. } if !live.contains(&secrets.len()) => {
-                Err(("authenticity.secrets", "must be 1 to 4 secrets"))
+            _ => {
+                let secrets = table.list("secrets", SECRETS, live, |secret| SigningKey::parse(secret).ok())?;
+                let secrets = secrets.ok_or_else(|| table.error("secrets", SECRETS))?;
+                let tolerance_seconds = table.number("tolerance_seconds", 0..=u32::MAX)?.unwrap_or(USUAL_TOLERANCE);
+                Self::StandardWebhooks { secrets, tolerance_seconds }
             }
-            _ => Ok(()),
-        }
+        };
+        table.end()?;
+        Ok(read)
     }
 }
 
-#[cfg(feature = "serde")]
-fn usual_tolerance() -> u32 {
-    300
+/// How far `webhook-timestamp` may be from our clock, in seconds, where no setting says otherwise.
+const USUAL_TOLERANCE: u32 = 300;
+
+fn is_token(token: &str) -> bool {
+    let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    (16..=128).contains(&token.len()) && token.bytes().all(is_token_byte)
 }

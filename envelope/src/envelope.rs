@@ -123,7 +123,9 @@ fn required(slot: Slot<'_>, field: Field) -> Result<Text<'_>, Refusal> {
 
 fn external_id(text: Text<'_>) -> Option<Cow<'_, str>> {
     let decoded = text.decode();
-    (1..=EXTERNAL_ID_MAX).contains(&decoded.chars().take(EXTERNAL_ID_MAX + 1).count()).then_some(decoded)
+    // No text has more characters than bytes.
+    let fits = decoded.len() <= EXTERNAL_ID_MAX || decoded.chars().nth(EXTERNAL_ID_MAX).is_none();
+    (fits && !decoded.is_empty()).then_some(decoded)
 }
 
 fn invalid(field: Field) -> Refusal {

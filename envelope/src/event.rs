@@ -4,7 +4,6 @@ use core::fmt;
 
 /// What a partner asked TruEnroll to do with an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Feature {
     /// Which documents the upload holds.
     Classification,

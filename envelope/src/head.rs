@@ -136,6 +136,9 @@ fn is_list(value: &[u8]) -> bool {
 }
 
 fn is_json(content_type: &[u8]) -> bool {
+    if content_type == b"application/json" {
+        return true;
+    }
     let media_type = content_type.split(|&byte| byte == b';').next().unwrap_or_default();
     media_type.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }

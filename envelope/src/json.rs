@@ -8,6 +8,10 @@ use std::{borrow::Cow, str};
 
 use crate::problem::{Code, Field, Refusal};
 
+mod tree;
+
+pub(crate) use tree::{Value, tree};
+
 /// What the known fields of a body hold.
 #[derive(Debug, Default)]
 pub(crate) struct Fields<'a> {
@@ -254,6 +258,7 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         let mut escaped = false;
         loop {
+            self.skip_plain();
             match self.peek() {
                 Some(b'"') => break,
                 Some(b'\\') => {
@@ -264,9 +269,21 @@ impl<'a> Scanner<'a> {
                 _ => return Err(self.malformed()),
             }
         }
-        let raw = &self.text[start..self.at];
+        let raw = self.text.get(start..self.at).unwrap_or_default();
         self.at += 1;
         Ok(Text { raw, escaped })
+    }
+
+    /// Skips characters that mean nothing but themselves, eight at a time, as far as there are eight.
+    fn skip_plain(&mut self) {
+        while let Some(eight) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk) {
+            let special = special(u64::from_le_bytes(*eight));
+            if special != 0 {
+                self.at += special.trailing_zeros() as usize / 8;
+                return;
+            }
+            self.at += 8;
+        }
     }
 
     fn escape(&mut self) -> Scan<()> {
@@ -365,6 +382,18 @@ impl<'a> Scanner<'a> {
 
 fn closing(objects: u64) -> u8 {
     if objects & 1 == 1 { b'}' } else { b']' }
+}
+
+/// Marks, in the highest bit of each, the bytes of `eight` that are a quote, a backslash or a control character.
+///
+/// Of a byte below 0x80, subtracting n sets the highest bit if it is less than n. A borrow can set a bit wrongly only above
+/// one that is rightly set, and only the lowest one is looked at.
+fn special(eight: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    let is_zero = |bytes: u64| bytes.wrapping_sub(ONES);
+    let control = eight.wrapping_sub(ONES * 0x20);
+    let (quote, backslash) = (is_zero(eight ^ (ONES * 0x22)), is_zero(eight ^ (ONES * 0x5C)));
+    (control | quote | backslash) & !eight & (ONES * 0x80)
 }
 
 #[cfg(test)]

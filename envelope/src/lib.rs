@@ -19,6 +19,7 @@ mod json;
 pub mod key;
 pub mod policy;
 pub mod problem;
+pub mod settings;
 pub mod signature;
 pub mod timestamp;
 #[cfg(feature = "vectors")]

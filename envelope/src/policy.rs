@@ -1,10 +1,12 @@
 //! What the decision may be told to do differently.
 
-use crate::{Authenticity, Feature};
+use crate::{
+    Authenticity, Feature, headers,
+    settings::{SettingsError, Table},
+};
 
 /// The settings of [`decide`](crate::decide()).
 #[derive(Debug, Clone)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct Policy {
     /// The one path that is a webhook; a query string after it is ignored.
     pub path: String,
@@ -32,7 +34,6 @@ pub struct Policy {
 
 /// Whether something has to be stated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Statement {
     /// It may be left out.
     Optional,
@@ -42,7 +43,6 @@ pub enum Statement {
 
 /// What to do with events that are not documented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum UnknownEvents {
     /// They are a refusal.
     Refuse,
@@ -52,7 +52,6 @@ pub enum UnknownEvents {
 
 /// What is done about a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum Mode {
     /// It is made.
     Enforce,
@@ -62,7 +61,6 @@ pub enum Mode {
 
 /// What to do with fields that are not documented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
 pub enum UnknownFields {
     /// They pass: TruEnroll may add fields.
     Pass,
@@ -76,29 +74,52 @@ impl Policy {
     /// The greatest `max_depth`: one bit of a word for each open object or array.
     pub const DEPTH_LIMIT: u32 = 64;
     /// The greatest `max_body_bytes`: what Envoy is set to buffer.
-    pub const BODY_LIMIT: usize = 32 * 1024;
+    pub const BODY_LIMIT: u32 = 32 * 1024;
 
-    /// Checks what the types alone do not.
+    /// Reads the settings that differ from the default.
     ///
     /// # Errors
-    /// The setting's name and what it must be.
-    pub fn validate(&self) -> Result<(), (&'static str, &'static str)> {
-        let is_token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if !self.path.starts_with('/')
-            || !self.path.bytes().all(|byte| matches!(byte, b'!'..=b'~' if byte != b'?' && byte != b'#'))
-        {
-            Err(("path", "must begin with / and hold visible ASCII without ? and #"))
-        } else if !(1..=Self::BODY_LIMIT).contains(&self.max_body_bytes) {
-            Err(("max_body_bytes", "must be 1 to 32768, which is what Envoy is set to buffer"))
-        } else if !(2..=Self::DEPTH_LIMIT).contains(&self.max_depth) {
-            Err(("max_depth", "must be 2 to 64"))
-        } else if self.audience_header.is_empty() || !self.audience_header.bytes().all(is_token) {
-            Err(("audience_header", "must be a header name in lower case"))
-        } else if self.audience_header.starts_with(crate::headers::RESERVED_PREFIX) {
-            Err(("audience_header", "must not begin with x-edge-, which is ours"))
-        } else {
-            self.authenticity.validate()
-        }
+    /// The first setting that is unknown or is not what it must be.
+    pub fn read(mut table: Table<'_>) -> Result<Self, SettingsError> {
+        let usual = Self::default();
+
+        let rule = (
+            "must begin with / and hold visible ASCII without ? and #",
+            "must be a header name in lower case, none of ours (x-edge-)",
+        );
+        let policy = Self {
+            path: table.text("path", rule.0, is_path)?.unwrap_or(usual.path),
+            max_body_bytes: table
+                .number("max_body_bytes", 1..=Self::BODY_LIMIT)?
+                .map_or(usual.max_body_bytes, |bytes| bytes as usize),
+            max_depth: table.number("max_depth", 2..=Self::DEPTH_LIMIT)?.unwrap_or(usual.max_depth),
+            audience_header: table.text("audience_header", rule.1, is_foreign_header)?.unwrap_or(usual.audience_header),
+            audience: table
+                .choice("audience", &[("optional", Statement::Optional), ("required", Statement::Required)])?
+                .unwrap_or(usual.audience),
+            clock_skew_seconds: table.number("clock_skew_seconds", 0..=u32::MAX)?.unwrap_or(usual.clock_skew_seconds),
+            unknown_fields: table
+                .choice("unknown_fields", &[("pass", UnknownFields::Pass), ("refuse", UnknownFields::Refuse)])?
+                .unwrap_or(usual.unknown_fields),
+            unknown_events: table
+                .choice(
+                    "unknown_events",
+                    &[("refuse", UnknownEvents::Refuse), ("quarantine", UnknownEvents::Quarantine)],
+                )?
+                .unwrap_or(usual.unknown_events),
+            disabled_features: table
+                .list(
+                    "disabled_features",
+                    "must be classification, extraction, forensics or translation",
+                    0..=4,
+                    Feature::parse,
+                )?
+                .unwrap_or_default(),
+            authenticity: table.table("authenticity")?.map(Authenticity::read).transpose()?.unwrap_or_default(),
+            mode: table.choice("mode", &[("enforce", Mode::Enforce), ("shadow", Mode::Shadow)])?.unwrap_or(usual.mode),
+        };
+        table.end()?;
+        Ok(policy)
     }
 
     /// The path to show in a log instead of one that holds a token, right or wrong.
@@ -107,6 +128,16 @@ impl Policy {
         let rest = path.strip_prefix(self.path.as_bytes())?;
         (!rest.is_empty()).then(|| format!("{}/-", self.path))
     }
+}
+
+fn is_path(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|byte| matches!(byte, b'!'..=b'~' if byte != b'?' && byte != b'#'))
+}
+
+/// Whether it is a header name in lower case that is not ours.
+fn is_foreign_header(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !name.is_empty() && name.bytes().all(is_token) && !name.starts_with(headers::RESERVED_PREFIX)
 }
 
 impl Default for Policy {

@@ -9,7 +9,6 @@ use subtle::{Choice, ConstantTimeEq};
 
 /// A key to sign with, or to check a signature with.
 #[derive(Clone)]
-#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(try_from = "String"))]
 pub struct SigningKey(Hmac<Sha256>);
 
 /// What a secret has to look like.
@@ -51,14 +50,6 @@ impl SigningKey {
         mac.update(prefix);
         mac.update(body);
         mac.finalize().into_bytes().into()
-    }
-}
-
-impl TryFrom<String> for SigningKey {
-    type Error = NoSecret;
-
-    fn try_from(secret: String) -> Result<Self, NoSecret> {
-        Self::parse(&secret)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use crate::{Head, Policy, Timestamp, Verdict, decide, problem::Refusal};
+use crate::{Head, Policy, Timestamp, Verdict, decide, problem::Refusal, settings::Table};
 
 const FILES: [&str; 7] = [
     include_str!("../vectors/head.json"),
@@ -140,8 +140,9 @@ impl Vector {
     /// # Errors
     /// The refusal, or what is wrong with the vector's policy.
     pub fn decided(&self) -> Result<Accepted, Refused> {
-        let policy: Policy = serde_json::from_value(self.policy.clone())
-            .map_err(|error| Refused { code: error.to_string(), pointer: None })?;
+        let settings = self.policy.to_string();
+        let policy = Table::parse(settings.as_bytes()).and_then(Policy::read);
+        let policy = policy.map_err(|error| Refused { code: error.to_string(), pointer: None })?;
         let headers: Vec<_> = self.headers().collect();
         let pseudo =
             [(":method", &self.method), (":path", &self.path)].map(|(name, value)| (name.as_bytes(), value.as_bytes()));

@@ -12,7 +12,7 @@ pub const FILTER: &str = "webhook_guard";
 /// The list gates both directions. Without `proxy_on_request_trailers` a request that ends in trailers would pass
 /// unjudged. An export that is not listed is not called: leaving out `proxy_on_done` and `proxy_on_log`, which the SDK exports
 /// and nobody here needs, saves two calls for each request, 2 to 3 % of Envoy's CPU time.
-const CAPABILITIES: [&str; 17] = [
+const CAPABILITIES: [&str; 18] = [
     "proxy_on_vm_start",
     "proxy_on_configure",
     "proxy_on_context_create",
@@ -23,6 +23,7 @@ const CAPABILITIES: [&str; 17] = [
     "proxy_log",
     "proxy_get_buffer_bytes",
     "proxy_get_header_map_pairs",
+    "proxy_add_header_map_value",
     "proxy_replace_header_map_value",
     "proxy_remove_header_map_value",
     "proxy_send_local_response",

@@ -7,7 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use filter::settings::{Settings, SettingsError};
+use envelope::settings::SettingsError;
+use filter::settings::Settings;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 

@@ -7,14 +7,16 @@ use envelope::{
     problem::MEDIA_TYPE,
 };
 
-use crate::settings::Settings;
+use crate::{pairs, settings::Settings};
 
 /// What a guard needs of the host that it runs in. Each call costs about as much as judging a small body.
 pub trait Host {
-    /// All request headers, pseudo-headers among them, names in lower case.
-    fn request_headers(&self) -> Vec<(String, Vec<u8>)>;
+    /// All request headers, pseudo-headers among them, names in lower case, as [`pairs`] reads them.
+    fn request_headers(&self) -> Vec<u8>;
     /// The request's body as far as it has arrived.
     fn request_body(&self) -> Vec<u8>;
+    /// Adds a request header. A third of what replacing one costs.
+    fn add_request_header(&self, name: &str, value: &[u8]);
     /// Replaces every request header of that name by one, or by none.
     fn replace_request_header(&self, name: &str, value: Option<&[u8]>);
     /// Answers the request here and now.
@@ -76,10 +78,10 @@ impl Guard {
     /// The request headers are there.
     pub fn on_headers(&mut self, end_of_stream: bool, settings: &Settings, host: &impl Host) -> Step {
         let headers = host.request_headers();
-        let pairs = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()));
-        let head = Head::read(pairs, &settings.policy);
+        let head = Head::read(pairs::read(&headers), &settings.policy);
         if head.has_reserved() {
-            for (name, _) in headers.iter().filter(|(name, _)| name.starts_with(RESERVED_PREFIX)) {
+            let names = pairs::read(&headers).filter_map(|(name, _)| std::str::from_utf8(name).ok());
+            for name in names.filter(|name| name.starts_with(RESERVED_PREFIX)) {
                 host.replace_request_header(name, None);
             }
         }
@@ -135,8 +137,12 @@ impl Guard {
 
     fn pass(&mut self, mark: Mark<'_>, counted: Counted, settings: &Settings, host: &impl Host) -> Step {
         self.phase = Phase::Passed;
-        let judgement = Judgement::write(&settings.proof, &settings.build, mark);
-        host.replace_request_header(headers::JUDGED, Some(judgement.as_bytes()));
+        if mark == Mark::Accepted {
+            host.add_request_header(headers::JUDGED, settings.accepted.as_bytes());
+        } else {
+            let judgement = Judgement::write(&settings.proof, &settings.build, mark);
+            host.add_request_header(headers::JUDGED, judgement.as_bytes());
+        }
         host.count(counted);
         Step::Continue
     }

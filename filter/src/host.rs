@@ -6,7 +6,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use envelope::{Code, Timestamp};
+use envelope::{Code, Timestamp, settings::SettingsError};
 use proxy_wasm::{
     hostcalls,
     traits::{Context, HttpContext, RootContext},
@@ -14,8 +14,9 @@ use proxy_wasm::{
 };
 
 use crate::{
+    abi,
     guard::{Begun, Counted, Guard, Host, Step},
-    settings::{Settings, SettingsError},
+    settings::Settings,
 };
 
 proxy_wasm::main! {{
@@ -87,9 +88,9 @@ impl Loaded {
     /// Registers the metrics. Envoy turns `_code=` and `_build=` in a name into labels: see its bootstrap.
     fn new(settings: Settings) -> Result<Self, SettingsError> {
         let define = |kind, name: &str| {
-            hostcalls::define_metric(kind, name).map_err(|status| SettingsError {
+            hostcalls::define_metric(kind, name).map_err(|_| SettingsError {
                 key: ".".to_owned(),
-                problem: format!("the host would not define the metric {name}: {status:?}"),
+                problem: ["the host would not define the metric ", name].concat(),
             })
         };
         let counter = |name, code| define(MetricType::Counter, &format!("webhook_guard_{name}_code={code}"));
@@ -129,12 +130,16 @@ impl HttpContext for Request {
 }
 
 impl Host for Calls<'_> {
-    fn request_headers(&self) -> Vec<(String, Vec<u8>)> {
-        hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default()
+    fn request_headers(&self) -> Vec<u8> {
+        abi::request_headers()
     }
 
     fn request_body(&self) -> Vec<u8> {
         hostcalls::get_buffer(BufferType::HttpRequestBody, 0, usize::MAX).ok().flatten().unwrap_or_default()
+    }
+
+    fn add_request_header(&self, name: &str, value: &[u8]) {
+        _ = hostcalls::add_map_value_bytes(MapType::HttpRequestHeaders, name, value);
     }
 
     fn replace_request_header(&self, name: &str, value: Option<&[u8]>) {

@@ -4,7 +4,10 @@
 //! module alone (feature `host`), is the only place that names the host. Natively the crate is a library, so that whoever publishes
 //! a filter can check its configuration with the filter's own code, and the guard can be tested without a host.
 
+#[cfg(feature = "host")]
+mod abi;
 pub mod guard;
 #[cfg(feature = "host")]
 mod host;
+pub mod pairs;
 pub mod settings;

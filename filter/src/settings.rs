@@ -2,29 +2,23 @@
 
 use std::fmt;
 
-use envelope::Policy;
-use serde::Deserialize;
+use envelope::{
+    Policy,
+    headers::{Judgement, Mark},
+    settings::{SettingsError, Table},
+};
 
-/// What Envoy hands to the filter as JSON.
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What Envoy hands to the filter as JSON: `build`, `proof` and, where it is not the default, `policy`.
+#[derive(Clone)]
 pub struct Settings {
     /// What this build calls itself, 1 to 64 of `a-z 0-9 -`. The publisher uses the module's hash.
     pub build: String,
     /// The secret that shows the backend that the filter judged a request, at least 16 visible ASCII characters.
     pub proof: String,
     /// What to refuse.
-    #[serde(default)]
     pub policy: Policy,
-}
-
-/// A configuration that cannot be used: the setting, and what is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SettingsError {
-    /// The setting's name, `policy.max_depth` for example; a dot where it is the configuration as a whole.
-    pub key: String,
-    /// What is wrong with it.
-    pub problem: String,
+    /// The judgement on an event that is accepted: always the same, so written once.
+    pub(crate) accepted: String,
 }
 
 impl Settings {
@@ -36,41 +30,26 @@ impl Settings {
     /// # Errors
     /// The first setting that is unknown, missing or out of its range.
     pub fn parse(json: &[u8]) -> Result<Self, SettingsError> {
-        let mut deserializer = serde_json::Deserializer::from_slice(json);
-        let settings: Self = serde_path_to_error::deserialize(&mut deserializer)
-            .map_err(|error| SettingsError::new(error.path(), error.inner()))?;
-        deserializer.end().map_err(|error| SettingsError::new(".", error))?;
-
-        let is_label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if !(1..=64).contains(&settings.build.len()) || !settings.build.bytes().all(is_label) {
-            return Err(SettingsError::new("build", "must be 1 to 64 of a-z 0-9 -"));
-        }
-        if settings.proof.len() < Self::PROOF_MIN
-            || !settings.proof.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';')
-        {
-            return Err(SettingsError::new("proof", "must be at least 16 visible ASCII characters without ;"));
-        }
-        settings
-            .policy
-            .validate()
-            .map_err(|(key, problem)| SettingsError::new(format_args!("policy.{key}"), problem))?;
-        Ok(settings)
+        const BUILD: &str = "must be 1 to 64 of a-z 0-9 -";
+        const PROOF: &str = "must be at least 16 visible ASCII characters without ;";
+        let mut table = Table::parse(json)?;
+        let build = table.text("build", BUILD, is_build)?.ok_or_else(|| table.error("build", BUILD))?;
+        let proof = table.text("proof", PROOF, is_proof)?.ok_or_else(|| table.error("proof", PROOF))?;
+        let policy = table.table("policy")?.map(Policy::read).transpose()?.unwrap_or_default();
+        table.end()?;
+        let accepted = Judgement::write(&proof, &build, Mark::Accepted);
+        Ok(Self { build, proof, policy, accepted })
     }
 }
 
-impl SettingsError {
-    fn new(key: impl fmt::Display, problem: impl fmt::Display) -> Self {
-        Self { key: key.to_string(), problem: problem.to_string() }
-    }
+fn is_build(text: &str) -> bool {
+    let is_label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=64).contains(&text.len()) && text.bytes().all(is_label)
 }
 
-impl fmt::Display for SettingsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "filter setting `{}`: {}", self.key, self.problem)
-    }
+fn is_proof(text: &str) -> bool {
+    text.len() >= Settings::PROOF_MIN && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';')
 }
-
-impl std::error::Error for SettingsError {}
 
 /// Leaves the proof out.
 impl fmt::Debug for Settings {
@@ -107,6 +86,10 @@ mod tests {
             (r#"{"max_body_bytes":-1}"#, Some("policy.max_body_bytes")),
             (r#"{"path":"webhooks"}"#, Some("policy.path")),
             (r#"{"path":"/a?b"}"#, Some("policy.path")),
+            (r#"{"max_body_bytes":32769}"#, Some("policy.max_body_bytes")),
+            (r#"{"max_body_bytes":1.5}"#, Some("policy.max_body_bytes")),
+            (r#"{"mode":null}"#, Some("policy.mode")),
+            (r#"{"disabled_features":"translation"}"#, Some("policy.disabled_features")),
             (r#"{"audience":"maybe"}"#, Some("policy.audience")),
             (r#"{"audience_header":"X-Audience"}"#, Some("policy.audience_header")),
             (r#"{"audience_header":"x-edge-proof"}"#, Some("policy.audience_header")),
@@ -117,17 +100,23 @@ mod tests {
             (r#"{"authenticity":{"kind":"none"}}"#, None),
             (r#"{"authenticity":{"kind":"magic"}}"#, Some("policy.authenticity.kind")),
             (r#"{"authenticity":{"kind":"path_token","tokens":[]}}"#, Some("policy.authenticity.tokens")),
-            (r#"{"authenticity":{"kind":"path_token","tokens":["short"]}}"#, Some("policy.authenticity.tokens")),
+            (r#"{"authenticity":{"kind":"path_token","tokens":["short"]}}"#, Some("policy.authenticity.tokens[0]")),
             (r#"{"authenticity":{"kind":"standard_webhooks","secrets":[]}}"#, Some("policy.authenticity.secrets")),
-            (r#"{"authenticity":{"kind":"standard_webhooks","secrets":["whsec_x"]}}"#, Some("policy.authenticity")),
+            (
+                r#"{"authenticity":{"kind":"standard_webhooks","secrets":["whsec_x"]}}"#,
+                Some("policy.authenticity.secrets[0]"),
+            ),
         ] {
             assert_eq!(key(policy).as_deref(), expected, "{policy}");
         }
         for (json, expected) in [
-            (r#"{"proof":"0123456789abcdef"}"#, "."),
+            (r#"{"proof":"0123456789abcdef"}"#, "build"),
             (r#"{"build":"A!","proof":"0123456789abcdef"}"#, "build"),
             (r#"{"build":"a1","proof":"short"}"#, "proof"),
             (r#"{"build":"a1","proof":"0123456789abcdef"}x"#, "."),
+            (r#"{"build":"a1","proof":"0123456789abcdef","build":"a2"}"#, "."),
+            (r#"{"build":"a1","proof":"0123456789abcdef","polcy":{}}"#, "polcy"),
+            (r#"[]"#, "."),
             ("", "."),
         ] {
             assert_eq!(Settings::parse(json.as_bytes()).unwrap_err().key, expected, "{json}");

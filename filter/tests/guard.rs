@@ -44,12 +44,20 @@ impl Recorder {
 }
 
 impl Host for Recorder {
-    fn request_headers(&self) -> Vec<(String, Vec<u8>)> {
-        self.headers.borrow().clone()
+    fn request_headers(&self) -> Vec<u8> {
+        let headers = self.headers.borrow();
+        let number = |length: usize| u32::try_from(length).unwrap().to_le_bytes();
+        let lengths = headers.iter().flat_map(|(name, value)| [number(name.len()), number(value.len())]);
+        let texts = headers.iter().flat_map(|(name, value)| [name.as_bytes(), b"\0", value, b"\0"]);
+        [number(headers.len())].into_iter().chain(lengths).flatten().chain(texts.flatten().copied()).collect()
     }
 
     fn request_body(&self) -> Vec<u8> {
         self.body.borrow().clone()
+    }
+
+    fn add_request_header(&self, name: &str, value: &[u8]) {
+        self.headers.borrow_mut().push((name.to_owned(), value.to_vec()));
     }
 
     fn replace_request_header(&self, name: &str, value: Option<&[u8]>) {

@@ -20,6 +20,7 @@ pub(crate) struct Variant {
 
 const ALONE: &str = "Envoy alone";
 const BUFFERING: &str = "buffering only";
+const CALLS: &str = "its host calls only";
 
 /// Starts an Envoy with one worker for each way.
 pub(crate) fn start_all(folder: &Path, upstream: u16, ext_proc: u16, only: &[String]) -> Result<Vec<Variant>> {
@@ -29,6 +30,7 @@ pub(crate) fn start_all(folder: &Path, upstream: u16, ext_proc: u16, only: &[Str
     let filters = [
         (ALONE, None),
         (BUFFERING, Some(wasm(&buffering, &json!({})))),
+        (CALLS, Some(wasm(&buffering, &json!("calls")))),
         ("this filter", Some(wasm(&guard, &settings))),
         ("Lua", Some(lua())),
         ("ext_proc", Some(ask())),
@@ -40,7 +42,9 @@ pub(crate) fn start_all(folder: &Path, upstream: u16, ext_proc: u16, only: &[Str
 
 fn wasm(module: &Path, settings: &Value) -> Value {
     let response = envoy::ecds::response("bench", module, settings);
-    let config = &response["resources"][0]["typed_config"];
+    let mut config = response["resources"][0]["typed_config"].clone();
+    let allowed = &mut config["config"]["vm_config"]["capability_restriction_config"]["allowed_capabilities"];
+    allowed["proxy_get_header_map_value"] = json!({});
     json!({ "name": "webhook_guard", "typed_config": config })
 }
 
@@ -100,7 +104,7 @@ fn start(folder: &Path, name: &'static str, filter: Option<Value>, upstream: u16
     command.arg("-c").arg(&file).args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]);
     let mut envoy = Process::start("envoy", &mut command, &file.with_extension("log"))?;
     envoy.wait_until(Duration::from_secs(30), || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())?;
-    let refuses = !matches!(name, ALONE | BUFFERING);
+    let refuses = !matches!(name, ALONE | BUFFERING | CALLS);
     Ok(Variant { name, refuses, port, envoy })
 }
 
