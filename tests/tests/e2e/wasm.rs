@@ -9,3 +9,9 @@ fn the_filters_tests_pass_as_webassembly_under_node() {
     assert!(printed.contains("in_shadow_mode_every_request_passes_with_the_code_of_its_refusal"), "{printed}");
     assert!(printed.contains("test result: ok.") && printed.contains("0 failed; 0 ignored"), "{printed}");
 }
+
+#[test]
+fn the_module_stays_small() {
+    let bytes = std::fs::metadata(tools::wasm_filter().unwrap()).unwrap().len();
+    assert!(bytes <= 200_000, "{bytes} bytes: Envoy compiles all of it for each worker");
+}
