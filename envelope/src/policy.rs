@@ -71,6 +71,8 @@ pub enum UnknownFields {
 impl Policy {
     /// The value that an audience must have where one is stated.
     pub const AUDIENCE: &str = "partner";
+    /// Where the filter says which build it is, whatever else it is set to: by refusing, with `not_found`.
+    pub const PROBE_PATH: &str = "/-/guard";
     /// The greatest `max_depth`: one bit of a word for each open object or array.
     pub const DEPTH_LIMIT: u32 = 64;
     /// The greatest `max_body_bytes`: what Envoy is set to buffer.
@@ -84,7 +86,7 @@ impl Policy {
         let usual = Self::default();
 
         let rule = (
-            "must begin with / and hold visible ASCII without ? and #",
+            "must begin with /, hold visible ASCII without ? and #, and not be /-/guard",
             "must be a header name in lower case, none of ours (x-edge-)",
         );
         let policy = Self {
@@ -131,7 +133,9 @@ impl Policy {
 }
 
 fn is_path(path: &str) -> bool {
-    path.starts_with('/') && path.bytes().all(|byte| matches!(byte, b'!'..=b'~' if byte != b'?' && byte != b'#'))
+    path != Policy::PROBE_PATH
+        && path.starts_with('/')
+        && path.bytes().all(|byte| matches!(byte, b'!'..=b'~' if byte != b'?' && byte != b'#'))
 }
 
 /// Whether it is a header name in lower case that is not ours.

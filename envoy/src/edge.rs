@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use envelope::Policy;
+
 use crate::ecds::FILTER;
 
 /// Where a running Envoy can be asked.
 #[derive(Debug, Clone)]
 pub struct Edge {
-    /// The listener that takes webhooks, `http://127.0.0.1:8080` for example.
-    pub requests: String,
-    /// The listener that serves metrics, `http://127.0.0.1:9902` for example.
-    pub metrics: String,
+    /// Its listener for operators, `http://127.0.0.1:9902` for example.
+    pub url: String,
 }
 
 /// What the filter did with requests to the webhook.
@@ -74,17 +74,18 @@ impl Edge {
     }
 
     fn metrics(&self) -> Result<String, String> {
-        let url = format!("{}/stats/prometheus", self.metrics);
+        let url = format!("{}/stats/prometheus", self.url);
         let mut answer = agent().get(&url).call().map_err(|error| format!("{url}: {error}"))?;
         answer.body_mut().read_to_string().map_err(|error| format!("{url}: {error}"))
     }
 
-    /// Sends a request that every build refuses over a connection of its own, and returns the build that refused it.
+    /// Asks the filter, over a connection of its own, which build it is.
     ///
     /// # Errors
     /// Where Envoy does not answer, or where no filter did.
     pub fn probe(&self) -> Result<String, String> {
-        let answer = agent().get(&self.requests).call().map_err(|error| format!("{}: {error}", self.requests))?;
+        let url = format!("{}{}", self.url, Policy::PROBE_PATH);
+        let answer = agent().get(&url).call().map_err(|error| format!("{url}: {error}"))?;
         let build = answer.headers().get("x-edge-build").and_then(|build| build.to_str().ok());
         build.map(str::to_owned).ok_or_else(|| format!("status {} and no filter build", answer.status().as_u16()))
     }

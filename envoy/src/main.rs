@@ -73,12 +73,9 @@ struct Target {
     /// The directory that Envoy and guardctl share.
     #[arg(long, default_value = "/var/lib/edge", env = "EDGE_DIR")]
     dir: PathBuf,
-    /// Envoy's listener for webhooks.
-    #[arg(long, default_value = "http://127.0.0.1:8080", env = "EDGE_URL")]
+    /// Envoy's listener for operators.
+    #[arg(long, default_value = "http://127.0.0.1:9902", env = "EDGE_URL")]
     edge: String,
-    /// Envoy's listener for metrics.
-    #[arg(long, default_value = "http://127.0.0.1:9902", env = "EDGE_METRICS_URL")]
-    metrics: String,
     /// How many seconds Envoy may take to serve a build.
     #[arg(long, default_value_t = 15)]
     patience: u64,
@@ -137,7 +134,7 @@ fn run(command: Command) -> Result<()> {
 
 impl Target {
     fn edge(&self) -> Edge {
-        Edge { requests: self.edge.clone(), metrics: self.metrics.clone() }
+        Edge { url: self.edge.clone() }
     }
 
     fn envoy_program(&self) -> Result<Option<PathBuf>> {

@@ -1,7 +1,7 @@
 //! One request's way through the filter: wait for all of it, judge it once, answer at most once.
 
 use envelope::{
-    Code, Head, Mode, Refusal, Timestamp, Verdict, decide,
+    Code, Head, Mode, Policy, Refusal, Timestamp, Verdict, decide,
     head::Claims,
     headers::{self, Judgement, Mark, RESERVED_PREFIX},
     problem::MEDIA_TYPE,
@@ -88,6 +88,9 @@ impl Guard {
         if let Some(path) = settings.policy.path_without_token(head.path()) {
             host.replace_request_header(":path", Some(path.as_bytes()));
         }
+        if head.path() == Policy::PROBE_PATH.as_bytes() {
+            return self.answer(Refusal::new(Code::NotFound), settings, host);
+        }
         match head.check(&settings.policy, || host.now()) {
             Err(refusal) => self.refuse(refusal, settings, host),
             Ok(claims) if end_of_stream => self.judge(&claims, settings, host),
@@ -152,6 +155,11 @@ impl Guard {
         if settings.policy.mode == Mode::Shadow {
             return self.pass(Mark::Shadowed(code.as_str()), Counted::Shadowed(code), settings, host);
         }
+        self.answer(refusal, settings, host)
+    }
+
+    fn answer(&mut self, refusal: Refusal, settings: &Settings, host: &impl Host) -> Step {
+        let code = refusal.code;
         self.phase = Phase::Refused;
         let mut answer = vec![
             ("content-type", MEDIA_TYPE),

@@ -172,7 +172,7 @@ impl Stack {
     /// # Errors
     /// Where the shared directory is not there.
     pub fn publisher(&self) -> Result<Publisher> {
-        let edge = Edge { requests: self.edge(), metrics: self.edge_metrics_url() };
+        let edge = Edge { url: self.edge_metrics_url() };
         let store = Store::open(&self.folder.join("edge"))?;
         Ok(publisher(store, Some(edge)))
     }

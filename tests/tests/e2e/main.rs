@@ -1,7 +1,7 @@
 //! End to end: real Envoy, real Redis, real processes, killed for real.
 //!
 //! [`edge`] sends the golden vectors through Envoy, [`path`] follows events to the application, [`failure`] breaks things on
-//! the way, [`swap`] replaces the filter under load, [`start`] starts things wrongly, [`up`] runs `cargo up`, and
+//! the way, [`swap`] replaces the filter under load, [`tls`] asks for certificates, [`start`] starts things wrongly, [`up`] runs `cargo up`, and
 //! [`wasm`] runs the filter's own tests as WebAssembly.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -13,6 +13,7 @@ mod hostile;
 mod path;
 mod start;
 mod swap;
+mod tls;
 mod transport;
 mod up;
 mod wasm;

@@ -79,6 +79,15 @@ async fn builds_are_swapped_and_rolled_back_under_load_without_a_failure() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_build_is_verified_in_shadow_mode_and_without_a_backend() {
+    let mut fixture = Fixture::start().await;
+    fixture.stack.backend.kill().unwrap();
+    let build = fixture.stack.build(json!({ "mode": "shadow" })).unwrap();
+    let (_, outcome) = fixture.stack.publisher().unwrap().publish(&build).unwrap();
+    assert!(matches!(outcome, envoy::publish::Outcome::Verified));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_build_is_refused_and_the_last_good_one_stays() {
     let fixture = Fixture::start().await;
     let publisher = fixture.stack.publisher().unwrap();
@@ -197,8 +206,16 @@ async fn a_publisher_killed_at_any_instant_leaves_a_working_edge() {
         let policy = folder.join("policy.toml");
         fs::write(&policy, format!("max_body_bytes = {}", 10_000 + number)).unwrap();
         let mut command = Command::new(&guardctl);
-        command.args(["publish", "--watch", "0", "--rehearse-with", "none", "--edge", &fixture.stack.edge()]);
-        command.args(["--metrics", &fixture.stack.edge_metrics_url()]).arg("--policy").arg(&policy);
+        command.args([
+            "publish",
+            "--watch",
+            "0",
+            "--rehearse-with",
+            "none",
+            "--edge",
+            &fixture.stack.edge_metrics_url(),
+        ]);
+        command.arg("--policy").arg(&policy);
         command.arg("--wasm").arg(&module).arg("--proof-file").arg(folder.join("proof"));
         command.arg("--dir").arg(folder.join("edge")).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().unwrap()

@@ -1,0 +1,107 @@
+//! HTTPS at the edge, and a sender that has to show a certificate.
+
+use std::{fs, path::Path};
+
+use envelope::Feature;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use reqwest::{Certificate, Client, Identity, StatusCode};
+use tests::{simulator::world::Event, stack::Options};
+
+use crate::fixture::{Fixture, eventually};
+
+/// The name that a sender's certificate has to hold.
+const SENDER: &str = "webhooks.sender.example";
+
+/// A certificate authority that exists for one test.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// A certificate for `name` and its key, in PEM.
+    fn sign(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        // Otherwise it is called as its authority is, and so looks self-signed.
+        params.distinguished_name.push(DnType::CommonName, name);
+        (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+    }
+}
+
+/// Writes a certificate where Envoy looks for it, as a renewal would: complete files, renamed into place.
+fn install(folder: &Path, (certificate, key): (String, String)) {
+    for (name, text) in [("certificate.pem", certificate), ("key.pem", key)] {
+        fs::write(folder.join("new"), text).unwrap();
+        fs::rename(folder.join("new"), folder.join(name)).unwrap();
+    }
+}
+
+/// A stack whose edge has a certificate of `authority`; senders need one of `senders` where that is given.
+async fn start(authority: &Authority, senders: Option<&Authority>, folder: &Path) -> Fixture {
+    install(folder, authority.sign("localhost"));
+    let shipped = include_str!("../../../envoy/tls.yaml");
+    let file = folder.join("tls.yaml");
+    fs::write(&file, shipped.replace("/etc/edge/tls", folder.to_str().unwrap())).unwrap();
+    let mut bootstrap = vec![("tls_file", file.display().to_string())];
+    let mut enable = vec!["tls"];
+    if let Some(senders) = senders {
+        let file = folder.join("sender-ca.pem");
+        fs::write(&file, senders.0.pem()).unwrap();
+        bootstrap.extend([("sender_authority", file.display().to_string()), ("sender_name", SENDER.to_owned())]);
+        enable.push("mtls");
+    }
+    Fixture::start_with(|options| Options { enable, bootstrap, ..options }).await
+}
+
+fn client(authority: &Authority, identity: Option<(String, String)>) -> Client {
+    let root = Certificate::from_pem(authority.0.pem().as_bytes()).unwrap();
+    let builder = backend::sink::http_client(crate::fixture::PATIENCE).no_proxy().tls_certs_only([root]);
+    let identity = identity.map(|(certificate, key)| Identity::from_pem((certificate + &key).as_bytes()).unwrap());
+    identity.into_iter().fold(builder, reqwest::ClientBuilder::identity).build().unwrap()
+}
+
+async fn post(client: &Client, fixture: &Fixture, event: &Event) -> Result<StatusCode, reqwest::Error> {
+    let url = fixture.stack.webhook().replace("http://127.0.0.1", "https://localhost");
+    let request = client.post(url).header("content-type", "application/json").body(event.body.clone());
+    request.send().await.map(|answer| answer.status())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn https_takes_a_renewed_certificate_over_without_a_restart() {
+    let (authority, next, folder) = (Authority::new(), Authority::new(), tempfile::tempdir().unwrap());
+    let fixture = start(&authority, None, folder.path()).await;
+    let event = fixture.events("tls", 1).remove(0);
+    assert_eq!(post(&client(&authority, None), &fixture, &event).await.unwrap(), 202);
+    assert!(post(&client(&next, None), &fixture, &event).await.is_err(), "it is signed by somebody else");
+    let plain = tests::simulator::sender::client().post(fixture.stack.webhook()).body(event.body.clone());
+    assert!(plain.send().await.is_err(), "plain HTTP is over");
+
+    install(folder.path(), next.sign("localhost"));
+    let renewed = client(&next, None);
+    eventually("the renewed certificate is shown", async || post(&renewed, &fixture, &event).await.is_ok()).await;
+    // The filter is published and verified behind TLS as it is without.
+    let build = fixture.stack.build(serde_json::json!({ "disabled_features": [Feature::Classification.as_str()] }));
+    fixture.stack.publisher().unwrap().publish(&build.unwrap()).unwrap();
+    assert_eq!(post(&renewed, &fixture, &event).await.unwrap(), 422);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_mtls_only_the_named_sender_is_let_in() {
+    let (authority, senders, folder) = (Authority::new(), Authority::new(), tempfile::tempdir().unwrap());
+    let fixture = start(&authority, Some(&senders), folder.path()).await;
+    let event = fixture.events("mtls", 1).remove(0);
+    for (identity, why) in [
+        (None, "no certificate"),
+        (Some(authority.sign(SENDER)), "the right name, signed by somebody else"),
+        (Some(senders.sign("other.example")), "another name"),
+    ] {
+        assert!(post(&client(&authority, identity), &fixture, &event).await.is_err(), "{why}");
+    }
+    let sender = client(&authority, Some(senders.sign(SENDER)));
+    assert_eq!(post(&sender, &fixture, &event).await.unwrap(), 202);
+    fixture.delivered_once(1).await;
+}
