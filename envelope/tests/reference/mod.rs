@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 ///
 /// # Errors
 /// Where they differ: how.
-pub fn compare(body: &[u8]) -> Result<bool, String> {
+pub(crate) fn compare(body: &[u8]) -> Result<bool, String> {
     let ours = Verdict::parse(body);
     let reference: Result<Value, _> = serde_json::from_slice(body);
     let value = match (&ours, reference) {
