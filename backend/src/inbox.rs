@@ -5,14 +5,17 @@
 //! so that one script can change them all, and so that Redis Cluster can spread the partitions ([`keys`] names them all):
 //!
 //! - **seen**, one string an event: that the event was received, with the body's hash, until the retention ends.
-//! - **inbox**, a stream: the events that are not dealt with, in the order in which they arrived. An event leaves the
-//!   stream only when it is completed or buried. So what is pending *is* the stream: a process that takes over a partition
-//!   reads it from the start, and there is no second list of what was handed to whom that could disagree with it.
-//! - **attempts**, a hash from the entries' identifiers to how often they were tried, and until when to wait.
+//! - **inbox**, a stream for each feature: the events that are not dealt with, in the order in which they arrived. An event
+//!   leaves the stream only when it is completed or buried. So what is pending *is* the stream: a process that takes over a
+//!   partition reads it from the start, and there is no second list of what was handed to whom that could disagree with it.
+//! - **attempts**, a hash for each inbox, from the entries to how often they were tried, and until when to wait.
 //! - **dead**, a stream: the events that could not be handled, with their error.
 //! - **quarantine**, a stream: the events that are not documented, until somebody re-admits them ([`quarantine`]).
 //! - **lease** and **fence**: who owns the partition. A lease carries a token that only grows; every write that deals with
 //!   an event checks it, so a process that lost its lease without noticing changes nothing.
+//!
+//! Two keys are of no partition: **members**, the processes that share the partitions out among them ([`Attendance`]), and
+//! **paused**, the features that are not worked on.
 //!
 //! Everything that has to agree is changed by one script. Redis runs a script alone and writes it to its append-only file
 //! as a whole; but it does not undo the commands before one that failed, so each script's order of commands matters and
@@ -20,7 +23,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use envelope::EventKey;
+use envelope::{EventKey, Feature};
 use redis::{
     Client, ErrorKind, IntoConnectionInfo, RedisError,
     aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection},
@@ -34,12 +37,14 @@ use crate::{
 
 pub mod keys;
 mod lease;
+mod members;
 pub mod quarantine;
 mod reader;
 mod scripts;
 mod server_check;
 
 pub use lease::{Fenced, Lease};
+pub use members::Attendance;
 pub use reader::{Batch, Entry, EntryId, Reader};
 
 use keys::Keys;
@@ -57,8 +62,8 @@ pub struct Inbox {
 /// Where an event is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// To be worked on.
-    Inbox,
+    /// To be worked on, among the events of that feature.
+    Inbox(Feature),
     /// Apart.
     Quarantine,
 }
@@ -148,7 +153,7 @@ impl Inbox {
         let keys = self.keys.of_case(case_id);
         let mut call = scripts::ACCEPT.prepare_invoke();
         let stream = match place {
-            Place::Inbox => keys.inbox(),
+            Place::Inbox(feature) => keys.inbox(feature),
             Place::Quarantine => keys.quarantine(),
         };
         call.key(keys.seen(key)).key(stream);
@@ -175,9 +180,13 @@ impl Inbox {
     /// # Errors
     /// Where Redis does not answer.
     pub async fn depth(&self, partition: u32) -> Result<u64, InboxError> {
-        let mut command = redis::cmd("XLEN");
-        command.arg(self.keys.of_partition(partition).inbox());
-        self.bounded(command.query_async(&mut self.connection.clone())).await
+        let keys = self.keys.of_partition(partition);
+        let mut commands = redis::pipe();
+        for feature in Feature::ALL {
+            commands.cmd("XLEN").arg(keys.inbox(feature));
+        }
+        let depths: [u64; 4] = self.bounded(commands.query_async(&mut self.connection.clone())).await?;
+        Ok(depths.iter().sum())
     }
 
     /// Tries to become a partition's owner for `time_to_live`. None where somebody else is.

@@ -86,12 +86,12 @@ async fn answer(
         }
     };
     let (place, key, case_id) = match &verdict {
-        Verdict::Accept(envelope) => (Place::Inbox, envelope.key(), &envelope.case_id),
+        Verdict::Accept(envelope) => (Place::Inbox(envelope.event.feature), envelope.key(), &envelope.case_id),
         Verdict::Quarantine(event) => (Place::Quarantine, event.key(), &event.case_id),
     };
     let stored = context.inbox.accept(place, &key, case_id.as_str(), &body, SystemTime::now()).await;
     match (stored, place) {
-        (Ok(Accepted::Stored), Place::Inbox) => ("accepted", say_yes("accepted", &key)),
+        (Ok(Accepted::Stored), Place::Inbox(_)) => ("accepted", say_yes("accepted", &key)),
         (Ok(Accepted::Stored), Place::Quarantine) => ("quarantined", say_yes("quarantined", &key)),
         (Ok(Accepted::Duplicate), _) => ("duplicate", say_yes("duplicate", &key)),
         (Ok(Accepted::Conflict), _) => {

@@ -9,8 +9,9 @@ use std::{
 };
 
 use anyhow::Context;
-use backend::{config::Config, server, sink, telemetry};
+use backend::{config::Config, inbox::Inbox, server, sink, telemetry};
 use clap::{Parser, Subcommand};
+use envelope::Feature;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -40,6 +41,18 @@ enum Command {
     Quarantine,
     /// Put the events in quarantine that this version knows through the same path as all others.
     Readmit,
+    /// Let the events of a feature wait, in every backend. They are stored as ever.
+    Pause {
+        /// classification, extraction, forensics or translation
+        #[arg(value_parser = feature)]
+        feature: Feature,
+    },
+    /// Work on a feature's events again.
+    Resume {
+        /// classification, extraction, forensics or translation
+        #[arg(value_parser = feature)]
+        feature: Feature,
+    },
     /// Ask the backend that runs here with the same configuration whether it is ready; for container health checks.
     Ready,
 }
@@ -62,6 +75,8 @@ async fn main() -> ExitCode {
         Command::Ready => ask_ready(&config).await,
         Command::Quarantine => quarantine::list(&config).await,
         Command::Readmit => quarantine::readmit(&config).await,
+        Command::Pause { feature } => pause(&config, feature, true).await,
+        Command::Resume { feature } => pause(&config, feature, false).await,
         Command::Serve => {
             telemetry::start_logging(&config.log);
             serve(config).await
@@ -91,6 +106,20 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let ingest = listen("ingest.listen", &config.ingest.listen).await?;
     let admin = listen("admin.listen", &config.admin.listen).await?;
     server::run(config, ingest, admin, shutdown).await
+}
+
+fn feature(name: &str) -> Result<Feature, String> {
+    Feature::parse(name).ok_or_else(|| "it must be classification, extraction, forensics or translation".to_owned())
+}
+
+async fn pause(config: &Config, feature: Feature, is_paused: bool) -> anyhow::Result<()> {
+    let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
+    inbox.pause(feature, is_paused).await?;
+    let paused = inbox.paused().await?;
+    let names: Vec<_> =
+        Feature::ALL.into_iter().filter(|feature| paused.contains(feature)).map(Feature::as_str).collect();
+    writeln!(io::stdout(), "paused: {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") })?;
+    Ok(())
 }
 
 async fn ask_ready(config: &Config) -> anyhow::Result<()> {

@@ -31,6 +31,8 @@ pub struct Metrics {
     pub inbox_entries: Gauge,
     /// `edge_partitions_owned`: partitions that this process owns.
     pub partitions_owned: Gauge,
+    /// `edge_feature_paused`: 1 where a feature is not worked on.
+    pub feature_paused: Family<FeatureLabels, Gauge>,
     /// `edge_end_to_end_seconds`: from storing an event to the sink's taking its outcome.
     pub end_to_end_seconds: Histogram,
 }
@@ -49,6 +51,13 @@ pub struct EventLabels {
     pub feature: &'static str,
     /// How its stage ended.
     pub stage: &'static str,
+}
+
+/// By feature.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct FeatureLabels {
+    /// The feature.
+    pub feature: &'static str,
 }
 
 /// By what went wrong.
@@ -74,6 +83,7 @@ impl Default for Metrics {
             dead_letters: Family::default(),
             inbox_entries: Gauge::default(),
             partitions_owned: Gauge::default(),
+            feature_paused: Family::default(),
             end_to_end_seconds: metrics.1,
             registry: Registry::default(),
         };
@@ -85,6 +95,7 @@ impl Default for Metrics {
         registry.register("dead_letters", "Events that became dead letters", all.dead_letters.clone());
         registry.register("inbox_entries", "Events that wait or are worked on", all.inbox_entries.clone());
         registry.register("partitions_owned", "Partitions that this process owns", all.partitions_owned.clone());
+        registry.register("feature_paused", "1 where a feature is not worked on", all.feature_paused.clone());
         let help = "From storing an event to the sink's taking its outcome";
         registry.register("end_to_end_seconds", help, all.end_to_end_seconds.clone());
         Self { registry, ..all }

@@ -1,18 +1,22 @@
 //! Works on events: a partition has one owner at a time, a lane is worked on in order, lanes are worked on at once.
 //!
-//! [`partition`] takes and keeps the ownership of a partition and hands its events to lanes; [`attempt`] brings one event
-//! to its end, however many tries that takes; [`backoff`] says how long to wait between them.
+//! [`share`] takes this process' share of the partitions, [`partition`] keeps the ownership of one and reads it,
+//! [`lanes`] has each lane's events worked on in their order, [`attempt`] tries one event once, and [`backoff`] says how
+//! long to wait between tries.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use tokio::sync::Semaphore;
+use envelope::Feature;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{config, handler::Handlers, inbox::Inbox, sink::Sink, telemetry::Metrics};
 
 mod attempt;
 mod backoff;
+mod lanes;
 mod partition;
+mod share;
 
 /// What all workers share.
 pub struct Work {
@@ -20,20 +24,42 @@ pub struct Work {
     handlers: Handlers,
     sink: Sink,
     metrics: Arc<Metrics>,
-    permits: Semaphore,
+    permits: Permits,
+    /// The features that are not worked on now.
+    paused: watch::Sender<HashSet<Feature>>,
+}
+
+/// How many tries may run at once: in all, and of one feature, so that a slow one leaves some for the others.
+struct Permits {
+    all: Semaphore,
+    features: [Semaphore; 4],
 }
 
 impl Work {
     /// Work under these settings.
     pub fn new(settings: &config::Worker, handlers: Handlers, sink: Sink, metrics: Arc<Metrics>) -> Self {
-        let permits = Semaphore::new(settings.parallelism);
-        Self { settings: settings.clone(), handlers, sink, metrics, permits }
+        let (permits, paused) = (Permits::new(settings.parallelism), watch::Sender::default());
+        Self { settings: settings.clone(), handlers, sink, metrics, permits, paused }
     }
 }
 
-/// Starts to work on every partition that has no owner, until `shutdown` is cancelled.
-pub fn start(inbox: &Inbox, work: &Arc<Work>, tasks: &TaskTracker, shutdown: &CancellationToken) {
-    for number in 0..inbox.partitions() {
-        tasks.spawn(partition::run(number, inbox.clone(), Arc::clone(work), shutdown.clone()));
+impl Permits {
+    fn new(parallelism: usize) -> Self {
+        // Three quarters, rounded up.
+        let of_one = parallelism - parallelism / 4;
+        Self { all: Semaphore::new(parallelism), features: std::array::from_fn(|_| Semaphore::new(of_one)) }
     }
+
+    async fn of(&self, feature: Feature) -> Option<SemaphorePermit<'_>> {
+        self.features[feature as usize].acquire().await.ok()
+    }
+
+    async fn of_all(&self) -> Option<SemaphorePermit<'_>> {
+        self.all.acquire().await.ok()
+    }
+}
+
+/// Starts to work on this process' share of the partitions, until `shutdown` is cancelled.
+pub fn start(inbox: &Inbox, work: &Arc<Work>, tasks: &TaskTracker, shutdown: &CancellationToken) {
+    tasks.spawn(share::run(inbox.clone(), Arc::clone(work), shutdown.clone()));
 }

@@ -40,7 +40,9 @@ pub struct Options {
     pub enable: Vec<&'static str>,
     /// More values of Envoy's bootstrap.
     pub bootstrap: Vec<(&'static str, String)>,
-    /// More settings of the backend, by their names in the environment.
+    /// How many backends there are besides the first, up to 2.
+    pub replicas: usize,
+    /// More settings of the backends, by their names in the environment.
     pub backend: Vec<(&'static str, String)>,
 }
 
@@ -50,9 +52,12 @@ pub struct Stack {
     pub envoy: Process,
     /// The backend.
     pub backend: Process,
+    /// More of them, which do the same.
+    pub replicas: Vec<Process>,
     /// Redis, where it is our own.
     pub redis: Option<Process>,
     ports: Ports,
+    replica_ports: Vec<Ports>,
     options: Options,
     folder: PathBuf,
     temporary: Option<TempDir>,
@@ -66,6 +71,19 @@ struct Ports {
     ingest: u16,
     admin: u16,
     redis: u16,
+}
+
+/// The backends besides the first: their names, and those in Envoy's bootstrap.
+const OTHERS: [(&str, &str, &str, &str); 2] = [
+    ("backend-2", "backend_2", "backend_2_address", "backend_2_port"),
+    ("backend-3", "backend_3", "backend_3_address", "backend_3_port"),
+];
+
+impl Ports {
+    /// Those of another backend in the same stack.
+    fn replica(self) -> Result<Self> {
+        Ok(Self { ingest: free_port()?, admin: free_port()?, ..self })
+    }
 }
 
 /// How long a program may take to be ready.
@@ -88,6 +106,7 @@ impl Options {
             simulator: simulator.into(),
             enable: Vec::new(),
             bootstrap: Vec::new(),
+            replicas: 0,
             backend: Vec::new(),
         }
     }
@@ -122,13 +141,17 @@ impl Stack {
             redis: free_port()?,
         };
         let redis = if options.redis_url.is_none() { Some(start_redis(&folder, ports.redis)?) } else { None };
-        let backend = start_backend(&folder, ports, &options)?;
+        let replicas: Vec<_> = (0..options.replicas).map(|_| ports.replica()).collect::<Result<_>>()?;
+        let backend = start_backend(&folder, "backend", ports, &options)?;
+        let others =
+            replicas.iter().zip(OTHERS).map(|(&ports, (name, ..))| start_backend(&folder, name, ports, &options));
+        let others = others.collect::<Result<_>>()?;
         let build =
             Build { module: fs::read(tools::wasm_filter()?)?, policy: options.policy.clone(), proof: PROOF.into() };
         let store = Store::open(&folder.join("edge"))?;
         publisher(store.clone(), None).publish(&build)?;
-        let envoy = start_envoy(&folder, ports, &store, &options)?;
-        Ok(Self { envoy, backend, redis, ports, options, folder, temporary })
+        let envoy = start_envoy(&folder, ports, &replicas, &store, &options)?;
+        Ok(Self { envoy, backend, replicas: others, redis, ports, replica_ports: replicas, options, folder, temporary })
     }
 
     /// Where TruEnroll posts its events.
@@ -189,10 +212,10 @@ impl Stack {
     ///
     /// # Errors
     /// Where it fails, with what it says.
-    pub fn backend_command(&self, name: &str) -> Result<String> {
-        let output = backend_command(self.ports, &self.options)?.arg(name).output()?;
+    pub fn backend_command(&self, arguments: &[&str]) -> Result<String> {
+        let output = backend_command(self.ports, &self.options)?.args(arguments).output()?;
         if !output.status.success() {
-            bail!("backend {name}: {}", String::from_utf8_lossy(&output.stderr));
+            bail!("backend {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -202,8 +225,30 @@ impl Stack {
     /// # Errors
     /// Where it does not get ready.
     pub fn start_backend(&mut self) -> Result<()> {
-        self.backend = start_backend(&self.folder, self.ports, &self.options)?;
+        self.backend = start_backend(&self.folder, "backend", self.ports, &self.options)?;
         Ok(())
+    }
+
+    /// Starts one of the other backends anew.
+    ///
+    /// # Errors
+    /// Where it does not get ready.
+    pub fn start_replica(&mut self, number: usize) -> Result<()> {
+        let (name, ports) = (OTHERS[number].0, self.replica_ports[number]);
+        self.replicas[number] = start_backend(&self.folder, name, ports, &self.options)?;
+        Ok(())
+    }
+
+    /// What each backend has counted, the first one's first.
+    ///
+    /// # Errors
+    /// Where one does not answer.
+    pub async fn all_backend_metrics(&self) -> Result<Vec<Metrics>> {
+        let mut all = Vec::new();
+        for ports in [&self.ports].into_iter().chain(&self.replica_ports) {
+            all.push(get_metrics(&format!("http://127.0.0.1:{}/metrics", ports.admin)).await?);
+        }
+        Ok(all)
     }
 
     /// Starts Redis anew on the data that it has on its disk.
@@ -244,7 +289,9 @@ impl Stack {
     /// Where a program cannot be told to stop.
     pub fn stop(mut self) -> Result<()> {
         self.envoy.stop(Duration::from_secs(5))?;
-        self.backend.stop(Duration::from_secs(25))?;
+        for backend in [&mut self.backend].into_iter().chain(&mut self.replicas) {
+            backend.stop(Duration::from_secs(25))?;
+        }
         if let Some(mut redis) = self.redis.take() {
             redis.stop(Duration::from_secs(10))?;
         }
@@ -275,9 +322,9 @@ fn start_redis(folder: &Path, port: u16) -> Result<Process> {
     Ok(redis)
 }
 
-fn start_backend(folder: &Path, ports: Ports, options: &Options) -> Result<Process> {
+fn start_backend(folder: &Path, name: &'static str, ports: Ports, options: &Options) -> Result<Process> {
     let mut command = backend_command(ports, options)?;
-    let mut backend = Process::start("backend", command.arg("serve"), &folder.join("backend.log"))?;
+    let mut backend = Process::start(name, command.arg("serve"), &folder.join(name).with_extension("log"))?;
     backend.wait_until(PATIENCE, || answers(&format!("http://127.0.0.1:{}/readyz", ports.admin)))?;
     Ok(backend)
 }
@@ -303,7 +350,7 @@ fn backend_command(ports: Ports, options: &Options) -> Result<Command> {
     Ok(command)
 }
 
-fn start_envoy(folder: &Path, ports: Ports, store: &Store, options: &Options) -> Result<Process> {
+fn start_envoy(folder: &Path, ports: Ports, replicas: &[Ports], store: &Store, options: &Options) -> Result<Process> {
     let guard = store.served_file();
     let directory = guard.parent().unwrap_or(folder);
     let mut bootstrap = Bootstrap::shipped()
@@ -316,6 +363,9 @@ fn start_envoy(folder: &Path, ports: Ports, store: &Store, options: &Options) ->
         .set("backend_port", ports.ingest)?
         .set("guard_directory", directory.display())?
         .set("guard_file", guard.display())?;
+    for (replica, (_, option, address, port)) in replicas.iter().zip(OTHERS) {
+        bootstrap = bootstrap.enable(option)?.set(address, "127.0.0.1")?.set(port, replica.ingest)?;
+    }
     for option in &options.enable {
         bootstrap = bootstrap.enable(option)?;
     }

@@ -1,6 +1,6 @@
 //! All of our keys in Redis.
 
-use envelope::EventKey;
+use envelope::{EventKey, Feature};
 
 /// Names keys.
 #[derive(Debug, Clone)]
@@ -31,6 +31,16 @@ impl Keys {
         format!("{}:partitions", self.prefix)
     }
 
+    /// `prefix:members`, a sorted set of the processes that work, by when they will have been silent for too long.
+    pub fn members(&self) -> String {
+        format!("{}:members", self.prefix)
+    }
+
+    /// `prefix:paused`, a set of the features that are not worked on.
+    pub fn paused(&self) -> String {
+        format!("{}:paused", self.prefix)
+    }
+
     /// The keys of the partition that a case is in.
     pub fn of_case(&self, case_id: &str) -> PartitionKeys {
         self.of_partition(partition_of(case_id, self.partitions))
@@ -48,14 +58,14 @@ impl PartitionKeys {
         format!("{}:seen:{event}", self.tag)
     }
 
-    /// `{…}:inbox`, a stream of `key`, `body` and `received`: what is not dealt with.
-    pub fn inbox(&self) -> String {
-        format!("{}:inbox", self.tag)
+    /// `{…}:inbox:<feature>`, a stream of `key`, `body` and `received`: what is not dealt with.
+    pub fn inbox(&self, feature: Feature) -> String {
+        format!("{}:inbox:{feature}", self.tag)
     }
 
-    /// `{…}:attempts`, a hash from an inbox entry to `<tries> <due>`, due in milliseconds since 1970.
-    pub fn attempts(&self) -> String {
-        format!("{}:attempts", self.tag)
+    /// `{…}:attempts:<feature>`, a hash from an inbox entry to `<tries> <due>`, due in milliseconds since 1970.
+    pub fn attempts(&self, feature: Feature) -> String {
+        format!("{}:attempts:{feature}", self.tag)
     }
 
     /// `{…}:dead`, a stream of an inbox entry's fields and `code`, `detail`, `attempts` and `buried`.
@@ -110,7 +120,14 @@ mod tests {
     #[test]
     fn a_partitions_keys_share_their_hash_tag() {
         let keys = Keys::new("edge", 16).of_partition(3);
-        for key in [keys.inbox(), keys.attempts(), keys.dead(), keys.quarantine(), keys.lease(), keys.fence()] {
+        for key in [
+            keys.inbox(Feature::Extraction),
+            keys.attempts(Feature::Extraction),
+            keys.dead(),
+            keys.quarantine(),
+            keys.lease(),
+            keys.fence(),
+        ] {
             assert!(key.starts_with("{edge:3}:"), "{key}");
         }
     }

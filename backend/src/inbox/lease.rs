@@ -2,10 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use redis::{Script, ScriptInvocation};
+use redis::{Script, ScriptInvocation, streams::StreamRangeReply};
 use tokio::time::Instant;
 
-use super::{EntryId, Inbox, InboxError, keys::PartitionKeys, scripts};
+use super::{Entry, EntryId, Inbox, InboxError, keys::PartitionKeys, scripts};
 use crate::event::to_millis;
 
 /// A partition's ownership. It ends by itself unless it is renewed.
@@ -79,16 +79,19 @@ impl Lease {
         self.fenced(&self.call(&scripts::RELEASE)).await
     }
 
-    /// Whether an entry is still in the inbox.
+    /// An entry, if it is still in the inbox.
     ///
     /// # Errors
     /// Where Redis does not answer.
-    pub async fn holds(&self, entry: EntryId) -> Result<bool, InboxError> {
-        let mut command = redis::cmd("XRANGE");
-        command.arg(self.keys.inbox()).arg(entry.to_string()).arg(entry.to_string());
-        let found: Vec<redis::Value> =
-            self.inbox.bounded(command.query_async(&mut self.inbox.connection.clone())).await?;
-        Ok(!found.is_empty())
+    pub async fn entry(&self, entry: EntryId) -> Result<Option<Entry>, InboxError> {
+        let (id, feature) = (entry.to_string(), entry.feature());
+        let mut commands = redis::pipe();
+        commands.cmd("XRANGE").arg(self.keys.inbox(feature)).arg(&id).arg(&id);
+        commands.cmd("HGET").arg(self.keys.attempts(feature)).arg(&id);
+        let mut connection = self.inbox.connection.clone();
+        let (found, tried): (StreamRangeReply, Option<String>) =
+            self.inbox.bounded(commands.query_async(&mut connection)).await?;
+        Ok(found.ids.into_iter().next().map(|found| Entry::read(feature, found, tried.as_deref())))
     }
 
     /// Takes an event that was handled out of the inbox.
@@ -97,7 +100,7 @@ impl Lease {
     /// Where Redis does not answer.
     pub async fn complete(&self, entry: EntryId) -> Result<Result<(), Fenced>, InboxError> {
         let mut call = self.call(&scripts::COMPLETE);
-        call.key(self.keys.inbox()).key(self.keys.attempts()).arg(entry.to_string());
+        call.key(self.keys.inbox(entry.feature())).key(self.keys.attempts(entry.feature())).arg(entry.to_string());
         self.fenced(&call).await
     }
 
@@ -112,7 +115,7 @@ impl Lease {
         due: SystemTime,
     ) -> Result<Result<(), Fenced>, InboxError> {
         let mut call = self.call(&scripts::RETRY);
-        call.key(self.keys.attempts()).arg(entry.to_string()).arg(attempts).arg(to_millis(due));
+        call.key(self.keys.attempts(entry.feature())).arg(entry.to_string()).arg(attempts).arg(to_millis(due));
         self.fenced(&call).await
     }
 
@@ -128,7 +131,7 @@ impl Lease {
         attempts: u32,
     ) -> Result<Result<(), Fenced>, InboxError> {
         let mut call = self.call(&scripts::BURY);
-        call.key(self.keys.inbox()).key(self.keys.attempts()).key(self.keys.dead());
+        call.key(self.keys.inbox(entry.feature())).key(self.keys.attempts(entry.feature())).key(self.keys.dead());
         call.arg(entry.to_string()).arg(code).arg(detail).arg(attempts).arg(to_millis(SystemTime::now()));
         self.fenced(&call).await
     }

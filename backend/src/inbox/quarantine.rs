@@ -77,7 +77,7 @@ impl Inbox {
         let Ok(envelope) = Envelope::parse(&event.body) else { return Ok(Readmission::StillUnknown) };
         let (key, keys) = (envelope.key(), self.keys.of_partition(event.partition));
         let mut call = scripts::READMIT.prepare_invoke();
-        call.key(keys.seen(&key)).key(keys.inbox()).key(keys.quarantine());
+        call.key(keys.seen(&key)).key(keys.inbox(envelope.event.feature)).key(keys.quarantine());
         call.arg(scripts::body_hash(&event.body)).arg(self.retention_millis());
         call.arg(key.as_str()).arg(&event.body).arg(to_millis(event.received_at)).arg(&event.id);
         let moved: bool = self.bounded(call.invoke_async(&mut self.connection.clone())).await?;

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use envelope::Feature;
 use redis::{
     AsyncCommands, FromRedisValue,
     aio::MultiplexedConnection,
@@ -16,9 +17,10 @@ use tokio::time::timeout;
 use super::{InboxError, Lease};
 use crate::event::from_millis;
 
-/// An entry's identifier as Redis gives it: the time in milliseconds, and a number among those of the same millisecond.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct EntryId(u64, u64);
+/// An entry's identifier: the feature whose stream it is in, and what Redis gives it there, which is the time in
+/// milliseconds and a number among those of the same millisecond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryId(Feature, u64, u64);
 
 /// An event in the inbox that is not dealt with.
 #[derive(Debug, Clone)]
@@ -35,14 +37,20 @@ pub struct Entry {
     pub due: Option<SystemTime>,
 }
 
-/// Some entries, in their order.
-pub type Batch = Vec<Entry>;
+/// Some entries of one feature, in their order.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// Their feature.
+    pub feature: Feature,
+    /// The entries.
+    pub entries: Vec<Entry>,
+}
 
-/// Reads one partition, from its oldest entry on.
+/// Reads one partition, each feature from its oldest entry on.
 pub struct Reader {
     lease: Lease,
     connection: Option<MultiplexedConnection>,
-    last: EntryId,
+    last: HashMap<Feature, EntryId>,
 }
 
 /// How long one read waits for an entry.
@@ -53,65 +61,77 @@ const STALLED: Duration = Duration::from_secs(5);
 impl Reader {
     /// A reader of the partition that is owned.
     pub fn new(lease: Lease) -> Self {
-        Self { lease, connection: None, last: EntryId::default() }
+        Self { lease, connection: None, last: HashMap::new() }
     }
 
-    /// The next entries, at most `most` of them; none where none came for a second.
+    /// The next entries of these features, at most `most` of each; none where none came for a second.
     ///
-    /// After an error the reader begins again with the oldest entry, so that nothing is passed over that a server gained
+    /// After an error the reader begins again with the oldest entries, so that nothing is passed over that a server gained
     /// or lost while it failed. The caller leaves out what it has, or had, already.
     ///
     /// # Errors
     /// Where Redis does not answer.
-    pub async fn next(&mut self, most: usize) -> Result<Batch, InboxError> {
-        let read = match timeout(STALLED, self.read(most)).await {
+    pub async fn next(&mut self, features: &[Feature], most: usize) -> Result<Vec<Batch>, InboxError> {
+        let read = match timeout(STALLED, self.read(features, most)).await {
             Ok(read) => read,
             Err(_) => Err(InboxError::Timeout(STALLED)),
         };
         if read.is_err() {
             self.connection = None;
-            self.last = EntryId::default();
+            self.last.clear();
         }
         read
     }
 
-    async fn read(&mut self, most: usize) -> Result<Batch, InboxError> {
+    async fn read(&mut self, features: &[Feature], most: usize) -> Result<Vec<Batch>, InboxError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(self.lease.inbox().dedicated_connection().await?),
         };
         let options = StreamReadOptions::default().count(most).block(BLOCK.as_millis() as usize);
-        let inbox = self.lease.keys().inbox();
-        let reply: Option<StreamReadReply> =
-            connection.xread_options(&[inbox], &[self.last.to_string()], &options).await?;
-        let entries: Vec<_> = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|stream| stream.ids).collect();
-        let Some(newest) = entries.last() else { return Ok(Batch::new()) };
-        self.last = EntryId::parse(&newest.id);
-
-        let ids: Vec<_> = entries.iter().map(|entry| entry.id.as_str()).collect();
-        let tried: Vec<Option<String>> = connection.hmget(self.lease.keys().attempts(), &ids).await?;
-        Ok(entries.into_iter().zip(tried).map(|(entry, tried)| Entry::read(entry, tried.as_deref())).collect())
+        let keys = self.lease.keys();
+        let inboxes: Vec<_> = features.iter().map(|&feature| keys.inbox(feature)).collect();
+        let last = features.iter().map(|feature| self.last.get(feature).map_or("0".to_owned(), EntryId::to_string));
+        let last: Vec<_> = last.collect();
+        let reply: Option<StreamReadReply> = connection.xread_options(&inboxes, &last, &options).await?;
+        let mut batches = Vec::new();
+        for stream in reply.into_iter().flat_map(|reply| reply.keys) {
+            let named = features.iter().zip(&inboxes).find(|(_, inbox)| **inbox == stream.key);
+            let (Some((&feature, _)), Some(newest)) = (named, stream.ids.last()) else { continue };
+            self.last.insert(feature, EntryId::parse(feature, &newest.id));
+            let ids: Vec<_> = stream.ids.iter().map(|entry| entry.id.as_str()).collect();
+            let tried: Vec<Option<String>> = connection.hmget(keys.attempts(feature), &ids).await?;
+            let entries = stream.ids.into_iter().zip(tried);
+            let entries = entries.map(|(entry, tried)| Entry::read(feature, entry, tried.as_deref())).collect();
+            batches.push(Batch { feature, entries });
+        }
+        Ok(batches)
     }
 }
 
 impl EntryId {
-    fn parse(id: &str) -> Self {
+    fn parse(feature: Feature, id: &str) -> Self {
         let (time, number) = id.split_once('-').unwrap_or((id, "0"));
-        Self(time.parse().unwrap_or_default(), number.parse().unwrap_or_default())
+        Self(feature, time.parse().unwrap_or_default(), number.parse().unwrap_or_default())
+    }
+
+    /// The feature whose stream the entry is in.
+    pub fn feature(self) -> Feature {
+        self.0
     }
 }
 
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.0, self.1)
+        write!(f, "{}-{}", self.1, self.2)
     }
 }
 
 impl Entry {
     /// A field that is missing or damaged is empty: the worker then buries the entry, where it can be looked at.
-    fn read(stream_entry: StreamId, tried: Option<&str>) -> Self {
+    pub(super) fn read(feature: Feature, stream_entry: StreamId, tried: Option<&str>) -> Self {
         let StreamId { id, map, .. } = stream_entry;
-        let id = EntryId::parse(&id);
+        let id = EntryId::parse(feature, &id);
         let (attempts, due) = tried.and_then(|tried| tried.split_once(' ')).unwrap_or(("0", ""));
         Self {
             id,

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 pub(super) static ACCEPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("accept.lua")));
 pub(super) static ACQUIRE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("acquire.lua")));
+pub(super) static ATTEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("attend.lua")));
 pub(super) static READMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("readmit.lua")));
 pub(super) static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("renew.lua")));
 pub(super) static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("release.lua")));

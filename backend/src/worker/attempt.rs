@@ -14,7 +14,7 @@ use super::{Work, backoff};
 use crate::{
     event::Event,
     handler::{HandlerError, Retry},
-    inbox::{Entry, Fenced, InboxError, Lease},
+    inbox::{Entry, EntryId, Fenced, InboxError, Lease},
     telemetry::FailureLabels,
 };
 
@@ -23,60 +23,75 @@ use crate::{
 pub(super) enum End {
     /// The event is out of the inbox.
     DealtWith,
+    /// It is to be tried, or tried again, after this time.
+    Waits(Duration),
     /// We were told to stop before that; the event stays where it is.
     Stopped,
     /// The partition is not ours any more.
     Fenced,
 }
 
-/// Tries until the event is dealt with, and between tries stops when `stop` is cancelled.
-pub(super) async fn work_on(
-    work: &Arc<Work>,
-    lease: &Lease,
-    entry: Entry,
-    event: Event,
-    stop: &CancellationToken,
-) -> End {
-    let event = Arc::new(event);
-    let span = tracing::info_span!("event", event_key = event.key.as_str());
-    let mut attempts = entry.attempts;
-    let mut due = entry.due;
-    async {
-        loop {
-            if let Some(wait) = due.and_then(|due| due.duration_since(SystemTime::now()).ok())
-                && !is_over(sleep(wait), stop).await
-            {
-                return End::Stopped;
-            }
-            let Some(Ok(permit)) = until(work.permits.acquire(), stop).await else { return End::Stopped };
-            attempts += 1;
-            let tried = try_once(work, &event).await;
-            drop(permit);
+/// An event to work on.
+pub(super) struct Task {
+    pub(super) id: EntryId,
+    /// What was read of it, unless it has to be read again.
+    pub(super) loaded: Option<Box<(Entry, Event)>>,
+}
 
-            let Err(error) = tried else {
-                let completed = store(|| lease.complete(entry.id)).await;
-                work.metrics.handled.get_or_create(&event.name.into()).inc();
-                return end(completed);
-            };
-            let code = FailureLabels { code: error.code };
-            if error.retry == Retry::Never || attempts >= work.settings.max_attempts {
-                tracing::error!(code = error.code, attempts, "a dead letter: {}", error.detail);
-                let buried = store(|| lease.bury(entry.id, error.code, &error.detail, attempts)).await;
-                work.metrics.dead_letters.get_or_create(&code).inc();
-                return end(buried);
-            }
-            let delay = backoff::delay(&work.settings, attempts, error.retry);
-            let next = SystemTime::now() + delay;
-            tracing::warn!(code = error.code, attempts, ?delay, "will be tried again: {}", error.detail);
-            work.metrics.retries.get_or_create(&code).inc();
-            if store(|| lease.retry(entry.id, attempts, next)).await.is_err() {
-                return End::Fenced;
-            }
-            due = Some(next);
+/// Tries once, if it is time, and stores what came of it.
+pub(super) async fn work_on(work: &Arc<Work>, lease: &Lease, task: Task, stop: &CancellationToken) -> End {
+    let (entry, event) = match task.loaded {
+        Some(loaded) => *loaded,
+        None => {
+            let Some(entry) = store(|| lease.entry(task.id)).await else { return End::DealtWith };
+            // It was read before, or it would have been buried.
+            let Ok(event) = Event::parse(&entry.body, entry.received_at) else { return End::Fenced };
+            (entry, event)
         }
+    };
+    if let Some(wait) = entry.due.and_then(|due| due.duration_since(SystemTime::now()).ok()) {
+        return End::Waits(wait);
+    }
+    let span = tracing::info_span!("event", event_key = event.key.as_str());
+    async {
+        let permits = async { Some((work.permits.of(event.name.feature).await?, work.permits.of_all().await?)) };
+        let Some(Some(permits)) = stop.run_until_cancelled(permits).await else { return End::Stopped };
+        let event = Arc::new(event);
+        let tried = try_once(work, &event).await;
+        drop(permits);
+        conclude(work, lease, &entry, &event, tried).await
     }
     .instrument(span)
     .await
+}
+
+async fn conclude(
+    work: &Arc<Work>,
+    lease: &Lease,
+    entry: &Entry,
+    event: &Event,
+    tried: Result<(), HandlerError>,
+) -> End {
+    let attempts = entry.attempts + 1;
+    let Err(error) = tried else {
+        let completed = store(|| lease.complete(entry.id)).await;
+        work.metrics.handled.get_or_create(&event.name.into()).inc();
+        return end(completed);
+    };
+    let code = FailureLabels { code: error.code };
+    if error.retry == Retry::Never || attempts >= work.settings.max_attempts {
+        tracing::error!(code = error.code, attempts, "a dead letter: {}", error.detail);
+        let buried = store(|| lease.bury(entry.id, error.code, &error.detail, attempts)).await;
+        work.metrics.dead_letters.get_or_create(&code).inc();
+        return end(buried);
+    }
+    let delay = backoff::delay(&work.settings, attempts, error.retry);
+    tracing::warn!(code = error.code, attempts, ?delay, "will be tried again: {}", error.detail);
+    work.metrics.retries.get_or_create(&code).inc();
+    match store(|| lease.retry(entry.id, attempts, SystemTime::now() + delay)).await {
+        Ok(()) => End::Waits(delay),
+        Err(Fenced) => End::Fenced,
+    }
 }
 
 /// A task of its own, so that a handler that panics has failed once and takes nothing else with it.
@@ -120,12 +135,4 @@ where
 
 fn end(stored: Result<(), Fenced>) -> End {
     if stored.is_ok() { End::DealtWith } else { End::Fenced }
-}
-
-async fn until<T>(work: impl Future<Output = T>, stop: &CancellationToken) -> Option<T> {
-    stop.run_until_cancelled(work).await
-}
-
-async fn is_over(wait: impl Future<Output = ()>, stop: &CancellationToken) -> bool {
-    until(wait, stop).await.is_some()
 }

@@ -77,9 +77,9 @@ async fn an_unknown_event_is_kept_apart_and_re_admitted_once_it_is_known() {
     unknown.body = known.body.replace("classification", "verification");
     let Answer::Quarantined(key) = fixture.sender.send(&unknown).await else { panic!("it is not in quarantine") };
     assert_eq!(fixture.sender.send(&unknown).await, Answer::Duplicate(key.clone()));
-    let listed = fixture.stack.backend_command("quarantine").unwrap();
+    let listed = fixture.stack.backend_command(&["quarantine"]).unwrap();
     assert!(listed.contains(&key) && listed.contains("case.verification.completed"), "{listed}");
-    assert!(fixture.stack.backend_command("readmit").unwrap().contains("still unknown 1"));
+    assert!(fixture.stack.backend_command(&["readmit"]).unwrap().contains("still unknown 1"));
 
     // What an older version kept apart, because it did not know the event.
     let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
@@ -87,10 +87,10 @@ async fn an_unknown_event_is_kept_apart_and_re_admitted_once_it_is_known() {
     let mut add = redis::cmd("XADD");
     add.arg("{edge:3}:quarantine").arg("*").arg("key").arg("unknown").arg("body").arg(&known.body);
     let _: String = add.arg("received").arg(1_750_588_200_000_u64).query_async(&mut connection).await.unwrap();
-    let said = fixture.stack.backend_command("readmit").unwrap();
+    let said = fixture.stack.backend_command(&["readmit"]).unwrap();
     assert!(said.contains("re-admitted 1, known before 0, still unknown 1"), "{said}");
     fixture.delivered_once(1).await;
-    assert!(fixture.stack.backend_command("readmit").unwrap().contains("re-admitted 0"));
+    assert!(fixture.stack.backend_command(&["readmit"]).unwrap().contains("re-admitted 0"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

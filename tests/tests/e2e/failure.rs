@@ -202,7 +202,10 @@ async fn an_owner_that_lost_its_lease_changes_nothing_any_more() {
     let inbox = Inbox::connect(&settings, Duration::from_secs(3)).await.unwrap();
     let event = fixture.event("fenced", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
     let key = Envelope::parse(event.body.as_bytes()).unwrap().key();
-    let stored = inbox.accept(Place::Inbox, &key, "fenced", event.body.as_bytes(), SystemTime::now()).await.unwrap();
+    let stored = inbox
+        .accept(Place::Inbox(Feature::Extraction), &key, "fenced", event.body.as_bytes(), SystemTime::now())
+        .await
+        .unwrap();
     assert_eq!(stored, Accepted::Stored);
 
     let lifetime = Duration::from_millis(300);
@@ -215,13 +218,13 @@ async fn an_owner_that_lost_its_lease_changes_nothing_any_more() {
     })
     .await;
     let new = taken.unwrap();
-    let entry = Reader::new(new.clone()).next(10).await.unwrap().remove(0).id;
+    let entry = Reader::new(new.clone()).next(&Feature::ALL, 10).await.unwrap().remove(0).entries.remove(0).id;
     assert_eq!(old.complete(entry).await.unwrap(), Err(Fenced));
     assert_eq!(old.retry(entry, 1, SystemTime::now()).await.unwrap(), Err(Fenced));
     assert_eq!(old.bury(entry, "code", "detail", 1).await.unwrap(), Err(Fenced));
     assert_eq!(old.renew().await.unwrap(), Err(Fenced));
     assert_eq!(old.release().await.unwrap(), Err(Fenced));
-    assert!(new.holds(entry).await.unwrap(), "the event is still there");
+    assert!(new.entry(entry).await.unwrap().is_some(), "the event is still there");
     assert_eq!(new.complete(entry).await.unwrap(), Ok(()));
     assert_eq!(new.complete(entry).await.unwrap(), Ok(()), "doing it again changes nothing");
     assert_eq!(inbox.depth(0).await.unwrap(), 0);

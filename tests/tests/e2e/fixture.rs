@@ -86,9 +86,9 @@ impl Fixture {
     pub(crate) async fn nothing_left_over(&self) {
         let client = redis::Client::open(self.stack.redis_url()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        for partition in 0..16 {
-            let inbox = format!("{{edge:{partition}}}:inbox");
-            let attempts = format!("{{edge:{partition}}}:attempts");
+        for (partition, feature) in (0..16).flat_map(|partition| Feature::ALL.map(|feature| (partition, feature))) {
+            let inbox = format!("{{edge:{partition}}}:inbox:{feature}");
+            let attempts = format!("{{edge:{partition}}}:attempts:{feature}");
             eventually("the inbox is empty", async || {
                 let depth: u64 = redis::cmd("XLEN").arg(&inbox).query_async(&mut connection.clone()).await.unwrap();
                 depth == 0

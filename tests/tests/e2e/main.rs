@@ -1,6 +1,6 @@
 //! End to end: real Envoy, real Redis, real processes, killed for real.
 //!
-//! [`edge`] sends the golden vectors through Envoy, [`path`] follows events to the application, [`failure`] breaks things on
+//! [`edge`] sends the golden vectors through Envoy, [`path`] follows events to the application, [`replicas`] lets several backends share the work, [`failure`] breaks things on
 //! the way, [`swap`] replaces the filter under load, [`tls`] asks for certificates, [`start`] starts things wrongly, [`up`] runs `cargo up`, and
 //! [`wasm`] runs the filter's own tests as WebAssembly.
 
@@ -11,6 +11,7 @@ mod failure;
 mod fixture;
 mod hostile;
 mod path;
+mod replicas;
 mod start;
 mod swap;
 mod tls;

@@ -1,0 +1,176 @@
+//! A feature's lanes in one partition: each is worked on in order, and all of them at once.
+//!
+//! A lane is busy (its first event is being worked on), ready for that, or parked (its first event waits for its next
+//! try). Only what is busy or ready fills the window of events in memory; of a parked lane nothing but the identifiers of
+//! its events is kept, so that events that cannot be handled now do not keep others from being read.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    future::poll_fn,
+    sync::Arc,
+};
+
+use envelope::{CaseId, Feature};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinSet,
+};
+use tokio_util::{sync::CancellationToken, time::DelayQueue};
+
+use super::{
+    Work,
+    attempt::{End, Task, store, work_on},
+};
+use crate::{
+    event::Event,
+    inbox::{Batch, Entry, EntryId, Fenced, Lease},
+};
+
+type Case = CaseId<'static>;
+
+pub(super) struct Lanes {
+    feature: Feature,
+    work: Arc<Work>,
+    lease: Lease,
+    stop: CancellationToken,
+    /// The events of each lane, the first of them being the one that is next or being worked on.
+    lanes: HashMap<Case, VecDeque<Queued>>,
+    held: HashSet<EntryId>,
+    newest: Option<EntryId>,
+    ready: VecDeque<Case>,
+    parked: DelayQueue<Case>,
+    busy: JoinSet<(Case, End)>,
+}
+
+/// An event in its lane.
+enum Queued {
+    /// With what was read of it.
+    Loaded(Box<(Entry, Event)>),
+    /// To be read again when its turn comes.
+    Stored(EntryId),
+}
+
+/// For each event that the window holds in memory, the identifiers of so many that wait for a next try.
+const PARKED: usize = 100;
+
+impl Lanes {
+    pub(super) fn new(feature: Feature, work: Arc<Work>, lease: Lease, stop: CancellationToken) -> Self {
+        let (lanes, held, ready) = (HashMap::new(), HashSet::new(), VecDeque::new());
+        let (parked, busy) = (DelayQueue::new(), JoinSet::new());
+        Self { feature, work, lease, stop, lanes, held, newest: None, ready, parked, busy }
+    }
+
+    /// Until we are told to stop, and then until what is being worked on is finished. Tells `room` that a batch was taken.
+    pub(super) async fn run(&mut self, mut batches: mpsc::Receiver<Batch>, room: &Notify) -> Result<(), Fenced> {
+        let stop = self.stop.clone();
+        let mut paused = self.work.paused.subscribe();
+        let window = self.work.settings.window;
+        loop {
+            if !paused.borrow_and_update().contains(&self.feature) {
+                self.start_ready();
+            }
+            let has_room =
+                self.busy.len() + self.ready.len() < window && self.held.len() < window.saturating_mul(PARKED);
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = paused.changed() => {}
+                Some(batch) = batches.recv(), if has_room => {
+                    room.notify_one();
+                    self.take(batch).await?;
+                }
+                Some(lane) = poll_fn(|context| self.parked.poll_expired(context)) => {
+                    self.ready.push_back(lane.into_inner());
+                }
+                Some(ended) = self.busy.join_next() => self.go_on(ended.map_err(|_| Fenced)?)?,
+            }
+        }
+        while let Some(ended) = self.busy.join_next().await {
+            if matches!(ended, Err(_) | Ok((_, End::Fenced))) {
+                return Err(Fenced);
+            }
+        }
+        Ok(())
+    }
+
+    fn start_ready(&mut self) {
+        while self.busy.len() < self.work.settings.window {
+            let Some(lane) = self.ready.pop_front() else { return };
+            let Some(first) = self.lanes.get_mut(&lane).and_then(VecDeque::front_mut) else { continue };
+            let id = first.id();
+            let task = Task { id, loaded: std::mem::replace(first, Queued::Stored(id)).loaded() };
+            let (work, lease, stop) = (Arc::clone(&self.work), self.lease.clone(), self.stop.clone());
+            self.busy.spawn(async move { (lane, work_on(&work, &lease, task, &stop).await) });
+        }
+    }
+
+    /// A lane's first event is dealt with, or has to wait.
+    fn go_on(&mut self, (lane, end): (Case, End)) -> Result<(), Fenced> {
+        match end {
+            End::Fenced => return Err(Fenced),
+            End::Stopped => {}
+            End::Waits(delay) => drop(self.parked.insert(lane, delay)),
+            End::DealtWith => {
+                let Some(queue) = self.lanes.get_mut(&lane) else { return Ok(()) };
+                if let Some(first) = queue.pop_front() {
+                    self.held.remove(&first.id());
+                }
+                if queue.is_empty() {
+                    self.lanes.remove(&lane);
+                } else {
+                    self.ready.push_back(lane);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, batch: Batch) -> Result<(), Fenced> {
+        for entry in batch.entries {
+            // A reader that began again shows what it has shown before. What of that is not held was dealt with, or is
+            // an entry that a failover brought back: the inbox itself says which.
+            let shown_before = self.newest.is_some_and(|newest| entry.id <= newest);
+            self.newest = self.newest.max(Some(entry.id));
+            if self.held.contains(&entry.id) || (shown_before && store(|| self.lease.entry(entry.id)).await.is_none()) {
+                continue;
+            }
+            match Event::parse(&entry.body, entry.received_at) {
+                Ok(event) => self.enqueue(entry, event),
+                Err(refusal) => {
+                    let code = refusal.code.as_str();
+                    tracing::error!(entry = %entry.id, code, "an entry that is no event");
+                    store(|| self.lease.bury(entry.id, code, "the stored body is not an event", 0)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn enqueue(&mut self, entry: Entry, event: Event) {
+        let (id, lane) = (entry.id, event.case_id.clone());
+        self.held.insert(id);
+        match self.lanes.get_mut(&lane) {
+            Some(queue) => queue.push_back(Queued::Stored(id)),
+            None => {
+                let first = VecDeque::from([Queued::Loaded(Box::new((entry, event)))]);
+                self.lanes.insert(lane.clone(), first);
+                self.ready.push_back(lane);
+            }
+        }
+    }
+}
+
+impl Queued {
+    fn id(&self) -> EntryId {
+        match self {
+            Self::Loaded(loaded) => loaded.0.id,
+            Self::Stored(id) => *id,
+        }
+    }
+
+    fn loaded(self) -> Option<Box<(Entry, Event)>> {
+        match self {
+            Self::Loaded(loaded) => Some(loaded),
+            Self::Stored(_) => None,
+        }
+    }
+}
