@@ -159,12 +159,45 @@ impl Inbox {
         call.key(keys.seen(key)).key(stream);
         call.arg(scripts::body_hash(body)).arg(self.retention_millis());
         call.arg(key.as_str()).arg(body).arg(to_millis(received_at));
+        #[cfg(feature = "mutations")]
+        if crate::mutation::current() == Some(crate::mutation::Mutation::Atomicity) {
+            return self.accept_in_two_steps(place, key, &keys, body, received_at).await;
+        }
         let answer: i64 = self.bounded(call.invoke_async(&mut self.connection.clone())).await?;
         Ok(match answer {
             0 => Accepted::Stored,
             1 => Accepted::Duplicate,
             _ => Accepted::Conflict,
         })
+    }
+
+    /// What every naive receiver does.
+    #[cfg(feature = "mutations")]
+    async fn accept_in_two_steps(
+        &self,
+        place: Place,
+        key: &EventKey,
+        keys: &keys::PartitionKeys,
+        body: &[u8],
+        received_at: SystemTime,
+    ) -> Result<Accepted, InboxError> {
+        let mut connection = self.connection.clone();
+        let mut set = redis::cmd("SET");
+        set.arg(keys.seen(key)).arg(scripts::body_hash(body)).arg("NX").arg("PX").arg(self.retention_millis());
+        let is_new: Option<String> = self.bounded(set.query_async(&mut connection)).await?;
+        if is_new.is_none() {
+            return Ok(Accepted::Duplicate);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let stream = match place {
+            Place::Inbox(feature) => keys.inbox(feature),
+            Place::Quarantine => keys.quarantine(),
+        };
+        let mut add = redis::cmd("XADD");
+        add.arg(stream).arg("*").arg("key").arg(key.as_str()).arg("body").arg(body);
+        add.arg("received").arg(to_millis(received_at));
+        self.bounded(add.exec_async(&mut connection)).await?;
+        Ok(Accepted::Stored)
     }
 
     /// Whether Redis answers.

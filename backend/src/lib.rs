@@ -3,14 +3,17 @@
 //!
 //! An event's way through the modules: [`ingest`] takes it from the edge, [`inbox`] stores it, [`worker`] picks it up,
 //! [`handler`] decides what to do, [`partner_api`] fetches the result, [`sink`] delivers it. [`config`] is read once at
-//! start, [`telemetry`] names the metrics, [`admin`] serves them, and [`server`] starts and stops it all.
+//! start, [`telemetry`] names the metrics, [`admin`] serves them, and [`server`] starts and stops it all, as [`cli`] says.
 
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod event;
 pub mod handler;
 pub mod inbox;
 pub mod ingest;
+#[cfg(feature = "mutations")]
+pub mod mutation;
 pub mod partner_api;
 pub mod problem;
 pub mod server;

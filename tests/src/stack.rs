@@ -42,6 +42,8 @@ pub struct Options {
     pub bootstrap: Vec<(&'static str, String)>,
     /// How many backends there are besides the first, up to 2.
     pub replicas: usize,
+    /// A protection of the backends that is taken out: see `backend::mutation`.
+    pub mutation: Option<String>,
     /// More settings of the backends, by their names in the environment.
     pub backend: Vec<(&'static str, String)>,
 }
@@ -107,6 +109,7 @@ impl Options {
             enable: Vec::new(),
             bootstrap: Vec::new(),
             replicas: 0,
+            mutation: None,
             backend: Vec::new(),
         }
     }
@@ -283,15 +286,24 @@ impl Stack {
         }
     }
 
+    /// Stops the backends, which give back what they own.
+    ///
+    /// # Errors
+    /// Where one cannot be told to stop.
+    pub fn stop_backends(&mut self) -> Result<()> {
+        for backend in [&mut self.backend].into_iter().chain(&mut self.replicas) {
+            backend.stop(Duration::from_secs(25))?;
+        }
+        Ok(())
+    }
+
     /// Stops everything in the order in which nothing is lost on the way.
     ///
     /// # Errors
     /// Where a program cannot be told to stop.
     pub fn stop(mut self) -> Result<()> {
         self.envoy.stop(Duration::from_secs(5))?;
-        for backend in [&mut self.backend].into_iter().chain(&mut self.replicas) {
-            backend.stop(Duration::from_secs(25))?;
-        }
+        self.stop_backends()?;
         if let Some(mut redis) = self.redis.take() {
             redis.stop(Duration::from_secs(10))?;
         }
@@ -331,7 +343,12 @@ fn start_backend(folder: &Path, name: &'static str, ports: Ports, options: &Opti
 
 /// The backend with its settings, and without a subcommand.
 fn backend_command(ports: Ports, options: &Options) -> Result<Command> {
-    let mut command = Command::new(tools::workspace_binary("backend", "backend")?);
+    let program = match &options.mutation {
+        None => tools::workspace_binary("backend", "backend", &[])?,
+        Some(_) => tools::workspace_binary("backend", "backend-mutated", &["backend/mutations"])?,
+    };
+    let mut command = Command::new(program);
+    command.envs(options.mutation.as_ref().map(|mutation| ("EDGE_MUTATION", mutation)));
     let loopback = |port| format!("127.0.0.1:{port}");
     let redis = options.redis_url.clone().unwrap_or_else(|| format!("redis://127.0.0.1:{}", ports.redis));
     command

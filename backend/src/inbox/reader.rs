@@ -55,6 +55,8 @@ pub struct Reader {
 
 /// How long one read waits for an entry.
 const BLOCK: Duration = Duration::from_millis(1_000);
+/// Before the oldest entry.
+const BEGINNING: &str = "0";
 /// After this a read that waits has lost its connection without being told.
 const STALLED: Duration = Duration::from_secs(5);
 
@@ -91,7 +93,10 @@ impl Reader {
         let options = StreamReadOptions::default().count(most).block(BLOCK.as_millis() as usize);
         let keys = self.lease.keys();
         let inboxes: Vec<_> = features.iter().map(|&feature| keys.inbox(feature)).collect();
-        let last = features.iter().map(|feature| self.last.get(feature).map_or("0".to_owned(), EntryId::to_string));
+        let last =
+            features.iter().map(|feature| self.last.get(feature).map_or(BEGINNING.to_owned(), EntryId::to_string));
+        #[cfg(feature = "mutations")]
+        let last = last.map(crate::mutation::beginning);
         let last: Vec<_> = last.collect();
         let reply: Option<StreamReadReply> = connection.xread_options(&inboxes, &last, &options).await?;
         let mut batches = Vec::new();

@@ -69,6 +69,10 @@ async fn keep(lease: Lease, lost: CancellationToken) {
     loop {
         sleep(interval.min(runs_out.saturating_duration_since(Instant::now()))).await;
         let asked = Instant::now();
+        #[cfg(feature = "mutations")]
+        if crate::mutation::current() == Some(crate::mutation::Mutation::Fencing) {
+            runs_out = asked + lease.time_to_live();
+        }
         match timeout_at(runs_out, lease.renew()).await {
             Ok(Ok(Ok(()))) => runs_out = asked + lease.time_to_live(),
             Ok(Ok(Err(_fenced))) => break,

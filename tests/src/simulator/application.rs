@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -28,6 +28,7 @@ struct Taken {
     deliveries: Vec<Delivery>,
     complaints: Vec<String>,
     faults: VecDeque<(StatusCode, Duration)>,
+    pace: Duration,
 }
 
 /// One outcome that was taken.
@@ -39,6 +40,8 @@ pub struct Delivery {
     pub lane: (String, String),
     /// The whole body.
     pub body: Value,
+    /// When it was taken.
+    pub at: Instant,
 }
 
 /// `POST /outcomes`
@@ -47,7 +50,11 @@ pub fn routes(application: Arc<Application>) -> Router {
 }
 
 async fn take(State(application): State<Arc<Application>>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let fault = application.state().faults.pop_front();
+    let (fault, pace) = {
+        let mut state = application.state();
+        (state.faults.pop_front(), state.pace)
+    };
+    tokio::time::sleep(pace.mul_f64(fastrand::f64())).await;
     if let Some((status, delay)) = fault {
         tokio::time::sleep(delay).await;
         if status != StatusCode::OK {
@@ -100,6 +107,16 @@ impl Application {
         self.state().faults.extend(faults);
     }
 
+    /// Lets each delivery take a random time up to this.
+    pub fn set_pace(&self, pace: Duration) {
+        self.state().pace = pace;
+    }
+
+    /// Makes all deliveries go right again.
+    pub fn heal(&self) {
+        self.state().faults.clear();
+    }
+
     fn check(&self, headers: &HeaderMap, body: &[u8]) -> Result<Delivery, String> {
         self.signature.verify(body, headers).map_err(|error| format!("the signature: {error}"))?;
         let body: Value = serde_json::from_slice(body).map_err(|error| format!("the body: {error}"))?;
@@ -108,7 +125,7 @@ impl Application {
         if headers.get("idempotency-key").is_none_or(|stated| stated.as_bytes() != key.as_bytes()) {
             return Err("Idempotency-Key is not the event's key".to_owned());
         }
-        Ok(Delivery { key, lane: (text("caseId")?, text("feature")?), body })
+        Ok(Delivery { key, lane: (text("caseId")?, text("feature")?), body, at: Instant::now() })
     }
 
     fn state(&self) -> MutexGuard<'_, Taken> {

@@ -1,11 +1,13 @@
 //! End to end: real Envoy, real Redis, real processes, killed for real.
 //!
 //! [`edge`] sends the golden vectors through Envoy, [`path`] follows events to the application, [`replicas`] lets several backends share the work, [`failure`] breaks things on
-//! the way, [`swap`] replaces the filter under load, [`tls`] asks for certificates, [`start`] starts things wrongly, [`up`] runs `cargo up`, and
+//! the way, [`chaos`] breaks all of them at random, [`swap`] replaces the filter under load, [`tls`] asks for certificates, [`start`] starts things wrongly, [`up`] runs `cargo up`, and
 //! [`wasm`] runs the filter's own tests as WebAssembly.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "what was measured is shown with `--nocapture`")]
 
+mod chaos;
 mod edge;
 mod failure;
 mod fixture;

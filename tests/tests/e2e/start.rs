@@ -37,7 +37,7 @@ impl Redis {
 fn backend(settings: &[(&str, &str)]) -> (Option<i32>, String) {
     let log = tempfile::NamedTempFile::new().unwrap();
     let (ingest, admin) = (free_port().unwrap(), free_port().unwrap());
-    let mut command = Command::new(tools::workspace_binary("backend", "backend").unwrap());
+    let mut command = Command::new(tools::workspace_binary("backend", "backend", &[]).unwrap());
     command
         .arg("serve")
         .env("EDGE__INGEST__LISTEN", format!("127.0.0.1:{ingest}"))
@@ -106,7 +106,7 @@ fn a_port_in_use_is_named() {
 fn guardctl_says_what_it_cannot_do() {
     let folder = tempfile::tempdir().unwrap();
     let guardctl = |arguments: &[&str]| -> Output {
-        let mut command = Command::new(tools::workspace_binary("envoy", "guardctl").unwrap());
+        let mut command = Command::new(tools::workspace_binary("envoy", "guardctl", &[]).unwrap());
         command.current_dir(folder.path()).args(arguments).stdin(Stdio::null());
         command.output().unwrap()
     };

@@ -198,7 +198,8 @@ async fn a_build_that_refuses_too_much_is_rolled_back_by_itself() {
 async fn a_publisher_killed_at_any_instant_leaves_a_working_edge() {
     let fixture = Fixture::start().await;
     let folder = fixture.stack.folder().to_owned();
-    let (guardctl, module) = (tools::workspace_binary("envoy", "guardctl").unwrap(), tools::wasm_filter().unwrap());
+    let (guardctl, module) =
+        (tools::workspace_binary("envoy", "guardctl", &[]).unwrap(), tools::wasm_filter().unwrap());
     fs::write(folder.join("proof"), "a-proof-for-this-machine-alone").unwrap();
     let event = fixture.events("kill", 1).remove(0);
     fixture.send_accepted(&event).await;

@@ -152,7 +152,7 @@ fn start(arguments: &Arguments, simulator: &Simulator) -> Result<Stack> {
     }
     tools::wasm_filter()?;
     say("backend: building");
-    tools::workspace_binary("backend", "backend")?;
+    tools::workspace_binary("backend", "backend", &[])?;
     say("starting Redis, the backend and Envoy");
     let mut options = Options::new(simulator.url());
     if let Some(folder) = &arguments.dir {

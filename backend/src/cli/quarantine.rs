@@ -2,7 +2,7 @@
 
 use std::io::{Write, stdout};
 
-use backend::{
+use crate::{
     config::Config,
     event::to_millis,
     inbox::{

@@ -1,0 +1,144 @@
+//! The command line: `backend serve` runs the backend, the other commands look after what it holds.
+
+use std::{
+    io::{self, Write},
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Context;
+
+use clap::{Parser, Subcommand};
+use envelope::Feature;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{config::Config, inbox::Inbox, server, sink, telemetry};
+
+mod quarantine;
+
+/// The backend of truenroll-edge.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// A file of settings (TOML); what it does not name keeps its default. The environment goes before the file.
+    #[arg(long, global = true, env = "EDGE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Take events and work on them until told to stop (SIGTERM or SIGINT).
+    Serve,
+    /// Read the configuration, say what is wrong with it, and stop.
+    Check,
+    /// List the events that are not documented and were put in quarantine.
+    Quarantine,
+    /// Put the events in quarantine that this version knows through the same path as all others.
+    Readmit,
+    /// Let the events of a feature wait, in every backend. They are stored as ever.
+    Pause {
+        /// classification, extraction, forensics or translation
+        #[arg(value_parser = feature)]
+        feature: Feature,
+    },
+    /// Work on a feature's events again.
+    Resume {
+        /// classification, extraction, forensics or translation
+        #[arg(value_parser = feature)]
+        feature: Feature,
+    },
+    /// Ask the backend that runs here with the same configuration whether it is ready; for container health checks.
+    Ready,
+}
+
+/// What sysexits.h calls EX_CONFIG.
+const BAD_CONFIGURATION: u8 = 78;
+
+/// Reads the command line and does what it says.
+#[tokio::main]
+pub async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match Config::load(arguments.config.as_deref()) {
+        Ok(config) => config,
+        Err(error) => {
+            _ = writeln!(io::stderr(), "backend: {error}");
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    let done = match arguments.command {
+        Command::Check => Ok(()),
+        Command::Ready => ask_ready(&config).await,
+        Command::Quarantine => quarantine::list(&config).await,
+        Command::Readmit => quarantine::readmit(&config).await,
+        Command::Pause { feature } => pause(&config, feature, true).await,
+        Command::Resume { feature } => pause(&config, feature, false).await,
+        Command::Serve => {
+            telemetry::start_logging(&config.log);
+            serve(config).await
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            _ = writeln!(io::stderr(), "backend: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let shutdown = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    let ingest = listen("ingest.listen", &config.ingest.listen).await?;
+    let admin = listen("admin.listen", &config.admin.listen).await?;
+    server::run(config, ingest, admin, shutdown).await
+}
+
+fn feature(name: &str) -> Result<Feature, String> {
+    Feature::parse(name).ok_or_else(|| "it must be classification, extraction, forensics or translation".to_owned())
+}
+
+async fn pause(config: &Config, feature: Feature, is_paused: bool) -> anyhow::Result<()> {
+    let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
+    inbox.pause(feature, is_paused).await?;
+    let paused = inbox.paused().await?;
+    let names: Vec<_> =
+        Feature::ALL.into_iter().filter(|feature| paused.contains(feature)).map(Feature::as_str).collect();
+    writeln!(io::stdout(), "paused: {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") })?;
+    Ok(())
+}
+
+async fn ask_ready(config: &Config) -> anyhow::Result<()> {
+    let mut address: SocketAddr = config.admin.listen.parse()?;
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    let client = sink::http_client(READY_TIMEOUT).no_proxy().build()?;
+    let answer = client.get(format!("http://{address}/readyz")).send().await.context("no answer")?;
+    anyhow::ensure!(answer.status().is_success(), "not ready: {}", answer.text().await?.trim());
+    Ok(())
+}
+
+/// How long the answer may take.
+const READY_TIMEOUT: Duration = Duration::from_secs(3);
+
+async fn listen(setting: &str, address: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}, which `{setting}` names"))
+}

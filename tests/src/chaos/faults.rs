@@ -1,0 +1,161 @@
+//! What breaks.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use axum::http::StatusCode;
+use fastrand::Rng;
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::LEASE;
+use crate::{
+    process::Process,
+    simulator::{Simulator, world::Fault},
+    stack::Stack,
+};
+
+/// What can break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// SIGKILL to a backend, which is started again.
+    BackendKilled,
+    /// SIGSTOP to a backend for a half to two and a half times its lease.
+    BackendStopped,
+    /// SIGKILL to Redis, which is started again on its append-only file.
+    RedisKilled,
+    /// Some calls of the Partner API fail or are slow.
+    PartnerApi,
+    /// The application fails or is slow at some deliveries.
+    Application,
+    /// Another build of the filter.
+    FilterSwapped,
+}
+
+impl Kind {
+    /// All of them, each as often as it should be.
+    pub const USUAL: [Self; 12] = [
+        Self::BackendKilled,
+        Self::BackendKilled,
+        Self::BackendKilled,
+        Self::BackendKilled,
+        Self::BackendStopped,
+        Self::BackendStopped,
+        Self::BackendStopped,
+        Self::RedisKilled,
+        Self::PartnerApi,
+        Self::Application,
+        Self::Application,
+        Self::FilterSwapped,
+    ];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::BackendKilled => "backend killed",
+            Self::BackendStopped => "backend stopped",
+            Self::RedisKilled => "Redis killed",
+            Self::PartnerApi => "Partner API failing or slow",
+            Self::Application => "application failing or slow",
+            Self::FilterSwapped => "filter swapped",
+        }
+    }
+}
+
+/// Breaks things, and remembers when.
+pub(super) struct Faults {
+    rng: Rng,
+    counts: BTreeMap<Kind, usize>,
+    /// When a program was killed or stopped, and when it was back.
+    outages: Vec<(Instant, Instant)>,
+    swaps: u32,
+}
+
+impl Faults {
+    pub(super) fn new(rng: Rng) -> Self {
+        Self { rng, counts: BTreeMap::new(), outages: Vec::new(), swaps: 0 }
+    }
+
+    /// Breaks one thing and waits a little.
+    pub(super) async fn one(&mut self, stack: &mut Stack, simulator: &Simulator, kinds: &[Kind]) -> Result<()> {
+        let which = self.rng.usize(..=stack.replicas.len());
+        let kind = kinds[self.rng.usize(..kinds.len())];
+        let began = Instant::now();
+        match kind {
+            Kind::BackendKilled => {
+                backend(stack, which).kill()?;
+                match which {
+                    0 => stack.start_backend()?,
+                    other => stack.start_replica(other - 1)?,
+                }
+            }
+            Kind::BackendStopped => {
+                let pause = LEASE.mul_f64(0.5 + self.rng.f64() * 2.0);
+                backend(stack, which).signal("STOP")?;
+                sleep(pause).await;
+                backend(stack, which).signal("CONT")?;
+            }
+            Kind::RedisKilled => {
+                if let Some(redis) = &mut stack.redis {
+                    redis.kill()?;
+                    stack.start_redis()?;
+                }
+            }
+            Kind::PartnerApi => {
+                let fault = |rng: &mut Rng| {
+                    let status = [500, 429, 503, 200][rng.usize(..4)];
+                    Fault { status, retry_after: None, delay: Duration::from_millis(rng.u64(..100)) }
+                };
+                let faults: Vec<_> = (0..self.rng.usize(1..40)).map(|_| fault(&mut self.rng)).collect();
+                simulator.world.fail_next(faults);
+            }
+            Kind::Application => {
+                let fault = |rng: &mut Rng| {
+                    let status = if rng.bool() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+                    (status, Duration::from_millis(rng.u64(..200)))
+                };
+                let faults: Vec<_> = (0..self.rng.usize(1..40)).map(|_| fault(&mut self.rng)).collect();
+                simulator.application.fail_next(faults);
+            }
+            Kind::FilterSwapped => {
+                self.swaps += 1;
+                let policy = json!({ "max_body_bytes": 10_000 + self.swaps });
+                stack.publisher()?.publish(&stack.build(policy)?)?;
+            }
+        }
+        *self.counts.entry(kind).or_default() += 1;
+        if matches!(kind, Kind::BackendKilled | Kind::BackendStopped | Kind::RedisKilled) {
+            self.outages.push((began, Instant::now()));
+        }
+        sleep(Duration::from_millis(self.rng.u64(100..800))).await;
+        Ok(())
+    }
+
+    /// Makes everything whole.
+    pub(super) fn heal(&mut self, stack: &mut Stack, simulator: &Simulator) -> Result<()> {
+        simulator.world.heal();
+        simulator.application.heal();
+        for which in 0..=stack.replicas.len() {
+            backend(stack, which).signal("CONT")?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn counts(&self) -> Vec<(&'static str, usize)> {
+        self.counts.iter().map(|(kind, &count)| (kind.as_str(), count)).collect()
+    }
+
+    /// Whether a program was killed or stopped between two times, or not long before.
+    pub(super) fn any_between(&self, from: Instant, to: Instant) -> bool {
+        self.outages.iter().any(|&(began, ended)| began <= to && ended + LEASE * 3 >= from)
+    }
+}
+
+fn backend(stack: &mut Stack, which: usize) -> &mut Process {
+    match which {
+        0 => &mut stack.backend,
+        other => &mut stack.replicas[other - 1],
+    }
+}

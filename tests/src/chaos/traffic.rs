@@ -1,0 +1,133 @@
+//! Events in many lanes, each lane's in order, some of them delivered twice or more often.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Result;
+use envelope::{Feature, Stage};
+use fastrand::Rng;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use super::Chaos;
+use crate::simulator::{
+    sender::{Answer, Sender},
+    world::{Event, World},
+};
+
+/// What was sent in one lane.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) case: String,
+    pub(super) feature: Feature,
+    /// The keys of the events that were accepted, in the order of the answers.
+    pub(super) accepted: Vec<String>,
+    /// How often an event was sent again.
+    pub(super) repeated: usize,
+    /// How many events it has had.
+    events: u32,
+}
+
+/// Traffic that is being sent.
+pub(super) struct Traffic(JoinSet<Lane>);
+
+/// How many cases there are; each has a lane for each feature.
+const CASES: usize = 40;
+
+impl Traffic {
+    /// Starts to send for as long as things break.
+    pub(super) fn start(world: &Arc<World>, sender: &Arc<Sender>, chaos: &Chaos, mut rng: Rng) -> Self {
+        let mut lanes = JoinSet::new();
+        let until = Instant::now() + chaos.duration;
+        let pause = Duration::from_secs_f64((CASES * Feature::ALL.len()) as f64 / chaos.rate);
+        for case in 0..CASES {
+            let case = format!("chaos-{}-{case}", chaos.seed);
+            world.upload(&case, Some("applicant-1"), &Feature::ALL);
+            for feature in Feature::ALL {
+                let (world, sender, case, rng) = (Arc::clone(world), Arc::clone(sender), case.clone(), rng.fork());
+                lanes.spawn(send(world, sender, case, feature, until, pause, rng));
+            }
+        }
+        Self(lanes)
+    }
+
+    /// Waits until every event is accepted.
+    pub(super) async fn finish(mut self) -> Result<Vec<Lane>> {
+        let mut all = Vec::new();
+        while let Some(lane) = self.0.join_next().await {
+            all.push(lane?);
+        }
+        Ok(all)
+    }
+}
+
+async fn send(
+    world: Arc<World>,
+    sender: Arc<Sender>,
+    case: String,
+    feature: Feature,
+    until: Instant,
+    pause: Duration,
+    mut rng: Rng,
+) -> Lane {
+    let mut lane = Lane { case, feature, accepted: Vec::new(), repeated: 0, events: 0 };
+    let mut sent: Vec<Event> = Vec::new();
+    while Instant::now() < until {
+        // Now and then another upload to the same case, whose stages end at other instants.
+        if rng.u8(..8) == 0 {
+            world.upload(&lane.case, None, &Feature::ALL);
+        }
+        let Some(event) = lane.next_event(&world, &mut rng) else { break };
+        lane.send(&sender, &event).await;
+        sent.push(event);
+        if rng.u8(..6) == 0 {
+            // Again, late: an event of before.
+            let again = rng.usize(..sent.len());
+            sender.send(&sent[again]).await;
+            lane.repeated += 1;
+        }
+        sleep(pause.mul_f64(rng.f64() * 2.0)).await;
+    }
+    lane
+}
+
+/// An event more in each lane.
+pub(super) async fn one_more_of_each(world: &Arc<World>, sender: &Arc<Sender>, lanes: &[Lane]) -> Vec<Lane> {
+    let mut all = Vec::new();
+    for lane in lanes {
+        let mut more = Lane {
+            case: lane.case.clone(),
+            feature: lane.feature,
+            accepted: Vec::new(),
+            repeated: 0,
+            events: lane.events,
+        };
+        if let Some(event) = more.next_event(world, &mut Rng::with_seed(0)) {
+            more.send(sender, &event).await;
+        }
+        all.push(more);
+    }
+    all
+}
+
+impl Lane {
+    fn next_event(&mut self, world: &World, rng: &mut Rng) -> Option<Event> {
+        self.events += 1;
+        let stage = if rng.u8(..5) == 0 { Stage::Failed } else { Stage::Completed };
+        let (minute, second) = (self.events / 60 % 60, self.events % 60);
+        let at = format!("2025-06-22T{:02}:{minute:02}:{second:02}Z", self.events / 3_600 % 24);
+        world.end(&self.case, self.feature, stage, &at)
+    }
+
+    /// Until it is accepted. The sender may give up; what it gave up nobody promised to handle.
+    async fn send(&mut self, sender: &Sender, event: &Event) {
+        loop {
+            match sender.send(event).await {
+                Answer::Accepted(key) | Answer::Duplicate(key) => return self.accepted.push(key),
+                _ => self.repeated += 1,
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
