@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +19,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Config, inbox::Inbox, server, sink, telemetry};
+use crate::{
+    config::Config,
+    inbox::Inbox,
+    partner_api::PartnerApi,
+    reconciler::{Reconciler, Round},
+    server, sink, telemetry,
+};
 
 mod quarantine;
 
@@ -43,6 +50,8 @@ enum Command {
     Quarantine,
     /// Put the events in quarantine that this version knows through the same path as all others.
     Readmit,
+    /// Look at all cases now for events that never came, and put those through the same path as all others.
+    Reconcile,
     /// Let the events of a feature wait, in every backend. They are stored as ever.
     Pause {
         /// classification, extraction, forensics or translation
@@ -78,6 +87,7 @@ pub async fn main() -> ExitCode {
         Command::Ready => ask_ready(&config).await,
         Command::Quarantine => quarantine::list(&config).await,
         Command::Readmit => quarantine::readmit(&config).await,
+        Command::Reconcile => reconcile(&config).await,
         Command::Pause { feature } => pause(&config, feature, true).await,
         Command::Resume { feature } => pause(&config, feature, false).await,
         Command::Serve => {
@@ -122,6 +132,14 @@ async fn pause(config: &Config, feature: Feature, is_paused: bool) -> anyhow::Re
     let names: Vec<_> =
         Feature::ALL.into_iter().filter(|feature| paused.contains(feature)).map(Feature::as_str).collect();
     writeln!(io::stdout(), "paused: {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") })?;
+    Ok(())
+}
+
+async fn reconcile(config: &Config) -> anyhow::Result<()> {
+    let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
+    let (api, metrics) = (PartnerApi::new(&config.partner_api)?, Arc::new(telemetry::Metrics::default()));
+    let Round { cases, noted, missed } = Reconciler::new(inbox, api, &config.reconciler, metrics).round().await?;
+    writeln!(io::stdout(), "looked at {cases} cases: {missed} missed events put through, {noted} noted")?;
     Ok(())
 }
 

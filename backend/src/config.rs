@@ -23,6 +23,7 @@ pub struct Config {
     pub redis: Redis,
     pub worker: Worker,
     pub partner_api: PartnerApi,
+    pub reconciler: Reconciler,
     pub sink: Sink,
     pub log: Log,
     pub shutdown: Shutdown,
@@ -102,6 +103,29 @@ pub struct PartnerApi {
     #[serde(rename = "timeout_ms", deserialize_with = "millis")]
     pub timeout: Duration,
     pub max_response_bytes: usize,
+    pub paging: Paging,
+}
+
+/// `[partner_api.paging]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Paging {
+    pub size: usize,
+    pub size_parameter: String,
+    pub skip_parameter: String,
+}
+
+/// `[reconciler]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Reconciler {
+    #[serde(rename = "interval_s", deserialize_with = "seconds")]
+    pub interval: Duration,
+    #[serde(rename = "grace_s", deserialize_with = "seconds")]
+    pub grace: Duration,
+    pub first_round_counts: bool,
 }
 
 /// `[sink]`
@@ -244,6 +268,10 @@ fn environment_name(key: &str) -> String {
 
 fn millis<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     u64::deserialize(deserializer).map(Duration::from_millis)
+}
+
+fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_secs)
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub struct Event {
     pub occurred_at: Timestamp,
     /// When we stored it.
     pub received_at: SystemTime,
+    /// Whether it never came, and the reconciler made up for it.
+    pub reconciled: bool,
 }
 
 /// What has to be handled in order: the events of one feature of one case.
@@ -35,7 +37,7 @@ impl Event {
     ///
     /// # Errors
     /// Where the body is not an event: it was stored by another version of this program, or by another program.
-    pub fn parse(body: &[u8], received_at: SystemTime) -> Result<Self, Refusal> {
+    pub fn parse(body: &[u8], received_at: SystemTime, reconciled: bool) -> Result<Self, Refusal> {
         let envelope = Envelope::parse(body)?;
         Ok(Self {
             key: envelope.key(),
@@ -44,6 +46,7 @@ impl Event {
             occurred_at: envelope.occurred_at,
             case_id: envelope.case_id.into_owned(),
             received_at,
+            reconciled,
         })
     }
 

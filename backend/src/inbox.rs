@@ -8,6 +8,7 @@
 //! - **inbox**, a stream for each feature: the events that are not dealt with, in the order in which they arrived. An event
 //!   leaves the stream only when it is completed or buried. So what is pending *is* the stream: a process that takes over a
 //!   partition reads it from the start, and there is no second list of what was handed to whom that could disagree with it.
+//! - **case**, a hash for each case with an expiry: how many events each feature has had ([`Missing`]).
 //! - **attempts**, a hash for each inbox, from the entries to how often they were tried, and until when to wait.
 //! - **dead**, a stream: the events that could not be handled, with their error.
 //! - **quarantine**, a stream: the events that are not documented, until somebody re-admits them ([`quarantine`]).
@@ -23,7 +24,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use envelope::{EventKey, Feature};
+use envelope::{CaseId, Envelope, EventKey, Feature, Timestamp};
 use redis::{
     Client, ErrorKind, IntoConnectionInfo, RedisError,
     aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection},
@@ -35,6 +36,7 @@ use crate::{
     event::to_millis,
 };
 
+mod cases;
 pub mod keys;
 mod lease;
 mod members;
@@ -43,6 +45,7 @@ mod reader;
 mod scripts;
 mod server_check;
 
+pub use cases::Missing;
 pub use lease::{Fenced, Lease};
 pub use members::Attendance;
 pub use reader::{Batch, Entry, EntryId, Reader};
@@ -68,6 +71,33 @@ pub enum Place {
     Quarantine,
 }
 
+/// An event that is brought to the inbox.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'a> {
+    /// Where to store it.
+    pub place: Place,
+    /// Its identity.
+    pub key: &'a EventKey,
+    /// The case it happened to.
+    pub case_id: &'a CaseId<'a>,
+    /// When the stage ended.
+    pub occurred_at: Timestamp,
+    /// Its body.
+    pub body: &'a [u8],
+    /// When it came.
+    pub received_at: SystemTime,
+    /// For an event that never came and is made up for: how many events the feature must have had, this one included.
+    pub missed: Option<u32>,
+}
+
+impl<'a> Arrival<'a> {
+    /// A documented event that has come just now.
+    pub fn now(event: &'a Envelope<'a>, key: &'a EventKey, body: &'a [u8]) -> Self {
+        let (place, received_at) = (Place::Inbox(event.event.feature), SystemTime::now());
+        Self { place, key, case_id: &event.case_id, occurred_at: event.occurred_at, body, received_at, missed: None }
+    }
+}
+
 /// What became of an event that was brought to the inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accepted {
@@ -77,6 +107,8 @@ pub enum Accepted {
     Duplicate,
     /// It was stored before with another body. What was stored first stands.
     Conflict,
+    /// It had been missed, and was made up for before it came.
+    Late,
 }
 
 /// Why the inbox could not do what it should. Whatever it was, an event that was to be stored may or may not be.
@@ -142,45 +174,39 @@ impl Inbox {
     ///
     /// # Errors
     /// Where it is not known to be stored. The caller must not say yes.
-    pub async fn accept(
-        &self,
-        place: Place,
-        key: &EventKey,
-        case_id: &str,
-        body: &[u8],
-        received_at: SystemTime,
-    ) -> Result<Accepted, InboxError> {
-        let keys = self.keys.of_case(case_id);
-        let mut call = scripts::ACCEPT.prepare_invoke();
-        let stream = match place {
-            Place::Inbox(feature) => keys.inbox(feature),
-            Place::Quarantine => keys.quarantine(),
-        };
-        call.key(keys.seen(key)).key(stream);
-        call.arg(scripts::body_hash(body)).arg(self.retention_millis());
-        call.arg(key.as_str()).arg(body).arg(to_millis(received_at));
+    pub async fn accept(&self, arrival: &Arrival<'_>) -> Result<Accepted, InboxError> {
         #[cfg(feature = "mutations")]
         if crate::mutation::current() == Some(crate::mutation::Mutation::Atomicity) {
-            return self.accept_in_two_steps(place, key, &keys, body, received_at).await;
+            return self.accept_in_two_steps(arrival).await;
+        }
+        let Arrival { key, case_id, body, .. } = arrival;
+        let keys = self.keys.of_case(case_id.as_str());
+        let (script, stream, feature) = match arrival.place {
+            Place::Inbox(feature) => (&scripts::ACCEPT, keys.inbox(feature), feature.as_str()),
+            Place::Quarantine => (&scripts::SET_APART, keys.quarantine(), ""),
+        };
+        let mut call = script.prepare_invoke();
+        call.key(keys.seen(key)).key(stream).key(keys.case(case_id));
+        call.arg(scripts::body_hash(body)).arg(self.retention_millis());
+        call.arg(key.as_str()).arg(*body).arg(to_millis(arrival.received_at));
+        call.arg(feature).arg(arrival.occurred_at.unix_millis());
+        if let Some(must) = arrival.missed {
+            call.arg(must);
         }
         let answer: i64 = self.bounded(call.invoke_async(&mut self.connection.clone())).await?;
         Ok(match answer {
             0 => Accepted::Stored,
             1 => Accepted::Duplicate,
+            3 => Accepted::Late,
             _ => Accepted::Conflict,
         })
     }
 
     /// What every naive receiver does.
     #[cfg(feature = "mutations")]
-    async fn accept_in_two_steps(
-        &self,
-        place: Place,
-        key: &EventKey,
-        keys: &keys::PartitionKeys,
-        body: &[u8],
-        received_at: SystemTime,
-    ) -> Result<Accepted, InboxError> {
+    async fn accept_in_two_steps(&self, arrival: &Arrival<'_>) -> Result<Accepted, InboxError> {
+        let Arrival { place, key, case_id, body, received_at, .. } = *arrival;
+        let keys = self.keys.of_case(case_id.as_str());
         let mut connection = self.connection.clone();
         let mut set = redis::cmd("SET");
         set.arg(keys.seen(key)).arg(scripts::body_hash(body)).arg("NX").arg("PX").arg(self.retention_millis());

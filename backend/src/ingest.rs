@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     config::{Ingest, Secret},
-    inbox::{Accepted, Inbox, Place},
+    inbox::{Accepted, Arrival, Inbox, Place},
     problem::Problem,
     telemetry::{IngestLabels, Metrics},
 };
@@ -85,18 +85,21 @@ async fn answer(
             return (problem.code(), problem.into_response());
         }
     };
-    let (place, key, case_id) = match &verdict {
-        Verdict::Accept(envelope) => (Place::Inbox(envelope.event.feature), envelope.key(), &envelope.case_id),
-        Verdict::Quarantine(event) => (Place::Quarantine, event.key(), &event.case_id),
+    let (place, key, case_id, occurred_at) = match &verdict {
+        Verdict::Accept(event) => (Place::Inbox(event.event.feature), event.key(), &event.case_id, event.occurred_at),
+        Verdict::Quarantine(event) => (Place::Quarantine, event.key(), &event.case_id, event.occurred_at),
     };
-    let stored = context.inbox.accept(place, &key, case_id.as_str(), &body, SystemTime::now()).await;
+    let (key, received_at, missed) = (&key, SystemTime::now(), None);
+    let arrival = Arrival { place, key, case_id, occurred_at, body: &body, received_at, missed };
+    let stored = context.inbox.accept(&arrival).await;
     match (stored, place) {
-        (Ok(Accepted::Stored), Place::Inbox(_)) => ("accepted", say_yes("accepted", &key)),
-        (Ok(Accepted::Stored), Place::Quarantine) => ("quarantined", say_yes("quarantined", &key)),
-        (Ok(Accepted::Duplicate), _) => ("duplicate", say_yes("duplicate", &key)),
+        (Ok(Accepted::Stored), Place::Inbox(_)) => ("accepted", say_yes("accepted", key)),
+        (Ok(Accepted::Stored), Place::Quarantine) => ("quarantined", say_yes("quarantined", key)),
+        (Ok(Accepted::Duplicate), _) => ("duplicate", say_yes("duplicate", key)),
+        (Ok(Accepted::Late), _) => ("late", say_yes("duplicate", key)),
         (Ok(Accepted::Conflict), _) => {
             tracing::warn!(event_key = key.as_str(), "an event came again with another body; the first one stands");
-            ("conflict", say_yes("duplicate", &key))
+            ("conflict", say_yes("duplicate", key))
         }
         (Err(error), _) => {
             tracing::error!(event_key = key.as_str(), reason = error.reason(), "an event could not be stored: {error}");

@@ -2,7 +2,8 @@
 //! hands the finished result to the partner's application.
 //!
 //! An event's way through the modules: [`ingest`] takes it from the edge, [`inbox`] stores it, [`worker`] picks it up,
-//! [`handler`] decides what to do, [`partner_api`] fetches the result, [`sink`] delivers it. [`config`] is read once at
+//! [`handler`] decides what to do, [`partner_api`] fetches the result, [`sink`] delivers it. [`reconciler`] finds those that
+//! never came. [`config`] is read once at
 //! start, [`telemetry`] names the metrics, [`admin`] serves them, and [`server`] starts and stops it all, as [`cli`] says.
 
 pub mod admin;
@@ -16,6 +17,7 @@ pub mod ingest;
 pub mod mutation;
 pub mod partner_api;
 pub mod problem;
+pub mod reconciler;
 pub mod server;
 pub mod sink;
 pub mod telemetry;

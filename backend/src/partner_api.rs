@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use envelope::CaseId;
+use envelope::{CaseId, Feature};
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{HeaderMap, HeaderValue, RETRY_AFTER},
@@ -27,6 +27,7 @@ pub struct PartnerApi {
     client: Client,
     base: Arc<Url>,
     max_response_bytes: usize,
+    paging: Arc<config::Paging>,
 }
 
 /// What every answer is wrapped in.
@@ -49,7 +50,8 @@ impl PartnerApi {
             .default_headers(HeaderMap::from_iter([(reqwest::header::HeaderName::from_static("x-api-key"), key)]))
             .redirect(redirect::Policy::none())
             .build()?;
-        Ok(Self { client, base: Arc::new(base), max_response_bytes: settings.max_response_bytes })
+        let (base, paging) = (Arc::new(base), Arc::new(settings.paging.clone()));
+        Ok(Self { client, base, max_response_bytes: settings.max_response_bytes, paging })
     }
 
     /// `GET /cases/{id}`
@@ -57,7 +59,7 @@ impl PartnerApi {
     /// # Errors
     /// Where the API does not give the case.
     pub async fn case(&self, id: &CaseId<'_>) -> Result<Case, PartnerApiError> {
-        self.get(id, None).await
+        self.get(self.url(&["cases", id.as_str()])).await
     }
 
     /// `GET /cases/{id}/extraction`
@@ -65,7 +67,7 @@ impl PartnerApi {
     /// # Errors
     /// Where the API does not give the result.
     pub async fn extraction(&self, id: &CaseId<'_>) -> Result<StageResult, PartnerApiError> {
-        self.result(id, "extraction").await
+        self.result(id, Feature::Extraction).await
     }
 
     /// `GET /cases/{id}/forensics`
@@ -73,7 +75,7 @@ impl PartnerApi {
     /// # Errors
     /// Where the API does not give the result.
     pub async fn forensics(&self, id: &CaseId<'_>) -> Result<StageResult, PartnerApiError> {
-        self.result(id, "forensics").await
+        self.result(id, Feature::Forensics).await
     }
 
     /// `GET /cases/{id}/translation`
@@ -81,20 +83,40 @@ impl PartnerApi {
     /// # Errors
     /// Where the API does not give the result.
     pub async fn translation(&self, id: &CaseId<'_>) -> Result<StageResult, PartnerApiError> {
-        self.result(id, "translation").await
+        self.result(id, Feature::Translation).await
     }
 
-    async fn result(&self, id: &CaseId<'_>, name: &'static str) -> Result<StageResult, PartnerApiError> {
-        let data: Value = self.get(id, Some(name)).await?;
+    /// `GET /cases`, a page of them after the first `skip`; empty where there are no more.
+    ///
+    /// # Errors
+    /// Where the API does not give the page.
+    pub async fn cases(&self, skip: usize) -> Result<Vec<Case>, PartnerApiError> {
+        let mut url = self.url(&["cases"]);
+        let page = [(&self.paging.size_parameter, self.paging.size), (&self.paging.skip_parameter, skip)];
+        url.query_pairs_mut().extend_pairs(page.map(|(name, number)| (name, number.to_string())));
+        self.get(url).await
+    }
+
+    /// The result of a feature that has one of its own: all but classification.
+    ///
+    /// # Errors
+    /// Where the API does not give the result.
+    pub async fn result(&self, id: &CaseId<'_>, feature: Feature) -> Result<StageResult, PartnerApiError> {
+        let name = feature.as_str();
+        let data: Value = self.get(self.url(&["cases", id.as_str(), name])).await?;
         Ok(StageResult::new(name, data))
     }
 
-    async fn get<T: DeserializeOwned>(&self, id: &CaseId<'_>, result: Option<&str>) -> Result<T, PartnerApiError> {
+    /// The segments are percent-encoded wherever they hold what a path cannot.
+    fn url(&self, segments: &[&str]) -> Url {
         let mut url = Url::clone(&self.base);
-        // The segments percent-encode whatever a path cannot hold.
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.extend(["cases", id.as_str()]).extend(result);
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.extend(segments);
         }
+        url
+    }
+
+    async fn get<T: DeserializeOwned>(&self, url: Url) -> Result<T, PartnerApiError> {
         let response = self.client.get(url).send().await.map_err(|error| Kind::of_call(&error))?;
         let status = response.status();
         if status != StatusCode::OK {

@@ -14,6 +14,7 @@ use crate::{
     inbox::Inbox,
     ingest,
     partner_api::PartnerApi,
+    reconciler::Reconciler,
     sink::Sink,
     telemetry::Metrics,
     worker::{self, Work},
@@ -36,6 +37,8 @@ pub async fn run(
     let metrics = Arc::new(Metrics::default());
 
     let workers = TaskTracker::new();
+    let reconciler = Reconciler::new(inbox.clone(), api, &config.reconciler, Arc::clone(&metrics));
+    workers.spawn(reconciler.run(shutdown.clone()));
     let work = Work::new(&config.worker, handlers, sink, Arc::clone(&metrics));
     worker::start(&inbox, &Arc::new(work), &workers, &shutdown);
     workers.close();

@@ -41,6 +41,8 @@ pub struct Delivery<'a> {
     pub occurred_at: String,
     /// When we stored the event, in milliseconds since 1970.
     pub received_at_ms: u64,
+    /// Whether the event never came, and was made up for; `occurredAt` is then when that was found.
+    pub reconciled: bool,
     /// What came of it.
     pub outcome: &'a Outcome,
 }
@@ -82,6 +84,7 @@ impl<'a> Delivery<'a> {
             external_id: event.external_id.as_deref(),
             occurred_at: event.occurred_at.to_string(),
             received_at_ms: to_millis(event.received_at),
+            reconciled: event.reconciled,
             outcome,
         }
     }

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub retries: Family<FailureLabels, Counter>,
     /// `edge_dead_letters_total`: events that became dead letters.
     pub dead_letters: Family<FailureLabels, Counter>,
+    /// `edge_missed_events_total`: events that never came, and that the reconciler made up for.
+    pub missed_events: Family<EventLabels, Counter>,
     /// `edge_inbox_entries`: events that wait or are worked on, over all partitions.
     pub inbox_entries: Gauge,
     /// `edge_partitions_owned`: partitions that this process owns.
@@ -40,7 +42,7 @@ pub struct Metrics {
 /// By our answer to the edge.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct IngestLabels {
-    /// `accepted`, `quarantined`, `duplicate`, `conflict`, `unavailable`, `unproven` or a refusal's code.
+    /// `accepted`, `quarantined`, `duplicate`, `late`, `conflict`, `unavailable`, `unproven` or a refusal's code.
     pub answer: &'static str,
 }
 
@@ -81,6 +83,7 @@ impl Default for Metrics {
             delivered: Family::default(),
             retries: Family::default(),
             dead_letters: Family::default(),
+            missed_events: Family::default(),
             inbox_entries: Gauge::default(),
             partitions_owned: Gauge::default(),
             feature_paused: Family::default(),
@@ -93,6 +96,7 @@ impl Default for Metrics {
         registry.register("delivered", "Events whose outcome the sink took", all.delivered.clone());
         registry.register("retries", "Tries that failed and will be repeated", all.retries.clone());
         registry.register("dead_letters", "Events that became dead letters", all.dead_letters.clone());
+        registry.register("missed_events", "Events that never came, made up for", all.missed_events.clone());
         registry.register("inbox_entries", "Events that wait or are worked on", all.inbox_entries.clone());
         registry.register("partitions_owned", "Partitions that this process owns", all.partitions_owned.clone());
         registry.register("feature_paused", "1 where a feature is not worked on", all.feature_paused.clone());

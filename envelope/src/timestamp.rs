@@ -28,6 +28,16 @@ impl Timestamp {
         self.seconds
     }
 
+    /// The instant that many milliseconds after 1970-01-01T00:00:00Z.
+    pub const fn from_unix_millis(millis: i64) -> Self {
+        Self { seconds: millis.div_euclid(1_000), nanoseconds: (millis.rem_euclid(1_000) * 1_000_000) as u32 }
+    }
+
+    /// Whole milliseconds since 1970-01-01T00:00:00Z, rounded down.
+    pub const fn unix_millis(self) -> i64 {
+        self.seconds * 1_000 + (self.nanoseconds / 1_000_000) as i64
+    }
+
     /// Reads an RFC 3339 date-time: `2025-06-22T10:30:00Z`, with an optional fraction and any offset.
     ///
     /// Digits past the ninth of a fraction are read and dropped. A leap second is the second after it.

@@ -64,6 +64,9 @@ impl Config {
         let (shortest, longest) = (Duration::from_millis(1), Duration::from_secs(600));
         within("partner_api.timeout_ms", &api.timeout, shortest..=longest)?;
         within("partner_api.max_response_bytes", &api.max_response_bytes, 1..=1 << 30)?;
+        within("partner_api.paging.size", &api.paging.size, 1..=100)?;
+        within("reconciler.interval_s", &self.reconciler.interval, Duration::ZERO..=Duration::from_secs(604_800))?;
+        within("reconciler.grace_s", &self.reconciler.grace, Duration::ZERO..=Duration::from_secs(604_800))?;
         within("sink.timeout_ms", &self.sink.timeout, shortest..=longest)?;
         if self.sink.kind == SinkKind::Http {
             for feature in Feature::ALL {

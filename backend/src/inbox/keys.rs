@@ -1,6 +1,6 @@
 //! All of our keys in Redis.
 
-use envelope::{EventKey, Feature};
+use envelope::{CaseId, EventKey, Feature};
 
 /// Names keys.
 #[derive(Debug, Clone)]
@@ -36,6 +36,16 @@ impl Keys {
         format!("{}:members", self.prefix)
     }
 
+    /// `prefix:round`, with an expiry: somebody has looked for missed events not long ago.
+    pub fn round(&self) -> String {
+        format!("{}:round", self.prefix)
+    }
+
+    /// `prefix:last-round`, with an expiry: when somebody last looked at all cases.
+    pub fn last_round(&self) -> String {
+        format!("{}:last-round", self.prefix)
+    }
+
     /// `prefix:paused`, a set of the features that are not worked on.
     pub fn paused(&self) -> String {
         format!("{}:paused", self.prefix)
@@ -58,7 +68,7 @@ impl PartitionKeys {
         format!("{}:seen:{event}", self.tag)
     }
 
-    /// `{…}:inbox:<feature>`, a stream of `key`, `body` and `received`: what is not dealt with.
+    /// `{…}:inbox:<feature>`, a stream of `key`, `body`, `received` and `missed`: what is not dealt with.
     pub fn inbox(&self, feature: Feature) -> String {
         format!("{}:inbox:{feature}", self.tag)
     }
@@ -66,6 +76,12 @@ impl PartitionKeys {
     /// `{…}:attempts:<feature>`, a hash from an inbox entry to `<tries> <due>`, due in milliseconds since 1970.
     pub fn attempts(&self, feature: Feature) -> String {
         format!("{}:attempts:{feature}", self.tag)
+    }
+
+    /// `{…}:case:<case>`, a hash with an expiry: for each feature how many events it has had, since when one has been known
+    /// to be missing (`<feature>:missing`), and when those were found that were made up for (`<feature>:late`).
+    pub fn case(&self, case: &CaseId<'_>) -> String {
+        format!("{}:case:{case}", self.tag)
     }
 
     /// `{…}:dead`, a stream of an inbox entry's fields and `code`, `detail`, `attempts` and `buried`.

@@ -77,9 +77,16 @@ impl Inbox {
         let Ok(envelope) = Envelope::parse(&event.body) else { return Ok(Readmission::StillUnknown) };
         let (key, keys) = (envelope.key(), self.keys.of_partition(event.partition));
         let mut call = scripts::READMIT.prepare_invoke();
-        call.key(keys.seen(&key)).key(keys.inbox(envelope.event.feature)).key(keys.quarantine());
+        call.key(keys.seen(&key))
+            .key(keys.inbox(envelope.event.feature))
+            .key(keys.quarantine())
+            .key(keys.case(&envelope.case_id));
         call.arg(scripts::body_hash(&event.body)).arg(self.retention_millis());
-        call.arg(key.as_str()).arg(&event.body).arg(to_millis(event.received_at)).arg(&event.id);
+        call.arg(key.as_str())
+            .arg(&event.body)
+            .arg(to_millis(event.received_at))
+            .arg(&event.id)
+            .arg(envelope.event.feature.as_str());
         let moved: bool = self.bounded(call.invoke_async(&mut self.connection.clone())).await?;
         Ok(if moved { Readmission::Readmitted } else { Readmission::Known })
     }

@@ -31,6 +31,8 @@ pub struct Entry {
     pub body: Vec<u8>,
     /// When it was stored.
     pub received_at: SystemTime,
+    /// Whether it never came, and is made up for.
+    pub missed: bool,
     /// How often it was tried already.
     pub attempts: u32,
     /// Not to be tried before this.
@@ -142,6 +144,7 @@ impl Entry {
             id,
             body: field(&map, "body").unwrap_or_default(),
             received_at: from_millis(field(&map, "received").unwrap_or_default()),
+            missed: field(&map, "missed") == Some(1),
             attempts: attempts.parse().unwrap_or_default(),
             due: due.parse().ok().map(from_millis),
         }

@@ -1,5 +1,6 @@
 //! What the Partner API answers. Fields that are not documented are kept as they are.
 
+use envelope::Feature;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -47,6 +48,9 @@ pub struct Upload {
     /// The features that were asked for.
     #[serde(default)]
     pub features: Vec<String>,
+    /// Whether its documents are classified, which they are unless it says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classify: Option<bool>,
     /// Its state.
     pub status: String,
     /// The rest.
@@ -78,6 +82,21 @@ pub struct StageResult {
     data: Value,
 }
 
+impl Upload {
+    /// Whether everything that was asked for is at its end.
+    pub fn is_at_end(&self) -> bool {
+        matches!(self.status.as_str(), "completed" | "failed")
+    }
+
+    /// Whether an event of the feature is to come, or has come.
+    pub fn asked_for(&self, feature: Feature) -> bool {
+        match feature {
+            Feature::Classification => self.classify != Some(false),
+            other => self.features.iter().any(|name| name == other.as_str()),
+        }
+    }
+}
+
 impl StageResult {
     pub(super) fn new(name: &'static str, data: Value) -> Self {
         Self { name, data }
@@ -88,9 +107,17 @@ impl StageResult {
     /// The documentation shows the parts of a forensics result in a member of that name. For the other features it does not
     /// say, so a plain list is looked through as well; a shape that is neither is taken as it is.
     pub fn is_pending(&self) -> bool {
+        self.statuses().next().is_some() && self.statuses().all(|status| matches!(status, "queued" | "processing"))
+    }
+
+    /// Whether the result has parts, and all of them failed.
+    pub fn is_failed(&self) -> bool {
+        self.statuses().next().is_some() && self.statuses().all(|status| status == "failed")
+    }
+
+    fn statuses(&self) -> impl Iterator<Item = &str> {
         let parts = self.data.as_array().or_else(|| self.data.get(self.name)?.as_array());
-        let statuses = || parts.into_iter().flatten().filter_map(|part| part.get("status")?.as_str());
-        statuses().next().is_some() && statuses().all(|status| matches!(status, "queued" | "processing"))
+        parts.into_iter().flatten().filter_map(|part| part.get("status")?.as_str())
     }
 
     /// The result as the API gave it.

@@ -53,6 +53,11 @@ pub enum PartnerApiErrorKind {
 }
 
 impl PartnerApiError {
+    /// Whether there is no such case, or no such result of it.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self.kind, PartnerApiErrorKind::CaseNotFound | PartnerApiErrorKind::NotRequested)
+    }
+
     /// Whether calling again can help.
     pub fn is_retryable(&self) -> bool {
         use PartnerApiErrorKind as Kind;

@@ -45,7 +45,7 @@ pub(super) async fn work_on(work: &Arc<Work>, lease: &Lease, task: Task, stop: &
         None => {
             let Some(entry) = store(|| lease.entry(task.id)).await else { return End::DealtWith };
             // It was read before, or it would have been buried.
-            let Ok(event) = Event::parse(&entry.body, entry.received_at) else { return End::Fenced };
+            let Ok(event) = Event::parse(&entry.body, entry.received_at, entry.missed) else { return End::Fenced };
             (entry, event)
         }
     };

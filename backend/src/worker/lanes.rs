@@ -133,7 +133,7 @@ impl Lanes {
             if self.held.contains(&entry.id) || (shown_before && store(|| self.lease.entry(entry.id)).await.is_none()) {
                 continue;
             }
-            match Event::parse(&entry.body, entry.received_at) {
+            match Event::parse(&entry.body, entry.received_at, entry.missed) {
                 Ok(event) => self.enqueue(entry, event),
                 Err(refusal) => {
                     let code = refusal.code.as_str();

@@ -122,7 +122,7 @@ async fn left_over(redis_url: &str, accepted: &BTreeSet<&str>) -> Result<Vec<Vio
         let kind = name.split_once("}:").map_or(name.as_str(), |(_, kind)| kind);
         let entries: u64 = match kind.split(':').next().unwrap_or_default() {
             "seen" => u64::from(!accepted.contains(kind.trim_start_matches("seen:"))),
-            "fence" => 0,
+            "fence" | "case" => 0,
             "inbox" => connection.xlen(&name).await?,
             _ => u64::from(name != "edge:partitions"),
         };

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use axum::http::StatusCode;
 use backend::{
     config::{self, Durability, Secret},
-    inbox::{Accepted, Fenced, Inbox, Place, Reader},
+    inbox::{Accepted, Arrival, Fenced, Inbox, Reader},
 };
 use envelope::{Envelope, Feature, Stage};
 use tests::simulator::{sender::Answer, world::Fault};
@@ -201,11 +201,9 @@ async fn an_owner_that_lost_its_lease_changes_nothing_any_more() {
     };
     let inbox = Inbox::connect(&settings, Duration::from_secs(3)).await.unwrap();
     let event = fixture.event("fenced", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
-    let key = Envelope::parse(event.body.as_bytes()).unwrap().key();
-    let stored = inbox
-        .accept(Place::Inbox(Feature::Extraction), &key, "fenced", event.body.as_bytes(), SystemTime::now())
-        .await
-        .unwrap();
+    let envelope = Envelope::parse(event.body.as_bytes()).unwrap();
+    let key = envelope.key();
+    let stored = inbox.accept(&Arrival::now(&envelope, &key, event.body.as_bytes())).await.unwrap();
     assert_eq!(stored, Accepted::Stored);
 
     let lifetime = Duration::from_millis(300);

@@ -1,6 +1,7 @@
 //! End to end: real Envoy, real Redis, real processes, killed for real.
 //!
-//! [`edge`] sends the golden vectors through Envoy, [`path`] follows events to the application, [`replicas`] lets several backends share the work, [`failure`] breaks things on
+//! [`edge`] sends the golden vectors through Envoy, [`path`] follows events to the application, [`reconciler`] loses some,
+//! [`replicas`] lets several backends share the work, [`failure`] breaks things on
 //! the way, [`chaos`] breaks all of them at random, [`swap`] replaces the filter under load, [`tls`] asks for certificates, [`start`] starts things wrongly, [`up`] runs `cargo up`, and
 //! [`wasm`] runs the filter's own tests as WebAssembly.
 
@@ -13,6 +14,7 @@ mod failure;
 mod fixture;
 mod hostile;
 mod path;
+mod reconciler;
 mod replicas;
 mod start;
 mod swap;

@@ -1,0 +1,14 @@
+-- Stores an event that is not documented in the quarantine, unless it is known.
+--
+-- KEYS: seen, quarantine
+-- ARGV: the body's hash, the retention in milliseconds, the event key, the body, when it was received
+-- Returns: 0 stored, 1 known with the same body, 2 known with another body
+--
+-- Invariant: as in accept.lua.
+local known = redis.call('GET', KEYS[1])
+if known then
+  return known == ARGV[1] and 1 or 2
+end
+redis.call('XADD', KEYS[2], '*', 'key', ARGV[3], 'body', ARGV[4], 'received', ARGV[5])
+redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
+return 0
