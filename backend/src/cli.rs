@@ -27,6 +27,7 @@ use crate::{
     server, sink, telemetry,
 };
 
+mod dead;
 mod quarantine;
 
 /// The backend of truenroll-edge.
@@ -50,6 +51,18 @@ enum Command {
     Quarantine,
     /// Put the events in quarantine that this version knows through the same path as all others.
     Readmit,
+    /// List the events that could not be handled, with their errors.
+    Dead {
+        #[command(flatten)]
+        filter: dead::Filter,
+    },
+    /// Handle dead letters again, behind their lanes' other events.
+    Replay {
+        #[command(flatten)]
+        filter: dead::Filter,
+        #[command(flatten)]
+        how: dead::Pace,
+    },
     /// Look at all cases now for events that never came, and put those through the same path as all others.
     Reconcile,
     /// Let the events of a feature wait, in every backend. They are stored as ever.
@@ -87,6 +100,8 @@ pub async fn main() -> ExitCode {
         Command::Ready => ask_ready(&config).await,
         Command::Quarantine => quarantine::list(&config).await,
         Command::Readmit => quarantine::readmit(&config).await,
+        Command::Dead { filter } => dead::list(&config, &filter).await,
+        Command::Replay { filter, how } => dead::replay(&config, &filter, how).await,
         Command::Reconcile => reconcile(&config).await,
         Command::Pause { feature } => pause(&config, feature, true).await,
         Command::Resume { feature } => pause(&config, feature, false).await,
@@ -159,4 +174,14 @@ const READY_TIMEOUT: Duration = Duration::from_secs(3);
 
 async fn listen(setting: &str, address: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}, which `{setting}` names"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Arguments::command().debug_assert();
+    }
 }

@@ -103,6 +103,11 @@ pub struct PartnerApi {
     #[serde(rename = "timeout_ms", deserialize_with = "millis")]
     pub timeout: Duration,
     pub max_response_bytes: usize,
+    pub max_concurrent: usize,
+    pub rate_per_second: f64,
+    pub breaker_failures: u32,
+    #[serde(rename = "breaker_open_ms", deserialize_with = "millis")]
+    pub breaker_open: Duration,
     pub paging: Paging,
 }
 

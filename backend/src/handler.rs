@@ -82,6 +82,8 @@ pub enum Retry {
     Later,
     /// It can, but not before this time has passed.
     After(Duration),
+    /// Nothing was tried at all, which is not to be counted as a try; to be tried after this time.
+    NotTried(Duration),
 }
 
 /// A handler for each of the eight events.
@@ -126,6 +128,7 @@ impl Handlers {
 impl From<PartnerApiError> for HandlerError {
     fn from(error: PartnerApiError) -> Self {
         let retry = match (error.is_retryable(), error.retry_after) {
+            (_, Some(after)) if error.was_not_called() => Retry::NotTried(after),
             (false, _) => Retry::Never,
             (true, None) => Retry::Later,
             (true, Some(after)) => Retry::After(after),

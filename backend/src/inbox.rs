@@ -37,6 +37,7 @@ use crate::{
 };
 
 mod cases;
+mod dead;
 pub mod keys;
 mod lease;
 mod members;
@@ -46,6 +47,7 @@ mod scripts;
 mod server_check;
 
 pub use cases::Missing;
+pub use dead::DeadLetter;
 pub use lease::{Fenced, Lease};
 pub use members::Attendance;
 pub use reader::{Batch, Entry, EntryId, Reader};

@@ -15,11 +15,13 @@ use crate::config;
 
 mod case;
 mod error;
+mod gate;
 
 pub use case::{Case, CaseStatus, Credential, StageResult, Upload};
 pub use error::{PartnerApiError, PartnerApiErrorKind};
 
 use error::PartnerApiErrorKind as Kind;
+use gate::Gate;
 
 /// The client, cheap to clone.
 #[derive(Clone)]
@@ -28,6 +30,7 @@ pub struct PartnerApi {
     base: Arc<Url>,
     max_response_bytes: usize,
     paging: Arc<config::Paging>,
+    gate: Arc<Gate>,
 }
 
 /// What every answer is wrapped in.
@@ -51,7 +54,8 @@ impl PartnerApi {
             .redirect(redirect::Policy::none())
             .build()?;
         let (base, paging) = (Arc::new(base), Arc::new(settings.paging.clone()));
-        Ok(Self { client, base, max_response_bytes: settings.max_response_bytes, paging })
+        let gate = Arc::new(Gate::new(settings));
+        Ok(Self { client, base, max_response_bytes: settings.max_response_bytes, paging, gate })
     }
 
     /// `GET /cases/{id}`
@@ -117,6 +121,14 @@ impl PartnerApi {
     }
 
     async fn get<T: DeserializeOwned>(&self, url: Url) -> Result<T, PartnerApiError> {
+        let pass = self.gate.pass().await?;
+        let answer = self.call(url).await;
+        self.gate.tell(answer.as_ref().err());
+        drop(pass);
+        answer
+    }
+
+    async fn call<T: DeserializeOwned>(&self, url: Url) -> Result<T, PartnerApiError> {
         let response = self.client.get(url).send().await.map_err(|error| Kind::of_call(&error))?;
         let status = response.status();
         if status != StatusCode::OK {

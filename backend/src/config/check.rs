@@ -64,6 +64,10 @@ impl Config {
         let (shortest, longest) = (Duration::from_millis(1), Duration::from_secs(600));
         within("partner_api.timeout_ms", &api.timeout, shortest..=longest)?;
         within("partner_api.max_response_bytes", &api.max_response_bytes, 1..=1 << 30)?;
+        within("partner_api.max_concurrent", &api.max_concurrent, 1..=10_000)?;
+        within("partner_api.rate_per_second", &api.rate_per_second, 0.1..=100_000.0)?;
+        within("partner_api.breaker_failures", &api.breaker_failures, 1..=1_000_000)?;
+        within("partner_api.breaker_open_ms", &api.breaker_open, shortest..=longest)?;
         within("partner_api.paging.size", &api.paging.size, 1..=100)?;
         within("reconciler.interval_s", &self.reconciler.interval, Duration::ZERO..=Duration::from_secs(604_800))?;
         within("reconciler.grace_s", &self.reconciler.grace, Duration::ZERO..=Duration::from_secs(604_800))?;

@@ -10,6 +10,7 @@ pub(super) static ACQUIRE: LazyLock<Script> = LazyLock::new(|| script(include_st
 pub(super) static ATTEND: LazyLock<Script> = LazyLock::new(|| script(include_str!("attend.lua")));
 pub(super) static MISSING: LazyLock<Script> = LazyLock::new(|| script(include_str!("missing.lua")));
 pub(super) static READMIT: LazyLock<Script> = LazyLock::new(|| script(include_str!("readmit.lua")));
+pub(super) static REPLAY: LazyLock<Script> = LazyLock::new(|| script(include_str!("replay.lua")));
 pub(super) static SET_APART: LazyLock<Script> = LazyLock::new(|| script(include_str!("set_apart.lua")));
 pub(super) static RENEW: LazyLock<Script> = LazyLock::new(|| script(include_str!("renew.lua")));
 pub(super) static RELEASE: LazyLock<Script> = LazyLock::new(|| script(include_str!("release.lua")));

@@ -44,6 +44,12 @@ pub enum PartnerApiErrorKind {
     /// Any other status.
     #[error("an unexpected status ({0})")]
     Unexpected(u16),
+    /// We did not call, since too many calls were made or were to be made.
+    #[error("not called: `partner_api.max_concurrent` or `rate_per_second` is reached")]
+    Busy,
+    /// We did not call, since too many calls in a row had failed.
+    #[error("not called, since it failed too often")]
+    CircuitOpen,
     /// The answer is not what is documented.
     #[error("an answer that is not as documented")]
     Unreadable,
@@ -53,6 +59,11 @@ pub enum PartnerApiErrorKind {
 }
 
 impl PartnerApiError {
+    /// Whether nothing was called at all.
+    pub fn was_not_called(&self) -> bool {
+        matches!(self.kind, PartnerApiErrorKind::Busy | PartnerApiErrorKind::CircuitOpen)
+    }
+
     /// Whether there is no such case, or no such result of it.
     pub fn is_not_found(&self) -> bool {
         matches!(self.kind, PartnerApiErrorKind::CaseNotFound | PartnerApiErrorKind::NotRequested)
@@ -68,6 +79,8 @@ impl PartnerApiError {
             | Kind::Unauthorized
             | Kind::Forbidden
             | Kind::TooManyRequests
+            | Kind::Busy
+            | Kind::CircuitOpen
             | Kind::Server(_)
             | Kind::Unexpected(_)
             | Kind::Unreadable => true,
@@ -85,6 +98,8 @@ impl PartnerApiError {
             Kind::Forbidden => "api_forbidden",
             Kind::CaseNotFound => "api_case_not_found",
             Kind::TooManyRequests => "api_too_many_requests",
+            Kind::Busy => "api_busy",
+            Kind::CircuitOpen => "api_circuit_open",
             Kind::Server(_) => "api_server_error",
             Kind::Unexpected(_) => "api_unexpected_status",
             Kind::Unreadable => "api_unreadable",

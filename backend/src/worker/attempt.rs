@@ -72,14 +72,15 @@ async fn conclude(
     event: &Event,
     tried: Result<(), HandlerError>,
 ) -> End {
-    let attempts = entry.attempts + 1;
+    let was_tried = !matches!(tried, Err(HandlerError { retry: Retry::NotTried(_), .. }));
+    let attempts = entry.attempts + u32::from(was_tried);
     let Err(error) = tried else {
         let completed = store(|| lease.complete(entry.id)).await;
         work.metrics.handled.get_or_create(&event.name.into()).inc();
         return end(completed);
     };
     let code = FailureLabels { code: error.code };
-    if error.retry == Retry::Never || attempts >= work.settings.max_attempts {
+    if error.retry == Retry::Never || (was_tried && attempts >= work.settings.max_attempts) {
         tracing::error!(code = error.code, attempts, "a dead letter: {}", error.detail);
         let buried = store(|| lease.bury(entry.id, error.code, &error.detail, attempts)).await;
         work.metrics.dead_letters.get_or_create(&code).inc();

@@ -11,7 +11,9 @@ pub(super) fn delay(settings: &config::Worker, attempts: u32, retry: Retry) -> D
     let jittered = ceiling.mul_f64(fastrand::f64());
     match retry {
         // What a server asks for is bounded too: it may ask for a year.
-        Retry::After(asked) => asked.min(settings.backoff_cap) + jittered.min(Duration::from_secs(1)),
+        Retry::After(asked) | Retry::NotTried(asked) => {
+            asked.min(settings.backoff_cap) + jittered.min(Duration::from_secs(1))
+        }
         Retry::Later | Retry::Never => jittered,
     }
 }

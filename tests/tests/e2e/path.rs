@@ -257,3 +257,63 @@ async fn nothing_personal_is_in_a_log() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_replayed_by_what_they_are_and_in_their_order() {
+    let fixture = Fixture::start_with(|options| options.backend("EDGE__WORKER__MAX_ATTEMPTS", 1)).await;
+    let backend = |arguments: &[&str]| fixture.stack.backend_command(arguments).unwrap();
+    fixture.simulator.application.fail_next(vec![(StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO); 4]);
+    let times = ["2025-06-22T10:30:00Z", "2025-06-22T10:30:01Z", "2025-06-22T10:30:02Z"];
+    let mut lane = times.map(|at| fixture.event("dead", Feature::Extraction, Stage::Completed, at)).to_vec();
+    lane.push(fixture.event("other", Feature::Forensics, Stage::Completed, AT));
+    for (number, event) in lane.iter().enumerate() {
+        fixture.send_accepted(event).await;
+        eventually("it is buried", async || {
+            fixture.dead_letters().await.iter().any(|(_, count)| *count == number as u64 + 1)
+        })
+        .await;
+    }
+    let listed = backend(&["dead", "--code", "sink_refused"]);
+    assert!(listed.lines().count() == 4 && lane.iter().all(|event| listed.contains(&event.key)), "{listed}");
+    assert_eq!(backend(&["dead", "--until", "2020-01-01T00:00:00Z"]), "");
+    let said = backend(&["replay", "--dry-run", "--case", "dead"]);
+    assert!(said.ends_with("3 would be replayed, 0 are no events and stay\n") && said.lines().count() == 4, "{said}");
+
+    let said = backend(&["replay", "--feature", "extraction", "--rate", "1000"]);
+    assert_eq!(said, "3 replayed, 0 are no events and stay\n");
+    fixture.delivered_once(3).await;
+    let delivered: Vec<_> = fixture.simulator.application.deliveries().into_iter().map(|one| one.key).collect();
+    assert_eq!(delivered, lane[..3].iter().map(|event| event.key.clone()).collect::<Vec<_>>());
+    assert_eq!(backend(&["replay", "--key", &lane[3].key]), "1 replayed, 0 are no events and stay\n");
+    fixture.delivered_once(4).await;
+    assert_eq!(backend(&["replay"]), "0 replayed, 0 are no events and stay\n");
+    fixture.nothing_left_over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partner_api_that_is_down_is_left_alone_and_costs_no_event_its_tries() {
+    let fixture = Fixture::start_with(|options| {
+        options
+            .backend("EDGE__WORKER__MAX_ATTEMPTS", 3)
+            .backend("EDGE__PARTNER_API__BREAKER_FAILURES", 2)
+            .backend("EDGE__PARTNER_API__BREAKER_OPEN_MS", 1_000)
+    })
+    .await;
+    let retries = async |code: &str| {
+        let metrics = fixture.stack.backend_metrics().await.unwrap();
+        metrics.sum("edge_retries_total", &[&format!("code=\"{code}\"")])
+    };
+    // Two calls fail, and two more of those with which it is tried later.
+    fixture.simulator.world.fail_next(vec![Fault::status(500); 4]);
+    let events = fixture.events("outage", 42);
+    for (number, event) in events[..2].iter().enumerate() {
+        fixture.send_accepted(event).await;
+        eventually("a call has failed", async || retries("api_server_error").await > number as u64).await;
+    }
+    for event in &events[2..] {
+        fixture.send_accepted(event).await;
+    }
+    eventually("it is not called any more", async || retries("api_circuit_open").await >= 40).await;
+    fixture.delivered_once(42).await;
+    assert!(fixture.dead_letters().await.is_empty());
+}
