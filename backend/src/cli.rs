@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
+    handler::Handlers,
     inbox::Inbox,
     partner_api::PartnerApi,
     reconciler::{Reconciler, Round},
@@ -85,8 +86,13 @@ enum Command {
 const BAD_CONFIGURATION: u8 = 78;
 
 /// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    main_with(|handlers, _| handlers)
+}
+
+/// The same, with handlers of your own: `extend` gets those that the product comes with.
 #[tokio::main]
-pub async fn main() -> ExitCode {
+pub async fn main_with(extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -> ExitCode {
     let arguments = Arguments::parse();
     let config = match Config::load(arguments.config.as_deref()) {
         Ok(config) => config,
@@ -107,7 +113,7 @@ pub async fn main() -> ExitCode {
         Command::Resume { feature } => pause(&config, feature, false).await,
         Command::Serve => {
             telemetry::start_logging(&config.log);
-            serve(config).await
+            serve(config, extend).await
         }
     };
     match done {
@@ -119,7 +125,7 @@ pub async fn main() -> ExitCode {
     }
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -133,7 +139,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     });
     let ingest = listen("ingest.listen", &config.ingest.listen).await?;
     let admin = listen("admin.listen", &config.admin.listen).await?;
-    server::run(config, ingest, admin, shutdown).await
+    server::run(config, extend, ingest, admin, shutdown).await
 }
 
 fn feature(name: &str) -> Result<Feature, String> {

@@ -48,6 +48,8 @@ pub enum Outcome {
         /// The case as the Partner API describes it.
         case: Box<Case>,
     },
+    /// The handler has done everything itself, and the application is told nothing.
+    Nothing,
 }
 
 /// What to do about a failed stage.

@@ -20,18 +20,20 @@ use crate::{
     worker::{self, Work},
 };
 
-/// Takes events on `ingest` and works on them until `shutdown` is cancelled.
+/// Takes events on `ingest` and works on them until `shutdown` is cancelled, with the handlers that `extend` makes of the
+/// standard ones.
 ///
 /// # Errors
 /// Where it cannot start. Once it runs it stops only when it is told to.
 pub async fn run(
     config: Config,
+    extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers,
     ingest: TcpListener,
     admin: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let api = PartnerApi::new(&config.partner_api).context("cannot set up the client of the Partner API")?;
-    let handlers = Handlers::standard(&api);
+    let handlers = extend(Handlers::standard(&api), &api);
     let sink = Sink::new(&config.sink).context("cannot set up the sink")?;
     let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
     let metrics = Arc::new(Metrics::default());

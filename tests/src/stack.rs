@@ -44,6 +44,8 @@ pub struct Options {
     pub replicas: usize,
     /// A protection of the backends that is taken out: see `backend::mutation`.
     pub mutation: Option<String>,
+    /// The package and program that is the backend.
+    pub program: &'static str,
     /// More settings of the backends, by their names in the environment.
     pub backend: Vec<(&'static str, String)>,
 }
@@ -110,6 +112,7 @@ impl Options {
             bootstrap: Vec::new(),
             replicas: 0,
             mutation: None,
+            program: "backend",
             backend: Vec::new(),
         }
     }
@@ -344,7 +347,7 @@ fn start_backend(folder: &Path, name: &'static str, ports: Ports, options: &Opti
 /// The backend with its settings, and without a subcommand.
 fn backend_command(ports: Ports, options: &Options) -> Result<Command> {
     let program = match &options.mutation {
-        None => tools::workspace_binary("backend", "backend", &[])?,
+        None => tools::workspace_binary(options.program, options.program, &[])?,
         Some(_) => tools::workspace_binary("backend", "backend-mutated", &["backend/mutations"])?,
     };
     let mut command = Command::new(program);

@@ -13,7 +13,7 @@ use tracing::Instrument;
 use super::{Work, backoff};
 use crate::{
     event::Event,
-    handler::{HandlerError, Retry},
+    handler::{HandlerError, Outcome, Retry},
     inbox::{Entry, EntryId, Fenced, InboxError, Lease},
     telemetry::FailureLabels,
 };
@@ -101,7 +101,10 @@ async fn try_once(work: &Arc<Work>, event: &Arc<Event>) -> Result<(), HandlerErr
         let (work, event) = (Arc::clone(work), Arc::clone(event));
         async move {
             let outcome = work.handlers.handle(&event).await?;
-            work.sink.deliver(&event, &outcome).await
+            match outcome {
+                Outcome::Nothing => Ok(()),
+                outcome => work.sink.deliver(&event, &outcome).await,
+            }
         }
     };
     let attempt = AbortOnDropHandle::new(tokio::spawn(attempt.in_current_span()));

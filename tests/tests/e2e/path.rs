@@ -317,3 +317,18 @@ async fn a_partner_api_that_is_down_is_left_alone_and_costs_no_event_its_tries()
     fixture.delivered_once(42).await;
     assert!(fixture.dead_letters().await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partners_own_handler_takes_the_place_of_ours() {
+    let fixture = Fixture::start_with(|options| tests::stack::Options { program: "own-handler", ..options }).await;
+    for feature in [Feature::Classification, Feature::Extraction, Feature::Forensics] {
+        fixture.send_accepted(&fixture.event("own", feature, Stage::Completed, AT)).await;
+    }
+    fixture.delivered_once(2).await;
+    for delivery in fixture.simulator.application.deliveries() {
+        let is_its_own = delivery.body["outcome"]["result"] == serde_json::json!({ "credits": 180.0 });
+        assert_eq!(is_its_own, delivery.lane.1 == "extraction", "{}", delivery.body);
+    }
+    fixture.nothing_left_over().await;
+    assert_eq!(fixture.simulator.application.counts(), (2, 0), "the classification's handler has nothing to tell");
+}
