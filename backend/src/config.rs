@@ -66,12 +66,29 @@ pub struct Redis {
 
 /// What must be true before an event counts as stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "String")]
 pub enum Durability {
     /// The server has it on disk.
     Fsync,
+    /// The server and so many replicas of it have it, in memory at least.
+    Replicas(u8),
     /// The server has it in memory.
     Memory,
+}
+
+impl TryFrom<String> for Durability {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let replicas = || text.strip_prefix("replicas:")?.parse().ok().filter(|number| (1..=9).contains(number));
+        match text.as_str() {
+            "fsync" => Ok(Self::Fsync),
+            "memory" => Ok(Self::Memory),
+            _ => replicas().map(Self::Replicas).ok_or_else(|| {
+                format!("`redis.durability` is `{text}`; it must be fsync, memory, or replicas:N with N from 1 to 9")
+            }),
+        }
+    }
 }
 
 /// `[worker]`

@@ -22,14 +22,17 @@
 //! as a whole; but it does not undo the commands before one that failed, so each script's order of commands matters and
 //! is explained in it.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use envelope::{CaseId, Envelope, EventKey, Feature, Timestamp};
 use redis::{
     Client, ErrorKind, IntoConnectionInfo, RedisError,
     aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection},
 };
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     config::{self, Durability},
@@ -62,6 +65,12 @@ pub struct Inbox {
     keys: Keys,
     retention: Duration,
     timeout: Duration,
+    durability: Durability,
+    /// Connections on which to wait for replicas, which blocks whatever else is asked on them.
+    waiting: Arc<[ConnectionManager]>,
+    checks_server: bool,
+    /// What the server does not do as it should, where that is known.
+    unfit: Arc<watch::Sender<Option<String>>>,
 }
 
 /// Where an event is stored.
@@ -122,11 +131,21 @@ pub enum InboxError {
     /// Redis refused or could not be reached.
     #[error("Redis: {0}")]
     Redis(#[from] RedisError),
+    /// The event is stored, but too few replicas have it.
+    #[error("{had} replicas have it, {needed} must")]
+    TooFewReplicas {
+        /// How many must have it.
+        needed: u8,
+        /// How many said in time that they have it.
+        had: u8,
+    },
     /// Redis is not set up as the configuration demands.
     #[error("{0}")]
     Server(String),
 }
 
+/// On how many connections we wait for replicas.
+const WAITING: usize = 8;
 /// How long to wait for a first connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -142,7 +161,7 @@ impl Inbox {
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(store_timeout))
             .set_max_delay(Duration::from_millis(500));
-        let connecting = ConnectionManager::new_with_config(client.clone(), manager.set_number_of_retries(2));
+        let connecting = ConnectionManager::new_with_config(client.clone(), manager.clone().set_number_of_retries(2));
         let connection = match timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(connected) => connected.map_err(|error| {
                 InboxError::Server(format!("cannot use Redis at {address}, which `redis.url` names: {error}"))
@@ -153,15 +172,26 @@ impl Inbox {
                 )));
             }
         };
+        let mut waiting = Vec::new();
+        if let Durability::Replicas(_) = config.durability {
+            for _ in 0..WAITING {
+                waiting.push(ConnectionManager::new_with_config(client.clone(), manager.clone()).await?);
+            }
+        }
+        let waiting = waiting.into();
         let inbox = Self {
             client,
             connection,
             keys: Keys::new(&config.prefix, config.partitions),
             retention: Duration::from_secs(u64::from(config.seen_retention_days) * 86_400),
             timeout: store_timeout,
+            durability: config.durability,
+            waiting,
+            checks_server: config.check_server,
+            unfit: Arc::default(),
         };
         if config.check_server {
-            server_check::check(inbox.connection.clone(), config.durability == Durability::Fsync).await?;
+            inbox.check_server().await?;
         }
         inbox.check_partitions(config.partitions).await?;
         Ok(inbox)
@@ -177,6 +207,7 @@ impl Inbox {
     /// # Errors
     /// Where it is not known to be stored. The caller must not say yes.
     pub async fn accept(&self, arrival: &Arrival<'_>) -> Result<Accepted, InboxError> {
+        self.ensure_fit()?;
         #[cfg(feature = "mutations")]
         if crate::mutation::current() == Some(crate::mutation::Mutation::Atomicity) {
             return self.accept_in_two_steps(arrival).await;
@@ -195,7 +226,11 @@ impl Inbox {
         if let Some(must) = arrival.missed {
             call.arg(must);
         }
-        let answer: i64 = self.bounded(call.invoke_async(&mut self.connection.clone())).await?;
+        let mut connection = fastrand::choice(self.waiting.iter()).unwrap_or(&self.connection).clone();
+        let answer: i64 = self.bounded(call.invoke_async(&mut connection)).await?;
+        if let Durability::Replicas(needed) = self.durability {
+            self.wait_for_replicas(connection, needed, &keys.seen(key)).await?;
+        }
         Ok(match answer {
             0 => Accepted::Stored,
             1 => Accepted::Duplicate,
@@ -228,11 +263,31 @@ impl Inbox {
         Ok(Accepted::Stored)
     }
 
-    /// Whether Redis answers.
+    /// Waits until so many replicas have what was written before to `seen`, by whichever connection: replicas take all
+    /// writes in one order, so it is enough that they have one more that comes after.
+    async fn wait_for_replicas(
+        &self,
+        mut connection: ConnectionManager,
+        needed: u8,
+        seen: &str,
+    ) -> Result<(), InboxError> {
+        let mut commands = redis::pipe();
+        commands.cmd("PEXPIRE").arg(seen).arg(self.retention_millis()).ignore();
+        commands.cmd("WAIT").arg(needed).arg(u64::try_from(self.timeout.as_millis() / 2).unwrap_or(u64::MAX));
+        let (had,): (u8,) = self.bounded(commands.query_async(&mut connection)).await?;
+        if had >= needed { Ok(()) } else { Err(InboxError::TooFewReplicas { needed, had }) }
+    }
+
+    fn ensure_fit(&self) -> Result<(), InboxError> {
+        self.unfit.borrow().clone().map_or(Ok(()), |problem| Err(InboxError::Server(problem)))
+    }
+
+    /// Whether Redis answers, and does what it should.
     ///
     /// # Errors
     /// Where it does not.
     pub async fn ping(&self) -> Result<(), InboxError> {
+        self.ensure_fit()?;
         self.bounded(redis::cmd("PING").exec_async(&mut self.connection.clone())).await
     }
 
@@ -304,6 +359,7 @@ impl InboxError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Timeout(_) => "timeout",
+            Self::TooFewReplicas { .. } => "replicas",
             Self::Server(_) => "server",
             Self::Redis(error) => match error.kind() {
                 ErrorKind::Io => "unreachable",

@@ -31,6 +31,17 @@ fn the_defaults_need_a_proof_and_a_key_and_nothing_else() {
 }
 
 #[test]
+fn durability_is_one_of_three() {
+    let durability = |text| load("", &[("EDGE__REDIS__DURABILITY", text)]).map(|config| config.redis.durability);
+    assert_eq!(durability("fsync"), Ok(Durability::Fsync));
+    assert_eq!(durability("replicas:2"), Ok(Durability::Replicas(2)));
+    for text in ["replicas", "replicas:0", "replicas:10", "replicas:x", "disk"] {
+        let said = durability(text).unwrap_err();
+        assert!(said.contains("`redis.durability`") && said.contains("replicas:N"), "{said}");
+    }
+}
+
+#[test]
 fn the_environment_goes_before_the_file_and_the_file_before_the_defaults() {
     let file = "[redis]\npartitions = 8\nprefix = \"file\"";
     let config = load(file, &[("EDGE__REDIS__PARTITIONS", "4")]).unwrap();

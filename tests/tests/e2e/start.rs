@@ -15,21 +15,21 @@ use tests::{
 use crate::fixture::PATIENCE;
 
 /// A Redis with settings of its own.
-struct Redis {
-    port: u16,
-    _process: Process,
+pub(crate) struct Redis {
+    pub(crate) port: u16,
+    pub(crate) process: Process,
     _folder: tempfile::TempDir,
 }
 
 impl Redis {
-    fn start(settings: &[&str]) -> Self {
+    pub(crate) fn start(settings: &[&str]) -> Self {
         let (port, folder) = (free_port().unwrap(), tempfile::tempdir().unwrap());
         let mut command = Command::new(tools::redis_server().unwrap());
         command.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string()]).args(settings);
         command.arg("--dir").arg(folder.path());
         let mut process = Process::start("redis-server", &mut command, &folder.path().join("log")).unwrap();
         process.wait_until(PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).unwrap();
-        Self { port, _process: process, _folder: folder }
+        Self { port, process, _folder: folder }
     }
 }
 
@@ -80,6 +80,18 @@ fn a_redis_that_would_lose_events_is_refused() {
         assert_eq!(code, Some(1));
         assert!(log.contains(said), "{log}");
     }
+}
+
+#[test]
+fn a_replica_and_too_few_replicas_are_refused() {
+    let primary = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let of = format!("127.0.0.1 {}", primary.port);
+    let replica = Redis::start(&["--appendonly", "yes", "--appendfsync", "always", "--replicaof", &of]);
+    let (code, log) = backend(&[("EDGE__REDIS__URL", &format!("redis://127.0.0.1:{}", replica.port))]);
+    assert!(code == Some(1) && log.contains("`redis.url` must name the primary"), "{log}");
+    let url = format!("redis://127.0.0.1:{}", primary.port);
+    let (code, log) = backend(&[("EDGE__REDIS__URL", &url), ("EDGE__REDIS__DURABILITY", "replicas:2")]);
+    assert!(code == Some(1) && log.contains("`redis.durability` asks for 2 replicas"), "{log}");
 }
 
 #[test]
