@@ -2,9 +2,11 @@
 //!
 //! [`tools`] finds or fetches Envoy, Redis and a WebAssembly compiler. [`process`] starts programs and stops them by
 //! their pid. [`stack`] puts Redis, backend and Envoy together on free ports. [`simulator`] plays TruEnroll and the
-//! partner's application. [`chaos`] breaks all of it and checks what came of it. [`metrics`] reads what the programs count.
+//! partner's application. [`chaos`] breaks all of it and checks what came of it. [`metrics`] reads what the programs count,
+//! [`load`] makes work for the benchmarks.
 
 pub mod chaos;
+pub mod load;
 pub mod metrics;
 pub mod process;
 pub mod simulator;

@@ -64,6 +64,20 @@ impl Process {
         self.child.id()
     }
 
+    /// The CPU time of all of its threads that live, by the kernel's scheduler.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let mut total = 0;
+        for thread in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            let Ok(schedstat) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+            let nanoseconds = schedstat.split(' ').next().and_then(|number| number.parse::<u64>().ok());
+            total += nanoseconds.context("the kernel tells no CPU time of threads")?;
+        }
+        Ok(Duration::from_nanos(total))
+    }
+
     /// Waits until `ready` holds, the program ends or the time is up.
     ///
     /// # Errors

@@ -49,6 +49,20 @@ pub fn workspace_binary(package: &str, binary: &str, features: &[&str]) -> Resul
     })
 }
 
+/// Builds one of the workspace's programs as it is shipped, and returns where it is.
+///
+/// # Errors
+/// Where it does not build.
+pub fn release_binary(package: &str, binary: &str) -> Result<PathBuf> {
+    once(&format!("{binary} (release)"), || {
+        let target = target();
+        let mut cargo = Command::new(cargo());
+        cargo.current_dir(workspace()).args(["build", "--release", "--package", package, "--bin", binary]);
+        run(cargo.arg("--target-dir").arg(&target)).with_context(|| format!("cannot build {binary}"))?;
+        Ok(target.join("release").join(binary))
+    })
+}
+
 /// Looks for a tool, or builds it, once in the life of this process, however many tests want it at the same time.
 fn once(name: &str, find: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
     static FOUND: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());

@@ -5,18 +5,20 @@
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
-use std::{fmt::Write as _, fs, path::PathBuf, time::Duration};
+use std::{fmt::Write as _, fs, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Parser;
-use tests::tools::say;
+use tests::{
+    load::{self, Load, Slice},
+    process::Process,
+    tools::say,
+};
 use tokio::net::TcpListener;
 
 mod ext_proc;
-mod load;
 mod variants;
 
-use load::Slice;
 use variants::Variant;
 
 /// Compares what the edge's job costs in Envoy, done in several ways.
@@ -47,6 +49,7 @@ struct Sample {
     slice: Slice,
 }
 
+const CONNECTIONS: usize = 16;
 const ACCEPTED: &str = r#"{"eventName":"case.extraction.completed","payload":{"caseId":"6850abc123def456ghi789","externalId":"applicant-9876","occurredAt":"2025-06-22T10:30:00Z"}}"#;
 const REFUSED: &str = r#"{"eventName":"case.extraction.complete","payload":{"caseId":"6850abc123def456ghi789","externalId":"applicant-9876","occurredAt":"2025-06-22T10:30:00Z"}}"#;
 
@@ -82,7 +85,7 @@ async fn main() -> Result<()> {
     let memory = || variants.iter().map(|variant| resident(variant.envoy.pid())).collect::<Result<Vec<_>>>();
     let (memory_before, mut requests) = (memory()?, vec![0; variants.len()]);
     for (title, body, status) in [("Accepted", ACCEPTED, 202), ("Refused (422 `unknown_event`)", REFUSED, 422)] {
-        let samples = measure(&arguments, &variants, server.pid(), title, body, status).await?;
+        let samples = measure(&arguments, &variants, &server, title, body, status).await?;
         writeln!(table, "## {title}\n\n{}", render(&variants, &samples)?)?;
         for (total, own) in requests.iter_mut().zip(&samples) {
             *total += own.iter().map(|sample| sample.slice.requests).sum::<u64>();
@@ -104,7 +107,7 @@ async fn main() -> Result<()> {
 async fn measure(
     arguments: &Arguments,
     variants: &[Variant],
-    server: u32,
+    server: &Process,
     title: &str,
     body: &str,
     status: u16,
@@ -125,10 +128,13 @@ async fn measure(
             let expected = if variant.refuses { status } else { 202 };
             let server = (variant.name == "ext_proc").then_some(server);
             let cpu = || {
-                Ok::<_, anyhow::Error>(cpu_time(variant.envoy.pid())? + server.map_or(Ok(Duration::ZERO), cpu_time)?)
+                let of_server = server.map_or(Ok(Duration::ZERO), Process::cpu_time)?;
+                Ok::<_, anyhow::Error>(variant.envoy.cpu_time()? + of_server)
             };
             let before = cpu()?;
-            let slice = load::run(variant.port, request.as_bytes(), expected, duration).await?;
+            let load = Load { port: variant.port, connections: CONNECTIONS, rate: None, status: expected, duration };
+            let (counter, bytes) = (Arc::default(), request.clone().into_bytes());
+            let slice = load.run(&counter, move |_| bytes.clone()).await?;
             let cpu = (cpu()? - before).div_f64(slice.requests as f64);
             if round > 0 {
                 samples[number].push(Sample { cpu, slice });
@@ -136,19 +142,6 @@ async fn measure(
         }
     }
     Ok(samples)
-}
-
-/// The CPU time of all of a process' threads, in nanoseconds' precision.
-fn cpu_time(pid: u32) -> Result<Duration> {
-    let mut total = 0;
-    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let Ok(schedstat) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
-        let Some(nanoseconds) = schedstat.split(' ').next().and_then(|number| number.parse::<u64>().ok()) else {
-            bail!("the kernel tells no CPU time of threads");
-        };
-        total += nanoseconds;
-    }
-    Ok(Duration::from_nanos(total))
 }
 
 /// The memory that a process holds, in KiB.

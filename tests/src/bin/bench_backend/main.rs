@@ -1,0 +1,214 @@
+//! `cargo bench-backend`: what it costs to store an event before saying yes, beside the ceilings measured in the same run.
+//!
+//! For each way in which Redis can keep what it is given, in rounds that take turns: axum that answers 202 and stores
+//! nothing; the very script that stores an event, called by as many clients without HTTP; and the backend. Then a backlog
+//! is drained, and the answer's time is measured at half the rate.
+
+#![expect(clippy::print_stdout, reason = "this program talks to a person")]
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use axum::{Router, http::StatusCode, routing::post};
+use clap::Parser;
+use tests::{
+    load::{Load, Slice},
+    tools::say,
+};
+use tokio::net::TcpListener;
+
+mod programs;
+mod script;
+
+use programs::{Keeping, Programs};
+
+/// Measures what it costs to store an event before saying yes.
+#[derive(Debug, Parser)]
+#[command(name = "cargo bench-backend", bin_name = "cargo bench-backend")]
+struct Arguments {
+    /// How often each is measured.
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+    /// How many seconds each time.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// On how many connections.
+    #[arg(long, default_value_t = 32)]
+    connections: usize,
+    /// How many events the backlog has.
+    #[arg(long, default_value_t = 20_000)]
+    backlog: u64,
+    /// Where the table is written to.
+    #[arg(long, default_value = "docs/bench-backend.md")]
+    out: PathBuf,
+    /// Internal: be axum that stores nothing.
+    #[arg(long, hide = true)]
+    serve_nothing: Option<u16>,
+}
+
+/// One measurement.
+struct Sample {
+    slice: Slice,
+    /// CPU time for each event: of whatever answers, and of Redis.
+    server: Duration,
+    redis: Duration,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(port) = arguments.serve_nothing {
+        return serve_nothing(port).await;
+    }
+    let mut text = format!(
+        "# What it costs to store an event before saying yes\n\nMeasured by `cargo bench-backend --rounds {} --seconds {} \
+         --connections {} --backlog {}`, load and servers on the same {} cores:\nmedians over the rounds. The CPU time is \
+         that of the program that answers and of Redis; the script's clients are the load\nthemselves. \
+         Times are those of the answer.\n\n",
+        arguments.rounds,
+        arguments.seconds,
+        arguments.connections,
+        arguments.backlog,
+        std::thread::available_parallelism()?
+    );
+    for keeping in Keeping::ALL {
+        measure(&arguments, keeping, &mut text).await?;
+    }
+    println!("{text}");
+    fs::write(&arguments.out, text).with_context(|| format!("cannot write {}", arguments.out.display()))
+}
+
+async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> Result<()> {
+    let programs = Programs::start(keeping).await?;
+    let counter = Arc::new(AtomicU64::new(0));
+    let load = |port, rate| Load {
+        port,
+        connections: arguments.connections,
+        rate,
+        status: 202,
+        duration: Duration::from_secs_f64(arguments.seconds),
+    };
+    let ways = ["axum, storing nothing", "the script alone", "the backend"];
+    let mut samples: [Vec<Sample>; 3] = Default::default();
+    // The first round warms up and is thrown away.
+    for round in 0..=arguments.rounds {
+        say(&format!("{}: round {round} of {}", keeping.name(), arguments.rounds));
+        for place in 0..ways.len() {
+            let way = (place + round) % ways.len();
+            programs.empty_redis().await?;
+            let server = if way == 0 { &programs.nothing } else { &programs.backend };
+            let before = (server.cpu_time()?, programs.redis.cpu_time()?);
+            let slice = match way {
+                0 => load(programs.nothing_port, None).run(&counter, programs::request).await?,
+                1 => script::run(&programs.redis_url, &load(0, None), &counter).await?,
+                _ => load(programs.ingest_port, None).run(&counter, programs::request).await?,
+            };
+            let each = |spent: Duration| spent.div_f64(slice.requests as f64);
+            let server_time = if way == 1 { Duration::ZERO } else { each(server.cpu_time()? - before.0) };
+            let redis = each(programs.redis.cpu_time()? - before.1);
+            if round > 0 {
+                samples[way].push(Sample { slice, server: server_time, redis });
+            }
+        }
+    }
+    writeln!(
+        text,
+        "## {}\n\n| way | events/s | CPU of the server | CPU of Redis | p50 | p99 | p99.9 |",
+        keeping.name()
+    )?;
+    writeln!(text, "|---|---|---|---|---|---|---|")?;
+    for (way, samples) in ways.iter().zip(&samples) {
+        writeln!(text, "| {way} | {} |", row(samples))?;
+    }
+    let rate = |samples: &[Sample]| median(samples.iter().map(|sample| per_second(&sample.slice)));
+    let cpu = |samples: &[Sample]| median(samples.iter().map(|sample| (sample.server + sample.redis).as_secs_f64()));
+    let half = rate(&samples[2]) / 2.0;
+    programs.empty_redis().await?;
+    let at_half = load(programs.ingest_port, Some(half)).run(&counter, programs::request).await?;
+    writeln!(
+        text,
+        "\nThe backend stores {:.2} of what the script alone does, for {:.2} × the CPU time of axum storing nothing. At half \
+         its rate the answer takes {} at the median, and {} at p99.",
+        rate(&samples[2]) / rate(&samples[1]),
+        cpu(&samples[2]) / cpu(&samples[0]),
+        micros(quantile(&at_half.latencies, 0.5)),
+        micros(quantile(&at_half.latencies, 0.99)),
+    )?;
+    drain(arguments, &programs, &counter, text).await
+}
+
+/// Stores a backlog while nothing is worked on, and measures how long it takes to be worked off.
+async fn drain(arguments: &Arguments, programs: &Programs, counter: &Arc<AtomicU64>, text: &mut String) -> Result<()> {
+    programs.empty_redis().await?;
+    let until = Instant::now() + Duration::from_secs(120);
+    let mut stored = 0;
+    while stored < arguments.backlog {
+        let duration = Duration::from_millis(200);
+        let load =
+            Load { port: programs.ingest_port, connections: arguments.connections, rate: None, status: 202, duration };
+        stored += load.run(counter, programs::request).await?.requests;
+        ensure!(Instant::now() < until, "the backlog takes too long to store");
+    }
+    let began = Instant::now();
+    programs.resume().await?;
+    while programs.waiting().await? > 0 {
+        ensure!(began.elapsed() < Duration::from_secs(60), "the backlog takes too long to work off");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let took = began.elapsed();
+    programs.pause().await?;
+    writeln!(
+        text,
+        "A backlog of {stored} events is worked off in {took:.1?}, {:.0} a second: each is fetched from a Partner API that \
+         answers at once, and handed to the log.\n",
+        stored as f64 / took.as_secs_f64()
+    )?;
+    Ok(())
+}
+
+async fn serve_nothing(port: u16) -> Result<()> {
+    let routes = Router::new().route("/{*path}", post(|_: axum::body::Bytes| async { (StatusCode::ACCEPTED, "{}") }));
+    axum::serve(TcpListener::bind(("127.0.0.1", port)).await?, routes).await?;
+    Ok(())
+}
+
+fn row(samples: &[Sample]) -> String {
+    let at = |share| micros(median_of(samples, |sample| quantile(&sample.slice.latencies, share)));
+    format!(
+        "{:.0} | {} | {} | {} | {} | {}",
+        median(samples.iter().map(|sample| per_second(&sample.slice))),
+        micros(median_of(samples, |sample| sample.server)),
+        micros(median_of(samples, |sample| sample.redis)),
+        at(0.5),
+        at(0.99),
+        at(0.999)
+    )
+}
+
+fn per_second(slice: &Slice) -> f64 {
+    slice.requests as f64 / slice.elapsed.as_secs_f64()
+}
+
+fn micros(duration: Duration) -> String {
+    format!("{:.1} µs", duration.as_secs_f64() * 1e6)
+}
+
+fn quantile(sorted: &[Duration], share: f64) -> Duration {
+    sorted.get(((sorted.len().max(1) - 1) as f64 * share) as usize).copied().unwrap_or_default()
+}
+
+fn median_of(samples: &[Sample], of: impl Fn(&Sample) -> Duration) -> Duration {
+    Duration::from_secs_f64(median(samples.iter().map(|sample| of(sample).as_secs_f64())))
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}

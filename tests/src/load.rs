@@ -1,0 +1,131 @@
+//! Load for the benchmarks: a client and a server that cost little, and what they measure.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail, ensure};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::sleep_until,
+};
+
+/// What one slice of load measured.
+#[derive(Debug, Clone, Default)]
+pub struct Slice {
+    /// How many requests were answered.
+    pub requests: u64,
+    /// In what time.
+    pub elapsed: Duration,
+    /// How long each took, in the order of their length.
+    pub latencies: Vec<Duration>,
+}
+
+/// A load.
+#[derive(Clone)]
+pub struct Load {
+    /// The port of this machine to send to.
+    pub port: u16,
+    /// On how many connections, each of which waits for an answer before it sends again.
+    pub connections: usize,
+    /// How many requests to send each second; as many as possible where not given.
+    pub rate: Option<f64>,
+    /// The status that every answer has to have.
+    pub status: u16,
+    /// For how long.
+    pub duration: Duration,
+}
+
+impl Load {
+    /// Sends what `request` makes of the numbers from `counter` on.
+    ///
+    /// # Errors
+    /// Where an answer has another status, or where there is none.
+    pub async fn run<F>(&self, counter: &Arc<AtomicU64>, request: F) -> Result<Slice>
+    where
+        F: Fn(u64) -> Vec<u8> + Clone + Send + 'static,
+    {
+        let started = Instant::now();
+        let mut clients = JoinSet::new();
+        for _ in 0..self.connections {
+            clients.spawn(client(self.clone(), started + self.duration, Arc::clone(counter), request.clone()));
+        }
+        let mut slice = Slice::default();
+        while let Some(latencies) = clients.join_next().await {
+            slice.latencies.extend(latencies??);
+        }
+        slice.elapsed = started.elapsed();
+        slice.requests = slice.latencies.len() as u64;
+        slice.latencies.sort_unstable();
+        Ok(slice)
+    }
+}
+
+async fn client(
+    load: Load,
+    until: Instant,
+    counter: Arc<AtomicU64>,
+    request: impl Fn(u64) -> Vec<u8>,
+) -> Result<Vec<Duration>> {
+    let mut socket = TcpStream::connect(("127.0.0.1", load.port)).await?;
+    socket.set_nodelay(true)?;
+    let expected = format!("HTTP/1.1 {} ", load.status);
+    let pause = load.rate.map(|rate| Duration::from_secs_f64(load.connections as f64 / rate));
+    let mut due = Instant::now() + pause.unwrap_or_default().mul_f64(fastrand::f64());
+    let (mut latencies, mut answer) = (Vec::new(), Vec::with_capacity(4_096));
+    while Instant::now() < until {
+        if let Some(pause) = pause {
+            sleep_until(due.into()).await;
+            due += pause;
+        }
+        let request = request(counter.fetch_add(1, Ordering::Relaxed));
+        let sent = Instant::now();
+        socket.write_all(&request).await?;
+        answer.clear();
+        while !is_complete(&answer) {
+            ensure!(socket.read_buf(&mut answer).await? > 0, "the connection was closed");
+        }
+        if !answer.starts_with(expected.as_bytes()) {
+            bail!("not answered with {}, but {}", load.status, String::from_utf8_lossy(&answer));
+        }
+        latencies.push(sent.elapsed());
+    }
+    Ok(latencies)
+}
+
+/// Answers everything with 202 and an empty object.
+pub async fn serve(listener: TcpListener) {
+    answer_all(listener, "HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}").await;
+}
+
+/// Answers everything with the same.
+pub async fn answer_all(listener: TcpListener, answer: &'static str) {
+    while let Ok((mut socket, _)) = listener.accept().await {
+        tokio::spawn(async move {
+            _ = socket.set_nodelay(true);
+            let mut request = Vec::with_capacity(4_096);
+            while socket.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
+                if is_complete(&request) {
+                    request.clear();
+                    if socket.write_all(answer.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Whether there is a whole message of the length that it states.
+fn is_complete(message: &[u8]) -> bool {
+    let Some(end) = message.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&message[..end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    message.len() >= end + 4 + length.and_then(|length| length.trim().parse().ok()).unwrap_or(0)
+}
