@@ -12,7 +12,7 @@ use axum::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    inbox::Inbox,
+    inbox::{Inbox, InboxError},
     telemetry::{METRICS_MEDIA_TYPE, Metrics},
 };
 
@@ -43,7 +43,10 @@ async fn ready(State(context): State<Context>) -> Response {
     match context.inbox.ping().await {
         Ok(()) => "ready\n".into_response(),
         Err(error) => {
-            let why = format!("Redis does not answer: {}\n", error.reason());
+            let why = match error {
+                InboxError::Server(problem) => format!("{problem}\n"),
+                other => format!("Redis does not answer: {}\n", other.reason()),
+            };
             (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
         }
     }

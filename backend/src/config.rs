@@ -57,11 +57,27 @@ pub struct Admin {
 pub struct Redis {
     pub url: Secret,
     pub url_file: String,
+    pub topology: Topology,
+    pub sentinel_primary: String,
+    pub sentinel_password: Secret,
+    pub sentinel_password_file: String,
     pub prefix: String,
     pub partitions: u32,
     pub seen_retention_days: u32,
     pub durability: Durability,
     pub check_server: bool,
+}
+
+/// How the servers are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Topology {
+    /// There is one, and it stays where it is.
+    Single,
+    /// Sentinels say which one is the primary.
+    Sentinel,
+    /// A Redis Cluster, whose servers say who holds which slot.
+    Cluster,
 }
 
 /// What must be true before an event counts as stored.
@@ -258,6 +274,7 @@ impl Config {
         for (key, file, secret) in [
             ("ingest.proof_file", &self.ingest.proof_file, &mut self.ingest.proof),
             ("redis.url_file", &self.redis.url_file, &mut self.redis.url),
+            ("redis.sentinel_password_file", &self.redis.sentinel_password_file, &mut self.redis.sentinel_password),
             ("partner_api.api_key_file", &self.partner_api.api_key_file, &mut self.partner_api.api_key),
             ("sink.secret_file", &self.sink.secret_file, &mut self.sink.secret),
         ] {
@@ -268,6 +285,13 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+impl Redis {
+    /// The servers that are named.
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        self.url.reveal().split_whitespace()
     }
 }
 

@@ -12,11 +12,13 @@
 //! - **attempts**, a hash for each inbox, from the entries to how often they were tried, and until when to wait.
 //! - **dead**, a stream: the events that could not be handled, with their error.
 //! - **quarantine**, a stream: the events that are not documented, until somebody re-admits them ([`quarantine`]).
-//! - **lease** and **fence**: who owns the partition. A lease carries a token that only grows; every write that deals with
-//!   an event checks it, so a process that lost its lease without noticing changes nothing.
+//! - **lease**: who owns the partition, by a token that nobody else is ever given. Every write that deals with an event
+//!   checks it, so a process that lost its lease without noticing changes nothing. It is a random number and not a
+//!   counter, which a failover to a replica could set back.
 //!
-//! Two keys are of no partition: **members**, the processes that share the partitions out among them ([`Attendance`]), and
-//! **paused**, the features that are not worked on.
+//! A few keys are of no partition: **members**, the processes that share the partitions out among them ([`Attendance`]),
+//! **paused**, the features that are not worked on, and how many **partitions** there are. [`servers`] knows which server
+//! holds what.
 //!
 //! Everything that has to agree is changed by one script. Redis runs a script alone and writes it to its append-only file
 //! as a whole; but it does not undo the commands before one that failed, so each script's order of commands matters and
@@ -28,10 +30,7 @@ use std::{
 };
 
 use envelope::{CaseId, Envelope, EventKey, Feature, Timestamp};
-use redis::{
-    Client, ErrorKind, IntoConnectionInfo, RedisError,
-    aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection},
-};
+use redis::{ErrorKind, IntoConnectionInfo, RedisError, aio::ConnectionManager};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
@@ -48,6 +47,7 @@ pub mod quarantine;
 mod reader;
 mod scripts;
 mod server_check;
+mod servers;
 
 pub use cases::Missing;
 pub use dead::DeadLetter;
@@ -56,18 +56,16 @@ pub use members::Attendance;
 pub use reader::{Batch, Entry, EntryId, Reader};
 
 use keys::Keys;
+use servers::Servers;
 
 /// The inbox, cheap to clone.
 #[derive(Clone)]
 pub struct Inbox {
-    client: Client,
-    connection: ConnectionManager,
+    servers: Arc<Servers>,
     keys: Keys,
     retention: Duration,
     timeout: Duration,
     durability: Durability,
-    /// Connections on which to wait for replicas, which blocks whatever else is asked on them.
-    waiting: Arc<[ConnectionManager]>,
     checks_server: bool,
     /// What the server does not do as it should, where that is known.
     unfit: Arc<watch::Sender<Option<String>>>,
@@ -144,54 +142,24 @@ pub enum InboxError {
     Server(String),
 }
 
-/// On how many connections we wait for replicas.
-const WAITING: usize = 8;
-/// How long to wait for a first connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 impl Inbox {
     /// Connects, and makes sure that the server does what `config` demands.
     ///
     /// # Errors
     /// Where the server cannot be reached, does not keep events as it should, or holds another number of partitions.
     pub async fn connect(config: &config::Redis, store_timeout: Duration) -> Result<Self, InboxError> {
-        let client = Client::open(config.url.reveal())?;
-        let address = client.get_connection_info().addr().to_string();
-        let manager = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(store_timeout))
-            .set_max_delay(Duration::from_millis(500));
-        let connecting = ConnectionManager::new_with_config(client.clone(), manager.clone().set_number_of_retries(2));
-        let connection = match timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(connected) => connected.map_err(|error| {
-                InboxError::Server(format!("cannot use Redis at {address}, which `redis.url` names: {error}"))
-            })?,
-            Err(_) => {
-                return Err(InboxError::Server(format!(
-                    "Redis at {address}, which `redis.url` names, did not answer within {CONNECT_TIMEOUT:?}"
-                )));
-            }
-        };
-        let mut waiting = Vec::new();
-        if let Durability::Replicas(_) = config.durability {
-            for _ in 0..WAITING {
-                waiting.push(ConnectionManager::new_with_config(client.clone(), manager.clone()).await?);
-            }
-        }
-        let waiting = waiting.into();
+        let keys = Keys::new(&config.prefix, config.partitions);
         let inbox = Self {
-            client,
-            connection,
-            keys: Keys::new(&config.prefix, config.partitions),
+            servers: Arc::new(Servers::connect(config, &keys, store_timeout).await?),
+            keys,
             retention: Duration::from_secs(u64::from(config.seen_retention_days) * 86_400),
             timeout: store_timeout,
             durability: config.durability,
-            waiting,
             checks_server: config.check_server,
             unfit: Arc::default(),
         };
         if config.check_server {
-            inbox.check_server().await?;
+            inbox.check_servers().await?;
         }
         inbox.check_partitions(config.partitions).await?;
         Ok(inbox)
@@ -213,7 +181,8 @@ impl Inbox {
             return self.accept_in_two_steps(arrival).await;
         }
         let Arrival { key, case_id, body, .. } = arrival;
-        let keys = self.keys.of_case(case_id.as_str());
+        let partition = self.keys.partition_of(case_id.as_str());
+        let keys = self.keys.of_partition(partition);
         let (script, stream, feature) = match arrival.place {
             Place::Inbox(feature) => (&scripts::ACCEPT, keys.inbox(feature), feature.as_str()),
             Place::Quarantine => (&scripts::SET_APART, keys.quarantine(), ""),
@@ -226,7 +195,7 @@ impl Inbox {
         if let Some(must) = arrival.missed {
             call.arg(must);
         }
-        let mut connection = fastrand::choice(self.waiting.iter()).unwrap_or(&self.connection).clone();
+        let mut connection = self.servers.of_partition(partition).storing();
         let answer: i64 = self.bounded(call.invoke_async(&mut connection)).await?;
         if let Durability::Replicas(needed) = self.durability {
             self.wait_for_replicas(connection, needed, &keys.seen(key)).await?;
@@ -243,8 +212,8 @@ impl Inbox {
     #[cfg(feature = "mutations")]
     async fn accept_in_two_steps(&self, arrival: &Arrival<'_>) -> Result<Accepted, InboxError> {
         let Arrival { place, key, case_id, body, received_at, .. } = *arrival;
-        let keys = self.keys.of_case(case_id.as_str());
-        let mut connection = self.connection.clone();
+        let partition = self.keys.partition_of(case_id.as_str());
+        let (keys, mut connection) = (self.keys.of_partition(partition), self.connection(partition));
         let mut set = redis::cmd("SET");
         set.arg(keys.seen(key)).arg(scripts::body_hash(body)).arg("NX").arg("PX").arg(self.retention_millis());
         let is_new: Option<String> = self.bounded(set.query_async(&mut connection)).await?;
@@ -282,13 +251,16 @@ impl Inbox {
         self.unfit.borrow().clone().map_or(Ok(()), |problem| Err(InboxError::Server(problem)))
     }
 
-    /// Whether Redis answers, and does what it should.
+    /// Whether all servers answer, and do what they should.
     ///
     /// # Errors
-    /// Where it does not.
+    /// Where one does not.
     pub async fn ping(&self) -> Result<(), InboxError> {
         self.ensure_fit()?;
-        self.bounded(redis::cmd("PING").exec_async(&mut self.connection.clone())).await
+        for server in self.servers.all().values() {
+            self.bounded(redis::cmd("PING").exec_async(&mut server.connection.clone())).await?;
+        }
+        Ok(())
     }
 
     /// How many events wait in a partition, those being worked on included.
@@ -301,7 +273,7 @@ impl Inbox {
         for feature in Feature::ALL {
             commands.cmd("XLEN").arg(keys.inbox(feature));
         }
-        let depths: [u64; 4] = self.bounded(commands.query_async(&mut self.connection.clone())).await?;
+        let depths: [u64; 4] = self.bounded(commands.query_async(&mut self.connection(partition))).await?;
         Ok(depths.iter().sum())
     }
 
@@ -317,24 +289,29 @@ impl Inbox {
         u64::try_from(self.retention.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// A connection of its own, for a command that blocks.
-    async fn dedicated_connection(&self) -> Result<MultiplexedConnection, InboxError> {
-        let settings = redis::AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(None);
-        Ok(self.client.get_multiplexed_async_connection_with_config(&settings).await?)
+    fn connection(&self, partition: u32) -> ConnectionManager {
+        self.servers.of_partition(partition).connection.clone()
+    }
+
+    /// A connection for the keys that belong to no partition.
+    fn common(&self) -> ConnectionManager {
+        self.servers.of_common().connection.clone()
     }
 
     async fn bounded<T>(&self, call: impl Future<Output = Result<T, RedisError>>) -> Result<T, InboxError> {
-        match timeout(self.timeout, call).await {
-            Ok(answer) => Ok(answer?),
+        let answer = match timeout(self.timeout, call).await {
+            Ok(answer) => answer.map_err(InboxError::Redis),
             Err(_) => Err(InboxError::Timeout(self.timeout)),
+        };
+        if answer.is_err() {
+            self.servers.doubt();
         }
+        answer
     }
 
     async fn check_partitions(&self, configured: u32) -> Result<(), InboxError> {
         let name = self.keys.partition_count();
-        let mut connection = self.connection.clone();
+        let mut connection = self.common();
         let mut set = redis::cmd("SETNX");
         set.arg(&name).arg(configured);
         self.bounded(set.exec_async(&mut connection)).await?;

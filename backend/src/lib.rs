@@ -3,8 +3,7 @@
 //!
 //! An event's way through the modules: [`ingest`] takes it from the edge, [`inbox`] stores it, [`worker`] picks it up,
 //! [`handler`] decides what to do, [`partner_api`] fetches the result, [`sink`] delivers it. [`reconciler`] finds those that
-//! never came. [`config`] is read once at
-//! start, [`telemetry`] names the metrics, [`admin`] serves them, and [`server`] starts and stops it all, as [`cli`] says.
+//! never came. [`config`] is read once at start, [`tls`] is prepared for all who call, [`telemetry`] names the metrics, [`admin`] serves them, and [`server`] starts and stops it all, as [`cli`] says.
 
 pub mod admin;
 pub mod cli;
@@ -21,4 +20,5 @@ pub mod reconciler;
 pub mod server;
 pub mod sink;
 pub mod telemetry;
+pub mod tls;
 pub mod worker;

@@ -39,7 +39,7 @@ pub async fn run(
     let metrics = Arc::new(Metrics::default());
 
     let workers = TaskTracker::new();
-    workers.spawn(inbox.clone().watch_server(shutdown.clone()));
+    workers.spawn(inbox.clone().watch_servers(shutdown.clone()));
     let reconciler = Reconciler::new(inbox.clone(), api, &config.reconciler, Arc::clone(&metrics));
     workers.spawn(reconciler.run(shutdown.clone()));
     let work = Work::new(&config.worker, handlers, sink, Arc::clone(&metrics));

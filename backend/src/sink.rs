@@ -1,6 +1,6 @@
 //! Where outcomes go: the partner's application, or the log.
 
-use std::{sync::Once, time::Duration};
+use std::time::Duration;
 
 use reqwest::{Client, ClientBuilder, Url};
 use serde::Serialize;
@@ -9,6 +9,7 @@ use crate::{
     config::{self, SinkKind},
     event::{Event, to_millis},
     handler::{HandlerError, Outcome},
+    tls,
 };
 
 mod http;
@@ -107,9 +108,7 @@ pub fn check_url(url: &str) -> Result<(), String> {
 
 /// What all of our HTTP clients have in common.
 pub fn http_client(timeout: Duration) -> ClientBuilder {
-    static TLS: Once = Once::new();
-    // An error says that somebody has installed one before, which is as good.
-    TLS.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    tls::prepare();
     Client::builder()
         .timeout(timeout)
         .connect_timeout(timeout.min(Duration::from_secs(5)))

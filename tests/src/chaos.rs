@@ -4,7 +4,7 @@
 //! sender, the application and Redis recorded. Chance has a seed, which makes the same traffic and the same faults, though
 //! not the same interleaving of them.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use fastrand::Rng;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     simulator::{Simulator, sender::Sender},
-    stack::{API_KEY, Options, SINK_SECRET, Stack},
+    stack::{API_KEY, Options, SINK_SECRET, Stack, group},
 };
 
 mod checker;
@@ -36,6 +36,8 @@ pub struct Chaos {
     pub rate: f64,
     /// How many backends there are, 1 to 3.
     pub backends: usize,
+    /// Several Redis servers in place of one.
+    pub redis: Option<group::Kind>,
     /// A protection of the backends that is taken out: see `backend::mutation`.
     pub mutation: Option<String>,
     /// What breaks, one chosen after the other.
@@ -54,7 +56,7 @@ pub struct Report {
     unavailable: u64,
     deliveries: usize,
     delivered_again: usize,
-    faults: Vec<(&'static str, usize)>,
+    faults: BTreeMap<Kind, usize>,
     settled: Duration,
     /// Promises that were broken.
     pub violations: Vec<Violation>,
@@ -69,15 +71,19 @@ const LEASE: Duration = Duration::from_secs(1);
 /// Where it could not be run; broken promises are in the report.
 pub async fn run(chaos: &Chaos) -> Result<Report> {
     let simulator = Simulator::start("127.0.0.1:0", API_KEY, SINK_SECRET).await?;
-    let options =
-        Options { replicas: chaos.backends - 1, mutation: chaos.mutation.clone(), ..Options::new(simulator.url()) }
-            .backend("EDGE__WORKER__LEASE_MS", LEASE.as_millis())
-            .backend("EDGE__WORKER__BACKOFF_BASE_MS", 20)
-            .backend("EDGE__WORKER__BACKOFF_CAP_MS", 500)
-            .backend("EDGE__WORKER__MAX_ATTEMPTS", 1_000)
-            .backend("EDGE__PARTNER_API__TIMEOUT_MS", 2_000)
-            .backend("EDGE__SINK__TIMEOUT_MS", 2_000)
-            .backend("EDGE__WORKER__ATTEMPT_TIMEOUT_MS", 5_000);
+    let options = Options {
+        replicas: chaos.backends - 1,
+        mutation: chaos.mutation.clone(),
+        group: chaos.redis,
+        ..Options::new(simulator.url())
+    }
+    .backend("EDGE__WORKER__LEASE_MS", LEASE.as_millis())
+    .backend("EDGE__WORKER__BACKOFF_BASE_MS", 20)
+    .backend("EDGE__WORKER__BACKOFF_CAP_MS", 500)
+    .backend("EDGE__WORKER__MAX_ATTEMPTS", 1_000)
+    .backend("EDGE__PARTNER_API__TIMEOUT_MS", 2_000)
+    .backend("EDGE__SINK__TIMEOUT_MS", 2_000)
+    .backend("EDGE__WORKER__ATTEMPT_TIMEOUT_MS", 5_000);
     let mut stack = Stack::start(options)?;
     let sender = Arc::new(Sender::new(stack.webhook()));
     let mut rng = Rng::with_seed(chaos.seed);
@@ -101,9 +107,8 @@ pub async fn run(chaos: &Chaos) -> Result<Report> {
     checker::settle(&simulator, &sent, &stack, chaos.settling).await?;
 
     let unavailable = sender.tally().unavailable;
-    let redis_url = stack.redis_url();
     stack.stop_backends()?;
-    let violations = checker::check(&simulator, &sent, &faults, calm, &redis_url).await?;
+    let violations = checker::check(&simulator, &sent, &faults, calm, &stack.redis_urls()).await?;
     let (deliveries, delivered_again) = simulator.application.counts();
     stack.stop()?;
     Ok(Report {
@@ -120,6 +125,13 @@ pub async fn run(chaos: &Chaos) -> Result<Report> {
     })
 }
 
+impl Report {
+    /// How often something broke.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.faults.get(&kind).copied().unwrap_or_default()
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { seed, accepted, lanes, repeated_requests, unavailable, deliveries, delivered_again, .. } = self;
@@ -128,7 +140,7 @@ impl fmt::Display for Report {
             "seed {seed}: {accepted} events accepted in {lanes} lanes, {repeated_requests} sent again, {unavailable} answers of 503"
         )?;
         writeln!(f, "delivered {deliveries}, again after a fault {delivered_again}, settled in {:.1?}", self.settled)?;
-        let faults: Vec<_> = self.faults.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        let faults: Vec<_> = self.faults.iter().map(|(kind, count)| format!("{} {count}", kind.as_str())).collect();
         writeln!(f, "faults: {}", faults.join(", "))?;
         for violation in self.violations.iter().take(20) {
             writeln!(f, "BROKEN: {violation}")?;

@@ -23,6 +23,10 @@ use crate::{
     tools,
 };
 
+pub mod group;
+
+use group::Group;
+
 /// What a stack is started with.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -32,6 +36,8 @@ pub struct Options {
     pub edge_port: Option<u16>,
     /// A Redis that runs already; one of our own where none is given.
     pub redis_url: Option<String>,
+    /// Several Redis servers in place of one.
+    pub group: Option<group::Kind>,
     /// The filter's policy.
     pub policy: Value,
     /// The address at which the simulator plays the Partner API and the application, `http://127.0.0.1:…`.
@@ -58,8 +64,10 @@ pub struct Stack {
     pub backend: Process,
     /// More of them, which do the same.
     pub replicas: Vec<Process>,
-    /// Redis, where it is our own.
+    /// Redis, where it is our own and there is one.
     pub redis: Option<Process>,
+    /// The Redis servers, where there are several.
+    pub group: Option<Group>,
     ports: Ports,
     replica_ports: Vec<Ports>,
     options: Options,
@@ -106,6 +114,7 @@ impl Options {
             folder: None,
             edge_port: None,
             redis_url: None,
+            group: None,
             policy: json!({}),
             simulator: simulator.into(),
             enable: Vec::new(),
@@ -130,7 +139,7 @@ impl Stack {
     ///
     /// # Errors
     /// Where a program is missing, or does not get ready; with the end of its log.
-    pub fn start(options: Options) -> Result<Self> {
+    pub fn start(mut options: Options) -> Result<Self> {
         let temporary = if options.folder.is_none() { Some(tempfile::tempdir()?) } else { None };
         let folder = match (&options.folder, &temporary) {
             (Some(folder), _) => folder.clone(),
@@ -146,7 +155,12 @@ impl Stack {
             admin: free_port()?,
             redis: free_port()?,
         };
-        let redis = if options.redis_url.is_none() { Some(start_redis(&folder, ports.redis)?) } else { None };
+        let group = options.group.map(|kind| Group::start(&folder, kind)).transpose()?;
+        if let Some(group) = &group {
+            options.backend.splice(0..0, group.settings());
+        }
+        let has_redis = options.redis_url.is_some() || group.is_some();
+        let redis = if has_redis { None } else { Some(start_redis(&folder, ports.redis)?) };
         let replicas: Vec<_> = (0..options.replicas).map(|_| ports.replica()).collect::<Result<_>>()?;
         let backend = start_backend(&folder, "backend", ports, &options)?;
         let others =
@@ -157,7 +171,18 @@ impl Stack {
         let store = Store::open(&folder.join("edge"))?;
         publisher(store.clone(), None).publish(&build)?;
         let envoy = start_envoy(&folder, ports, &replicas, &store, &options)?;
-        Ok(Self { envoy, backend, replicas: others, redis, ports, replica_ports: replicas, options, folder, temporary })
+        Ok(Self {
+            envoy,
+            backend,
+            replicas: others,
+            redis,
+            group,
+            ports,
+            replica_ports: replicas,
+            options,
+            folder,
+            temporary,
+        })
     }
 
     /// Where TruEnroll posts its events.
@@ -186,7 +211,12 @@ impl Stack {
         format!("http://127.0.0.1:{}", self.ports.edge_metrics)
     }
 
-    /// Redis' URL.
+    /// The URLs of the Redis servers that hold everything.
+    pub fn redis_urls(&self) -> Vec<String> {
+        self.group.as_ref().map_or_else(|| vec![self.redis_url()], Group::primaries)
+    }
+
+    /// Redis' URL, where there is one server.
     pub fn redis_url(&self) -> String {
         self.options.redis_url.clone().unwrap_or_else(|| format!("redis://127.0.0.1:{}", self.ports.redis))
     }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
 use envelope::{Feature, SigningKey};
 
-use super::{Config, ConfigError, SinkKind};
+use super::{Config, ConfigError, SinkKind, Topology};
 use crate::{inbox, sink};
 
 type Check = Result<(), ConfigError>;
@@ -34,8 +34,12 @@ impl Config {
 
     fn check_redis(&self) -> Check {
         let redis = &self.redis;
-        let is_url = inbox::is_url(redis.url.reveal());
-        ensure(is_url, "redis.url", "is not like redis://[user:password@]host:port/[database] or unix:///path")?;
+        let are_urls = redis.urls().count() > 0 && redis.urls().all(inbox::is_url);
+        ensure(are_urls, "redis.url", "is not like redis://[user:password@]host:port/[database] or unix:///path")?;
+        let is_one = redis.topology != Topology::Single || redis.urls().count() == 1;
+        ensure(is_one, "redis.url", "names several servers, and `redis.topology` is \"single\"")?;
+        let is_named = redis.topology != Topology::Sentinel || !redis.sentinel_primary.is_empty();
+        ensure(is_named, "redis.sentinel_primary", "is missing: the name that the sentinels know the primary by")?;
         let is_prefix = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let good_prefix = (1..=32).contains(&redis.prefix.len()) && redis.prefix.bytes().all(is_prefix);
         ensure(good_prefix, "redis.prefix", "must be 1 to 32 of a-z 0-9 -")?;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Deserialize;
 
 /// A password, key or proof. It can be read where it is used, but not logged by accident.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 

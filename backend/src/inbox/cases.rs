@@ -29,11 +29,12 @@ impl Inbox {
         must: u32,
         is_baseline: bool,
     ) -> Result<Option<Missing>, InboxError> {
+        let partition = self.keys.partition_of(case.as_str());
         let mut call = scripts::MISSING.prepare_invoke();
-        call.key(self.keys.of_case(case.as_str()).case(case));
+        call.key(self.keys.of_partition(partition).case(case));
         call.arg(feature.as_str()).arg(must).arg(to_millis(SystemTime::now())).arg(self.retention_millis());
         call.arg(u8::from(is_baseline));
-        let answer = self.bounded(call.invoke_async(&mut self.connection.clone())).await?;
+        let answer = self.bounded(call.invoke_async(&mut self.connection(partition))).await?;
         let (events, since): (u32, u64) = answer;
         Ok((events > 0).then(|| Missing { events, since: from_millis(since) }))
     }
@@ -46,7 +47,7 @@ impl Inbox {
         let mut begin = redis::cmd("SET");
         let pause = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX).max(1);
         begin.arg(self.keys.round()).arg(1).arg("NX").arg("PX").arg(pause);
-        let begun: Option<String> = self.bounded(begin.query_async(&mut self.connection.clone())).await?;
+        let begun: Option<String> = self.bounded(begin.query_async(&mut self.common())).await?;
         Ok(begun.is_some())
     }
 
@@ -55,7 +56,7 @@ impl Inbox {
     /// # Errors
     /// Where Redis does not answer.
     pub async fn had_round(&self) -> Result<bool, InboxError> {
-        self.bounded(redis::cmd("EXISTS").arg(self.keys.last_round()).query_async(&mut self.connection.clone())).await
+        self.bounded(redis::cmd("EXISTS").arg(self.keys.last_round()).query_async(&mut self.common())).await
     }
 
     /// Notes that a whole round was made.
@@ -65,6 +66,6 @@ impl Inbox {
     pub async fn end_round(&self) -> Result<(), InboxError> {
         let mut set = redis::cmd("SET");
         set.arg(self.keys.last_round()).arg(to_millis(SystemTime::now())).arg("PX").arg(self.retention_millis());
-        self.bounded(set.exec_async(&mut self.connection.clone())).await
+        self.bounded(set.exec_async(&mut self.common())).await
     }
 }

@@ -59,7 +59,7 @@ impl Inbox {
         let start = after.map_or("-".to_owned(), |id| format!("({id}"));
         let mut command = redis::cmd("XRANGE");
         command.arg(self.keys.of_partition(partition).dead()).arg(start).arg("+").arg("COUNT").arg(PAGE);
-        let entries: StreamRangeReply = self.bounded(command.query_async(&mut self.connection.clone())).await?;
+        let entries: StreamRangeReply = self.bounded(command.query_async(&mut self.connection(partition))).await?;
         Ok(entries.ids.into_iter().map(|entry| DeadLetter::read(partition, entry)).collect())
     }
 
@@ -72,6 +72,6 @@ impl Inbox {
         let keys = self.keys.of_partition(letter.partition);
         let mut call = scripts::REPLAY.prepare_invoke();
         call.key(keys.dead()).key(keys.inbox(event.feature)).arg(&letter.id);
-        self.bounded(call.invoke_async(&mut self.connection.clone())).await
+        self.bounded(call.invoke_async(&mut self.connection(letter.partition))).await
     }
 }

@@ -26,34 +26,39 @@ impl Keys {
         self.partitions
     }
 
-    /// `prefix:partitions`, a string: how many partitions there are. Written once, by whoever starts first.
+    /// `{prefix}:partitions`, a string: how many partitions there are. Written once, by whoever starts first.
     pub fn partition_count(&self) -> String {
-        format!("{}:partitions", self.prefix)
+        self.common("partitions")
     }
 
-    /// `prefix:members`, a sorted set of the processes that work, by when they will have been silent for too long.
+    /// `{prefix}:members`, a sorted set of the processes that work, by when they will have been silent for too long.
     pub fn members(&self) -> String {
-        format!("{}:members", self.prefix)
+        self.common("members")
     }
 
-    /// `prefix:round`, with an expiry: somebody has looked for missed events not long ago.
+    /// `{prefix}:round`, with an expiry: somebody has looked for missed events not long ago.
     pub fn round(&self) -> String {
-        format!("{}:round", self.prefix)
+        self.common("round")
     }
 
-    /// `prefix:last-round`, with an expiry: when somebody last looked at all cases.
+    /// `{prefix}:last-round`, with an expiry: when somebody last looked at all cases.
     pub fn last_round(&self) -> String {
-        format!("{}:last-round", self.prefix)
+        self.common("last-round")
     }
 
-    /// `prefix:paused`, a set of the features that are not worked on.
+    /// `{prefix}:paused`, a set of the features that are not worked on.
     pub fn paused(&self) -> String {
-        format!("{}:paused", self.prefix)
+        self.common("paused")
     }
 
-    /// The keys of the partition that a case is in.
-    pub fn of_case(&self, case_id: &str) -> PartitionKeys {
-        self.of_partition(partition_of(case_id, self.partitions))
+    /// A key of no partition. All of these have the hash tag `{prefix}`.
+    fn common(&self, name: &str) -> String {
+        format!("{{{}}}:{name}", self.prefix)
+    }
+
+    /// The partition that a case is in.
+    pub fn partition_of(&self, case_id: &str) -> u32 {
+        partition_of(case_id, self.partitions)
     }
 
     /// The keys of a partition.
@@ -94,14 +99,9 @@ impl PartitionKeys {
         format!("{}:quarantine", self.tag)
     }
 
-    /// `{…}:lease`, a string with an expiry: the owner's fencing token.
+    /// `{…}:lease`, a string with an expiry: the owner's fencing token, which is never given to anybody else.
     pub fn lease(&self) -> String {
         format!("{}:lease", self.tag)
-    }
-
-    /// `{…}:fence`, a counter: the last fencing token.
-    pub fn fence(&self) -> String {
-        format!("{}:fence", self.tag)
     }
 }
 
@@ -142,7 +142,6 @@ mod tests {
             keys.dead(),
             keys.quarantine(),
             keys.lease(),
-            keys.fence(),
         ] {
             assert!(key.starts_with("{edge:3}:"), "{key}");
         }

@@ -1,11 +1,14 @@
 //! A partition's ownership, and the writes that need it.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use redis::{Script, ScriptInvocation, streams::StreamRangeReply};
 use tokio::time::Instant;
 
-use super::{Entry, EntryId, Inbox, InboxError, keys::PartitionKeys, scripts};
+use super::{Entry, EntryId, Inbox, InboxError, keys::PartitionKeys, scripts, servers::Server};
 use crate::event::to_millis;
 
 /// A partition's ownership. It ends by itself unless it is renewed.
@@ -14,7 +17,7 @@ pub struct Lease {
     inbox: Inbox,
     keys: PartitionKeys,
     partition: u32,
-    token: u64,
+    token: Arc<str>,
     time_to_live: Duration,
     asked: Instant,
 }
@@ -31,10 +34,11 @@ impl Lease {
     ) -> Result<Option<Self>, InboxError> {
         let keys = inbox.keys.of_partition(partition);
         let asked = Instant::now();
-        let mut call = scripts::ACQUIRE.prepare_invoke();
-        call.key(keys.lease()).key(keys.fence()).arg(milliseconds(time_to_live));
-        let token: u64 = inbox.bounded(call.invoke_async(&mut inbox.connection.clone())).await?;
-        Ok((token > 0).then(|| Self { inbox: inbox.clone(), keys, partition, token, time_to_live, asked }))
+        let token = format!("{:032x}", fastrand::u128(..));
+        let mut set = redis::cmd("SET");
+        set.arg(keys.lease()).arg(&token).arg("NX").arg("PX").arg(milliseconds(time_to_live));
+        let is_ours: bool = inbox.bounded(set.query_async(&mut inbox.connection(partition))).await?;
+        Ok(is_ours.then(|| Self { inbox: inbox.clone(), keys, partition, token: token.into(), time_to_live, asked }))
     }
 
     /// The partition that is owned.
@@ -59,6 +63,10 @@ impl Lease {
 
     pub(super) fn inbox(&self) -> &Inbox {
         &self.inbox
+    }
+
+    pub(super) fn server(&self) -> Arc<Server> {
+        self.inbox.servers.of_partition(self.partition)
     }
 
     /// Prolongs the lease.
@@ -88,7 +96,7 @@ impl Lease {
         let mut commands = redis::pipe();
         commands.cmd("XRANGE").arg(self.keys.inbox(feature)).arg(&id).arg(&id);
         commands.cmd("HGET").arg(self.keys.attempts(feature)).arg(&id);
-        let mut connection = self.inbox.connection.clone();
+        let mut connection = self.inbox.connection(self.partition);
         let (found, tried): (StreamRangeReply, Option<String>) =
             self.inbox.bounded(commands.query_async(&mut connection)).await?;
         Ok(found.ids.into_iter().next().map(|found| Entry::read(feature, found, tried.as_deref())))
@@ -138,12 +146,12 @@ impl Lease {
 
     fn call<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
         let mut call = script.prepare_invoke();
-        call.key(self.keys.lease()).arg(self.token);
+        call.key(self.keys.lease()).arg(&*self.token);
         call
     }
 
     async fn fenced(&self, call: &ScriptInvocation<'_>) -> Result<Result<(), Fenced>, InboxError> {
-        let done: bool = self.inbox.bounded(call.invoke_async(&mut self.inbox.connection.clone())).await?;
+        let done: bool = self.inbox.bounded(call.invoke_async(&mut self.inbox.connection(self.partition))).await?;
         Ok(if done { Ok(()) } else { Err(Fenced) })
     }
 }

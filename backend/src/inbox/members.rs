@@ -30,7 +30,7 @@ impl Inbox {
     pub async fn attend(&self, member: &str, time_to_live: Duration) -> Result<Attendance, InboxError> {
         let mut call = scripts::ATTEND.prepare_invoke();
         call.key(self.keys.members()).arg(member).arg(u64::try_from(time_to_live.as_millis()).unwrap_or(u64::MAX));
-        let (members, before) = self.bounded(call.invoke_async(&mut self.connection.clone())).await?;
+        let (members, before) = self.bounded(call.invoke_async(&mut self.common())).await?;
         Ok(Attendance { members, before })
     }
 
@@ -41,7 +41,7 @@ impl Inbox {
     pub async fn leave(&self, member: &str) -> Result<(), InboxError> {
         let mut command = redis::cmd("ZREM");
         command.arg(self.keys.members()).arg(member);
-        self.bounded(command.exec_async(&mut self.connection.clone())).await
+        self.bounded(command.exec_async(&mut self.common())).await
     }
 
     /// The features that are not worked on.
@@ -51,7 +51,7 @@ impl Inbox {
     pub async fn paused(&self) -> Result<HashSet<Feature>, InboxError> {
         let mut command = redis::cmd("SMEMBERS");
         command.arg(self.keys.paused());
-        let names: Vec<String> = self.bounded(command.query_async(&mut self.connection.clone())).await?;
+        let names: Vec<String> = self.bounded(command.query_async(&mut self.common())).await?;
         Ok(names.iter().filter_map(|name| Feature::parse(name)).collect())
     }
 
@@ -62,7 +62,7 @@ impl Inbox {
     pub async fn pause(&self, feature: Feature, is_paused: bool) -> Result<(), InboxError> {
         let mut command = redis::cmd(if is_paused { "SADD" } else { "SREM" });
         command.arg(self.keys.paused()).arg(feature.as_str());
-        self.bounded(command.exec_async(&mut self.connection.clone())).await
+        self.bounded(command.exec_async(&mut self.common())).await
     }
 }
 

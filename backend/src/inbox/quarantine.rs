@@ -65,7 +65,7 @@ impl Inbox {
         let start = after.map_or("-".to_owned(), |id| format!("({id}"));
         let mut command = redis::cmd("XRANGE");
         command.arg(self.keys.of_partition(partition).quarantine()).arg(start).arg("+").arg("COUNT").arg(PAGE);
-        let entries: StreamRangeReply = self.bounded(command.query_async(&mut self.connection.clone())).await?;
+        let entries: StreamRangeReply = self.bounded(command.query_async(&mut self.connection(partition))).await?;
         Ok(entries.ids.into_iter().map(|entry| Quarantined::read(partition, entry)).collect())
     }
 
@@ -87,7 +87,7 @@ impl Inbox {
             .arg(to_millis(event.received_at))
             .arg(&event.id)
             .arg(envelope.event.feature.as_str());
-        let moved: bool = self.bounded(call.invoke_async(&mut self.connection.clone())).await?;
+        let moved: bool = self.bounded(call.invoke_async(&mut self.connection(event.partition))).await?;
         Ok(if moved { Readmission::Readmitted } else { Readmission::Known })
     }
 }

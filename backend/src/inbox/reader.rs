@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -14,7 +15,7 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::{InboxError, Lease};
+use super::{InboxError, Lease, servers::Server};
 use crate::event::from_millis;
 
 /// An entry's identifier: the feature whose stream it is in, and what Redis gives it there, which is the time in
@@ -51,7 +52,8 @@ pub struct Batch {
 /// Reads one partition, each feature from its oldest entry on.
 pub struct Reader {
     lease: Lease,
-    connection: Option<MultiplexedConnection>,
+    /// The partition's server, and a connection to it.
+    connection: Option<(Arc<Server>, MultiplexedConnection)>,
     last: HashMap<Feature, EntryId>,
 }
 
@@ -70,7 +72,7 @@ impl Reader {
 
     /// The next entries of these features, at most `most` of each; none where none came for a second.
     ///
-    /// After an error the reader begins again with the oldest entries, so that nothing is passed over that a server gained
+    /// After an error, or when another server holds the partition, the reader begins again with the oldest entries, so that nothing is passed over that a server gained
     /// or lost while it failed. The caller leaves out what it has, or had, already.
     ///
     /// # Errors
@@ -81,6 +83,7 @@ impl Reader {
             Err(_) => Err(InboxError::Timeout(STALLED)),
         };
         if read.is_err() {
+            self.lease.inbox().servers.doubt();
             self.connection = None;
             self.last.clear();
         }
@@ -88,9 +91,14 @@ impl Reader {
     }
 
     async fn read(&mut self, features: &[Feature], most: usize) -> Result<Vec<Batch>, InboxError> {
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => none.insert(self.lease.inbox().dedicated_connection().await?),
+        let server = self.lease.server();
+        let (_, connection) = match &mut self.connection {
+            Some(connected) if Arc::ptr_eq(&connected.0, &server) => connected,
+            other => {
+                self.last.clear();
+                let connection = server.dedicated_connection().await?;
+                other.insert((server, connection))
+            }
         };
         let options = StreamReadOptions::default().count(most).block(BLOCK.as_millis() as usize);
         let keys = self.lease.keys();

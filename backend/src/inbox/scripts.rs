@@ -6,7 +6,6 @@ use redis::Script;
 use sha2::{Digest, Sha256};
 
 pub(super) static ACCEPT: LazyLock<Script> = LazyLock::new(|| script(include_str!("accept.lua")));
-pub(super) static ACQUIRE: LazyLock<Script> = LazyLock::new(|| script(include_str!("acquire.lua")));
 pub(super) static ATTEND: LazyLock<Script> = LazyLock::new(|| script(include_str!("attend.lua")));
 pub(super) static MISSING: LazyLock<Script> = LazyLock::new(|| script(include_str!("missing.lua")));
 pub(super) static READMIT: LazyLock<Script> = LazyLock::new(|| script(include_str!("readmit.lua")));

@@ -6,7 +6,10 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::Parser;
-use tests::chaos::{self, Chaos, Kind};
+use tests::{
+    chaos::{self, Chaos, Kind},
+    stack::group,
+};
 
 /// Sends events while backends, Redis, the Partner API, the application and the filter are broken, and checks what came of it.
 #[derive(Debug, Parser)]
@@ -24,6 +27,9 @@ struct Arguments {
     /// Takes a protection out, to see that this is noticed: fencing, atomicity or recovery.
     #[arg(long, value_parser = ["fencing", "atomicity", "recovery"])]
     without: Option<String>,
+    /// Which Redis to run: single, sentinel or cluster.
+    #[arg(long, default_value = "single", value_parser = ["single", "sentinel", "cluster"])]
+    redis: String,
     /// How many backends to run.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=3))]
     backends: u8,
@@ -37,6 +43,11 @@ async fn main() -> Result<ExitCode> {
         duration: Duration::from_secs_f64(arguments.minutes * 60.0),
         rate: arguments.rate,
         backends: arguments.backends.into(),
+        redis: match arguments.redis.as_str() {
+            "sentinel" => Some(group::Kind::Sentinel),
+            "cluster" => Some(group::Kind::Cluster),
+            _ => None,
+        },
         mutation: arguments.without,
         faults: Kind::USUAL.to_vec(),
         settling: Duration::from_secs(60),

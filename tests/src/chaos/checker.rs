@@ -59,7 +59,7 @@ pub(super) async fn check(
     lanes: &[Lane],
     faults: &Faults,
     calm: Instant,
-    redis_url: &str,
+    redis_urls: &[String],
 ) -> Result<Vec<Violation>> {
     let deliveries = simulator.application.deliveries();
     let mut violations: Vec<_> = simulator.application.complaints().into_iter().map(Violation::Complaint).collect();
@@ -82,7 +82,9 @@ pub(super) async fn check(
     violations
         .extend(accepted.iter().filter(|key| !first.contains_key(*key)).map(|key| Violation::Lost((*key).to_owned())));
     violations.extend(out_of_order(lanes, &first));
-    violations.extend(left_over(redis_url, &accepted).await?);
+    for url in redis_urls {
+        violations.extend(left_over(url, &accepted).await?);
+    }
     Ok(violations)
 }
 
@@ -107,9 +109,9 @@ fn out_of_order(lanes: &[Lane], first: &HashMap<&str, (usize, &Delivery)>) -> Ve
     violations
 }
 
-/// With every backend stopped, nothing but the seen keys, the fences and the partitions' number.
-async fn left_over(redis_url: &str, accepted: &BTreeSet<&str>) -> Result<Vec<Violation>> {
-    let mut connection = redis::Client::open(redis_url)?.get_multiplexed_async_connection().await?;
+/// With every backend stopped, nothing but the seen keys, the cases and the partitions' number.
+async fn left_over(url: &str, accepted: &BTreeSet<&str>) -> Result<Vec<Violation>> {
+    let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
     let mut names: Vec<String> = Vec::new();
     {
         let mut scan = connection.scan::<String>().await?;
@@ -122,9 +124,9 @@ async fn left_over(redis_url: &str, accepted: &BTreeSet<&str>) -> Result<Vec<Vio
         let kind = name.split_once("}:").map_or(name.as_str(), |(_, kind)| kind);
         let entries: u64 = match kind.split(':').next().unwrap_or_default() {
             "seen" => u64::from(!accepted.contains(kind.trim_start_matches("seen:"))),
-            "fence" | "case" => 0,
+            "case" => 0,
             "inbox" => connection.xlen(&name).await?,
-            _ => u64::from(name != "edge:partitions"),
+            _ => u64::from(name != "{edge}:partitions"),
         };
         if entries > 0 {
             violations.push(Violation::LeftOver(format!("{name} ({entries})")));

@@ -25,7 +25,8 @@ pub enum Kind {
     BackendKilled,
     /// SIGSTOP to a backend for a half to two and a half times its lease.
     BackendStopped,
-    /// SIGKILL to Redis, which is started again on its append-only file.
+    /// SIGKILL to Redis, which is started again on its append-only file; where there are several servers SIGKILL or
+    /// SIGSTOP to a primary, until its replica has taken over.
     RedisKilled,
     /// Some calls of the Partner API fail or are slow.
     PartnerApi,
@@ -98,7 +99,9 @@ impl Faults {
                 backend(stack, which).signal("CONT")?;
             }
             Kind::RedisKilled => {
-                if let Some(redis) = &mut stack.redis {
+                if let Some(group) = &mut stack.group {
+                    group.fail_over(self.rng.usize(..3), self.rng.bool())?;
+                } else if let Some(redis) = &mut stack.redis {
                     redis.kill()?;
                     stack.start_redis()?;
                 }
@@ -143,8 +146,8 @@ impl Faults {
         Ok(())
     }
 
-    pub(super) fn counts(&self) -> Vec<(&'static str, usize)> {
-        self.counts.iter().map(|(kind, &count)| (kind.as_str(), count)).collect()
+    pub(super) fn counts(&self) -> BTreeMap<Kind, usize> {
+        self.counts.clone()
     }
 
     /// Whether a program was killed or stopped between two times, or not long before.

@@ -34,6 +34,8 @@ pub(super) struct Traffic(JoinSet<Lane>);
 
 /// How many cases there are; each has a lane for each feature.
 const CASES: usize = 40;
+/// How often a lane adds an upload to its case, whose description grows with each.
+const UPLOADS: usize = 3;
 
 impl Traffic {
     /// Starts to send for as long as things break.
@@ -72,10 +74,11 @@ async fn send(
     mut rng: Rng,
 ) -> Lane {
     let mut lane = Lane { case, feature, accepted: Vec::new(), repeated: 0, events: 0 };
-    let mut sent: Vec<Event> = Vec::new();
+    let (mut sent, mut uploads) = (Vec::<Event>::new(), 0);
     while Instant::now() < until {
         // Now and then another upload to the same case, whose stages end at other instants.
-        if rng.u8(..8) == 0 {
+        if uploads < UPLOADS && rng.u8(..8) == 0 {
+            uploads += 1;
             world.upload(&lane.case, None, &Feature::ALL);
         }
         let Some(event) = lane.next_event(&world, &mut rng) else { break };

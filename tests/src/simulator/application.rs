@@ -39,7 +39,7 @@ pub struct Delivery {
     /// The case and the feature.
     pub lane: (String, String),
     /// The whole body.
-    pub body: Value,
+    pub body: Arc<Value>,
     /// When it was taken.
     pub at: Instant,
 }
@@ -125,7 +125,7 @@ impl Application {
         if headers.get("idempotency-key").is_none_or(|stated| stated.as_bytes() != key.as_bytes()) {
             return Err("Idempotency-Key is not the event's key".to_owned());
         }
-        Ok(Delivery { key, lane: (text("caseId")?, text("feature")?), body, at: Instant::now() })
+        Ok(Delivery { key, lane: (text("caseId")?, text("feature")?), body: Arc::new(body), at: Instant::now() })
     }
 
     fn state(&self) -> MutexGuard<'_, Taken> {

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
 use backend::{
-    config::{self, Durability, Secret},
+    config::{self, Durability, Secret, Topology},
     inbox::{Accepted, Arrival, Fenced, Inbox, Reader},
 };
 use envelope::{Envelope, Feature, Stage};
@@ -193,6 +193,10 @@ async fn an_owner_that_lost_its_lease_changes_nothing_any_more() {
     let settings = config::Redis {
         url: Secret::new(fixture.stack.redis_url()),
         url_file: String::new(),
+        topology: Topology::Single,
+        sentinel_primary: String::new(),
+        sentinel_password: Secret::default(),
+        sentinel_password_file: String::new(),
         prefix: "fenced".to_owned(),
         partitions: 1,
         seen_retention_days: 1,

@@ -34,7 +34,7 @@ impl Redis {
 }
 
 /// Runs the backend where it is expected to refuse.
-fn backend(settings: &[(&str, &str)]) -> (Option<i32>, String) {
+pub(crate) fn backend(settings: &[(&str, &str)]) -> (Option<i32>, String) {
     let log = tempfile::NamedTempFile::new().unwrap();
     let (ingest, admin) = (free_port().unwrap(), free_port().unwrap());
     let mut command = Command::new(tools::workspace_binary("backend", "backend", &[]).unwrap());
@@ -95,11 +95,38 @@ fn a_replica_and_too_few_replicas_are_refused() {
 }
 
 #[test]
+fn a_topology_that_is_not_the_servers_is_refused() {
+    let durable = ["--appendonly", "yes", "--appendfsync", "always"];
+    let single = Redis::start(&durable);
+    let clustered = Redis::start(&[&durable[..], &["--cluster-enabled", "yes", "--cluster-port", "0"]].concat());
+    let url = |redis: &Redis| format!("redis://127.0.0.1:{}", redis.port);
+    for (url, topology, primary, expected) in [
+        (url(&single), "cluster", "", "is not one of a cluster"),
+        (url(&single), "sentinel", "edge", "SENTINEL"),
+        (url(&single), "sentinel", "", "`redis.sentinel_primary`"),
+        (url(&clustered), "cluster", "", "no server of the cluster holds slot"),
+        (url(&single) + " " + &url(&single), "single", "", "`redis.topology` is \"single\""),
+    ] {
+        let topology = ("EDGE__REDIS__TOPOLOGY", topology);
+        let (_, said) = backend(&[("EDGE__REDIS__URL", &url), topology, ("EDGE__REDIS__SENTINEL_PRIMARY", primary)]);
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    redis::cmd("CLUSTER")
+        .arg("ADDSLOTSRANGE")
+        .arg(0)
+        .arg(16_383)
+        .exec(&mut redis::Client::open(url(&clustered)).unwrap().get_connection().unwrap())
+        .unwrap();
+    let (_, said) = backend(&[("EDGE__REDIS__URL", &url(&clustered))]);
+    assert!(said.contains("set `redis.topology` to \"cluster\""), "{said}");
+}
+
+#[test]
 fn another_number_of_partitions_than_is_stored_is_refused() {
     let redis = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let url = format!("redis://127.0.0.1:{}", redis.port);
     let client = redis::Client::open(url.as_str()).unwrap();
-    redis::cmd("SET").arg("edge:partitions").arg(4).exec(&mut client.get_connection().unwrap()).unwrap();
+    redis::cmd("SET").arg("{edge}:partitions").arg(4).exec(&mut client.get_connection().unwrap()).unwrap();
     let (code, said) = backend(&[("EDGE__REDIS__URL", &url)]);
     assert_eq!(code, Some(1));
     assert!(said.contains("`redis.partitions` is 16") && said.contains("set it to 4"), "{said}");

@@ -1,13 +1,24 @@
-//! HTTPS at the edge, and a sender that has to show a certificate.
+//! HTTPS at the edge, a sender that has to show a certificate, and TLS towards Redis.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 use envelope::Feature;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use reqwest::{Certificate, Client, Identity, StatusCode};
 use tests::{simulator::world::Event, stack::Options};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    },
+};
 
-use crate::fixture::{Fixture, eventually};
+use crate::{
+    fixture::{Fixture, eventually},
+    start::{Redis, backend as refusal},
+};
 
 /// The name that a sender's certificate has to hold.
 const SENDER: &str = "webhooks.sender.example";
@@ -104,4 +115,49 @@ async fn with_mtls_only_the_named_sender_is_let_in() {
     let sender = client(&authority, Some(senders.sign(SENDER)));
     assert_eq!(post(&sender, &fixture, &event).await.unwrap(), 202);
     fixture.delivered_once(1).await;
+}
+
+/// A TLS endpoint on a port of its own in front of the server at `behind`.
+async fn tls_in_front_of(behind: u16, (certificate, key): (String, String)) -> u16 {
+    backend::tls::prepare();
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((inside, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let (mut inside, mut outside) =
+                    (acceptor.accept(inside).await?, TcpStream::connect(("127.0.0.1", behind)).await?);
+                tokio::io::copy_bidirectional(&mut inside, &mut outside).await
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_is_used_over_tls_when_its_certificate_is_trusted() {
+    let redis = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let port = tls_in_front_of(redis.port, authority.sign("localhost")).await;
+    let trusted = folder.path().join("ca.pem");
+    fs::write(&trusted, authority.0.pem()).unwrap();
+    let fixture = Fixture::start_with(|options| {
+        let redis_url = Some(format!("rediss://localhost:{port}"));
+        Options { redis_url, ..options }.backend("SSL_CERT_FILE", trusted.display())
+    })
+    .await;
+    for event in fixture.events("rediss", 8) {
+        fixture.send_accepted(&event).await;
+    }
+    fixture.delivered_once(8).await;
+
+    let other = tls_in_front_of(redis.port, Authority::new().sign("localhost")).await;
+    let url = format!("rediss://localhost:{other}");
+    let (code, said) = refusal(&[("EDGE__REDIS__URL", &url), ("SSL_CERT_FILE", &trusted.display().to_string())]);
+    assert!(code == Some(1) && said.contains("certificate"), "{said}");
 }

@@ -119,11 +119,11 @@ impl Programs {
 
     pub(crate) async fn pause(&self) -> Result<()> {
         let names = Feature::ALL.map(Feature::as_str);
-        Ok(redis::cmd("SADD").arg("edge:paused").arg(&names).exec_async(&mut self.connection.clone()).await?)
+        Ok(redis::cmd("SADD").arg("{edge}:paused").arg(&names).exec_async(&mut self.connection.clone()).await?)
     }
 
     pub(crate) async fn resume(&self) -> Result<()> {
-        Ok(redis::cmd("DEL").arg("edge:paused").exec_async(&mut self.connection.clone()).await?)
+        Ok(redis::cmd("DEL").arg("{edge}:paused").exec_async(&mut self.connection.clone()).await?)
     }
 
     /// How many events are not worked on yet.
