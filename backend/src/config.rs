@@ -22,6 +22,7 @@ pub struct Config {
     pub admin: Admin,
     pub redis: Redis,
     pub worker: Worker,
+    pub handler: Handler,
     pub partner_api: PartnerApi,
     pub reconciler: Reconciler,
     pub sink: Sink,
@@ -123,6 +124,15 @@ pub struct Worker {
     pub backoff_base: Duration,
     #[serde(rename = "backoff_cap_ms", deserialize_with = "millis")]
     pub backoff_cap: Duration,
+}
+
+/// `[handler]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "documented in config.default.toml")]
+pub struct Handler {
+    #[serde(rename = "wait_for_case_s", deserialize_with = "seconds")]
+    pub wait_for_case: Duration,
 }
 
 /// `[partner_api]`

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
+    config,
     event::Event,
     partner_api::{Case, PartnerApi, PartnerApiError},
 };
@@ -60,7 +61,7 @@ pub enum Recommendation {
     Resubmit,
     /// Other stages of the case gave results: a person should decide.
     ManualReview,
-    /// Other stages of the case are not finished yet.
+    /// Other stages of the case were not at their end for as long as we waited for them.
     Wait,
 }
 
@@ -84,7 +85,7 @@ pub enum Retry {
     Later,
     /// It can, but not before this time has passed.
     After(Duration),
-    /// Nothing was tried at all, which is not to be counted as a try; to be tried after this time.
+    /// It is too early, which is not to be counted as a try; to be tried after this time.
     NotTried(Duration),
 }
 
@@ -94,11 +95,11 @@ pub struct Handlers(HashMap<EventName, Arc<dyn FeatureHandler>>);
 
 impl Handlers {
     /// The handlers that this product comes with.
-    pub fn standard(api: &PartnerApi) -> Self {
+    pub fn standard(api: &PartnerApi, settings: &config::Handler) -> Self {
         let handler = |event: EventName| -> Arc<dyn FeatureHandler> {
             let api = api.clone();
             match (event.stage, event.feature) {
-                (Stage::Failed, _) => Arc::new(StageFailed::new(api)),
+                (Stage::Failed, _) => Arc::new(StageFailed::new(api, settings.wait_for_case)),
                 (Stage::Completed, Feature::Classification) => Arc::new(ClassificationCompleted::new(api)),
                 (Stage::Completed, Feature::Extraction) => Arc::new(ExtractionCompleted::new(api)),
                 (Stage::Completed, Feature::Forensics) => Arc::new(ForensicsCompleted::new(api)),

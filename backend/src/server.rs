@@ -33,7 +33,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let api = PartnerApi::new(&config.partner_api).context("cannot set up the client of the Partner API")?;
-    let handlers = extend(Handlers::standard(&api), &api);
+    let handlers = extend(Handlers::standard(&api, &config.handler), &api);
     let sink = Sink::new(&config.sink).context("cannot set up the sink")?;
     let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
     let metrics = Arc::new(Metrics::default());

@@ -393,6 +393,8 @@ fn backend_command(ports: Ports, options: &Options) -> Result<Command> {
         .env("EDGE__PARTNER_API__API_KEY", API_KEY)
         // Its calls would get answers that a test has prepared for others.
         .env("EDGE__RECONCILER__INTERVAL_S", "0")
+        // Few cases of the simulator ever come to their end.
+        .env("EDGE__HANDLER__WAIT_FOR_CASE_S", "0")
         .env("EDGE__SINK__KIND", "http")
         .env("EDGE__SINK__URL", format!("{}/outcomes", options.simulator))
         .env("EDGE__SINK__SECRET", SINK_SECRET)

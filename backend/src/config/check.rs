@@ -53,6 +53,7 @@ impl Config {
         within("worker.window", &worker.window, 1..=100_000)?;
         within("worker.lease_ms", &worker.lease, Duration::from_secs(1)..=Duration::from_secs(60))?;
         within("worker.max_attempts", &worker.max_attempts, 1..=1_000)?;
+        within("handler.wait_for_case_s", &self.handler.wait_for_case, Duration::ZERO..=Duration::from_secs(604_800))?;
         within("worker.backoff_base_ms", &worker.backoff_base, Duration::from_millis(1)..=worker.backoff_cap)?;
         let both = self.partner_api.timeout + self.sink.timeout;
         let problem = "must not be less than partner_api.timeout_ms and sink.timeout_ms together";

@@ -87,7 +87,11 @@ async fn conclude(
         return end(buried);
     }
     let delay = backoff::delay(&work.settings, attempts, error.retry);
-    tracing::warn!(code = error.code, attempts, ?delay, "will be tried again: {}", error.detail);
+    if was_tried {
+        tracing::warn!(code = error.code, attempts, ?delay, "will be tried again: {}", error.detail);
+    } else {
+        tracing::debug!(code = error.code, ?delay, "waits: {}", error.detail);
+    }
     work.metrics.retries.get_or_create(&code).inc();
     match store(|| lease.retry(entry.id, attempts, SystemTime::now() + delay)).await {
         Ok(()) => End::Waits(delay),

@@ -62,6 +62,22 @@ async fn a_failed_stage_brings_a_recommendation_from_the_case_as_a_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_recommendation_waits_for_the_rest_of_the_case() {
+    let fixture = Fixture::start_with(|options| options.backend("EDGE__HANDLER__WAIT_FOR_CASE_S", 60)).await;
+    let world = &fixture.simulator.world;
+    world.upload("late", None, &[Feature::Extraction, Feature::Forensics]);
+    let failed = world.end("late", Feature::Extraction, Stage::Failed, AT).unwrap();
+    fixture.send_accepted(&failed).await;
+    eventually("the case was looked at more than once", async || world.calls() >= 2).await;
+    assert_eq!(fixture.simulator.application.counts(), (0, 0));
+    fixture.send_accepted(&world.end("late", Feature::Forensics, Stage::Completed, AT).unwrap()).await;
+    fixture.delivered_once(2).await;
+    let deliveries = fixture.simulator.application.deliveries();
+    let told = deliveries.iter().find(|delivery| delivery.key == failed.key).unwrap();
+    assert_eq!(told.body["outcome"]["recommendation"], "manual_review");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_comes_again_is_dropped_however_it_is_written() {
     let fixture = Fixture::start().await;
     let event = fixture.event("again", Feature::Extraction, Stage::Completed, AT);
