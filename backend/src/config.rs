@@ -145,7 +145,8 @@ pub struct PartnerApi {
     pub api_key_file: String,
     #[serde(rename = "timeout_ms", deserialize_with = "millis")]
     pub timeout: Duration,
-    pub max_response_bytes: usize,
+    pub max_response_bytes: u64,
+    pub spool_folder: String,
     pub max_concurrent: usize,
     pub rate_per_second: f64,
     pub breaker_failures: u32,

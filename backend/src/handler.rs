@@ -5,12 +5,12 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use envelope::{EventName, Feature, Stage};
+use envelope::{EventName, Stage};
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::{
     config,
+    document::Document,
     event::Event,
     partner_api::{Case, PartnerApi, PartnerApiError},
 };
@@ -18,7 +18,7 @@ use crate::{
 mod completed;
 mod failed;
 
-use completed::{ClassificationCompleted, ExtractionCompleted, ForensicsCompleted, TranslationCompleted};
+use completed::StageCompleted;
 use failed::StageFailed;
 
 /// Works out what the partner's application is told about an event.
@@ -34,13 +34,12 @@ pub trait FeatureHandler: Send + Sync {
 }
 
 /// What the partner's application is told.
-#[derive(Debug, Clone, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[derive(Debug, Clone)]
 pub enum Outcome {
     /// The stage completed.
     Result {
         /// What the Partner API says the result is. Personal data: not for logs.
-        result: Value,
+        result: Document,
     },
     /// The stage failed.
     Recommendation {
@@ -98,12 +97,9 @@ impl Handlers {
     pub fn standard(api: &PartnerApi, settings: &config::Handler) -> Self {
         let handler = |event: EventName| -> Arc<dyn FeatureHandler> {
             let api = api.clone();
-            match (event.stage, event.feature) {
-                (Stage::Failed, _) => Arc::new(StageFailed::new(api, settings.wait_for_case)),
-                (Stage::Completed, Feature::Classification) => Arc::new(ClassificationCompleted::new(api)),
-                (Stage::Completed, Feature::Extraction) => Arc::new(ExtractionCompleted::new(api)),
-                (Stage::Completed, Feature::Forensics) => Arc::new(ForensicsCompleted::new(api)),
-                (Stage::Completed, Feature::Translation) => Arc::new(TranslationCompleted::new(api)),
+            match event.stage {
+                Stage::Failed => Arc::new(StageFailed::new(api, settings.wait_for_case)),
+                Stage::Completed => Arc::new(StageCompleted::new(api)),
             }
         };
         Self(EventName::all().map(|event| (event, handler(event))).collect())

@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod document;
 pub mod event;
 pub mod handler;
 pub mod inbox;

@@ -1,6 +1,6 @@
 //! The client of TruEnroll's Partner API, and the only place that calls it.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use envelope::{CaseId, Feature};
 use reqwest::{
@@ -9,10 +9,13 @@ use reqwest::{
     redirect,
 };
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
 
-use crate::config;
+use crate::{
+    config,
+    document::{Document, Spool},
+};
 
+mod answer;
 mod case;
 mod error;
 mod gate;
@@ -28,7 +31,9 @@ use gate::Gate;
 pub struct PartnerApi {
     client: Client,
     base: Arc<Url>,
-    max_response_bytes: usize,
+    max_response_bytes: u64,
+    /// Where large answers are kept.
+    spool: Arc<Path>,
     paging: Arc<config::Paging>,
     gate: Arc<Gate>,
 }
@@ -55,7 +60,8 @@ impl PartnerApi {
             .build()?;
         let (base, paging) = (Arc::new(base), Arc::new(settings.paging.clone()));
         let gate = Arc::new(Gate::new(settings));
-        Ok(Self { client, base, max_response_bytes: settings.max_response_bytes, paging, gate })
+        let spool = Path::new(&settings.spool_folder).into();
+        Ok(Self { client, base, max_response_bytes: settings.max_response_bytes, spool, paging, gate })
     }
 
     /// `GET /cases/{id}`
@@ -101,14 +107,19 @@ impl PartnerApi {
         self.get(url).await
     }
 
-    /// The result of a feature that has one of its own: all but classification.
+    /// The result of a feature; classification's is the case itself.
     ///
     /// # Errors
     /// Where the API does not give the result.
     pub async fn result(&self, id: &CaseId<'_>, feature: Feature) -> Result<StageResult, PartnerApiError> {
         let name = feature.as_str();
-        let data: Value = self.get(self.url(&["cases", id.as_str(), name])).await?;
-        Ok(StageResult::new(name, data))
+        let own = Some(name).filter(|_| feature != Feature::Classification);
+        let segments: Vec<_> = ["cases", id.as_str()].into_iter().chain(own).collect();
+        let url = self.url(&segments);
+        let answer = self.fetch(url).await?;
+        let read = answer.clone().read(move |reader| answer::read(reader, name)).await;
+        let (statuses, data) = read.and_then(|read| read).map_err(|_| Kind::Unreadable)?;
+        Ok(StageResult::new(statuses, answer.part(data)))
     }
 
     /// The segments are percent-encoded wherever they hold what a path cannot.
@@ -120,7 +131,12 @@ impl PartnerApi {
         url
     }
 
-    async fn get<T: DeserializeOwned>(&self, url: Url) -> Result<T, PartnerApiError> {
+    async fn get<T: DeserializeOwned + Send + 'static>(&self, url: Url) -> Result<T, PartnerApiError> {
+        let answer: Answer<T> = self.fetch(url).await?.parse().await.map_err(|_| Kind::Unreadable)?;
+        Ok(answer.data)
+    }
+
+    async fn fetch(&self, url: Url) -> Result<Document, PartnerApiError> {
         let pass = self.gate.pass().await?;
         let answer = self.call(url).await;
         self.gate.tell(answer.as_ref().err());
@@ -128,26 +144,23 @@ impl PartnerApi {
         answer
     }
 
-    async fn call<T: DeserializeOwned>(&self, url: Url) -> Result<T, PartnerApiError> {
-        let response = self.client.get(url).send().await.map_err(|error| Kind::of_call(&error))?;
+    async fn call(&self, url: Url) -> Result<Document, PartnerApiError> {
+        let mut response = self.client.get(url).send().await.map_err(|error| Kind::of_call(&error))?;
         let status = response.status();
         if status != StatusCode::OK {
             return Err(PartnerApiError { kind: Kind::of_status(status), retry_after: retry_after(&response) });
         }
-        let body = self.read(response).await?;
-        let answer: Answer<T> = serde_json::from_slice(&body).map_err(|_| Kind::Unreadable)?;
-        Ok(answer.data)
-    }
-
-    async fn read(&self, mut response: Response) -> Result<Vec<u8>, Kind> {
-        let mut body = Vec::new();
+        let mut answer = Spool::new();
         while let Some(piece) = response.chunk().await.map_err(|error| Kind::of_call(&error))? {
-            if body.len() + piece.len() > self.max_response_bytes {
-                return Err(Kind::TooLarge);
+            if answer.len() + piece.len() as u64 > self.max_response_bytes {
+                return Err(Kind::TooLarge.into());
             }
-            body.extend_from_slice(&piece);
+            answer = answer.add(piece, Arc::clone(&self.spool)).await.map_err(|error| {
+                tracing::error!("cannot keep a large answer in a file (`partner_api.spool_folder`): {error}");
+                Kind::NotKept
+            })?;
         }
-        Ok(body)
+        Ok(answer.finish())
     }
 }
 

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use reqwest::{Client, ClientBuilder, Url};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     config::{self, SinkKind},
+    document::DocumentBody,
     event::{Event, to_millis},
-    handler::{HandlerError, Outcome},
+    handler::{HandlerError, Outcome, Recommendation},
+    partner_api::Case,
     tls,
 };
 
@@ -44,8 +47,6 @@ pub struct Delivery<'a> {
     pub received_at_ms: u64,
     /// Whether the event never came, and was made up for; `occurredAt` is then when that was found.
     pub reconciled: bool,
-    /// What came of it.
-    pub outcome: &'a Outcome,
 }
 
 impl Sink {
@@ -64,7 +65,7 @@ impl Sink {
     ///
     /// # Errors
     /// Where it was not taken.
-    pub async fn deliver(&self, event: &Event, outcome: &Outcome) -> Result<(), HandlerError> {
+    pub async fn deliver(&self, event: &Event, outcome: Outcome) -> Result<(), HandlerError> {
         match self {
             Self::Log => {
                 tracing::info!(event_key = event.key.as_str(), "handled");
@@ -75,8 +76,15 @@ impl Sink {
     }
 }
 
+/// An outcome that is written out: a result, which may be large, apart.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Written<'a> {
+    Recommendation { recommendation: Recommendation, case: &'a Case },
+}
+
 impl<'a> Delivery<'a> {
-    fn new(event: &'a Event, outcome: &'a Outcome) -> Self {
+    fn new(event: &'a Event) -> Self {
         Self {
             event_key: event.key.as_str(),
             event_name: event.name.as_str(),
@@ -86,8 +94,27 @@ impl<'a> Delivery<'a> {
             occurred_at: event.occurred_at.to_string(),
             received_at_ms: to_millis(event.received_at),
             reconciled: event.reconciled,
-            outcome,
         }
+    }
+
+    /// The delivery as JSON, with what came of the event in `outcome`.
+    fn with(&self, outcome: Outcome) -> serde_json::Result<DocumentBody> {
+        let mut before = serde_json::to_string(self)?;
+        // The closing brace, which comes after the outcome.
+        before.pop();
+        before.push_str(r#","outcome":"#);
+        let (document, after) = match outcome {
+            Outcome::Result { result } => {
+                before.push_str(r#"{"kind":"result","result":"#);
+                (result, "}}")
+            }
+            Outcome::Recommendation { recommendation, case } => {
+                let written = Written::Recommendation { recommendation, case: &case };
+                (serde_json::to_value(written)?.into(), "}")
+            }
+            Outcome::Nothing => (Value::Null.into(), "}"),
+        };
+        Ok(DocumentBody::new(before, document, after))
     }
 }
 

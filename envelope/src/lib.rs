@@ -34,5 +34,5 @@ pub use head::Head;
 pub use key::EventKey;
 pub use policy::{Mode, Policy, Statement, UnknownEvents, UnknownFields};
 pub use problem::{Code, Field, Refusal};
-pub use signature::SigningKey;
+pub use signature::{Signing, SigningKey};
 pub use timestamp::Timestamp;

@@ -11,6 +11,9 @@ use subtle::{Choice, ConstantTimeEq};
 #[derive(Clone)]
 pub struct SigningKey(Hmac<Sha256>);
 
+/// A signature of a body that is not complete yet.
+pub struct Signing(Hmac<Sha256>);
+
 /// What a secret has to look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoSecret;
@@ -33,8 +36,16 @@ impl SigningKey {
 
     /// The value of `webhook-signature`.
     pub fn sign(&self, id: &str, timestamp: u64, body: &[u8]) -> String {
-        let prefix = format!("{id}.{timestamp}.");
-        format!("v1,{}", STANDARD.encode(self.mac(prefix.as_bytes(), body)))
+        let mut signing = self.begin(id, timestamp);
+        signing.update(body);
+        signing.finish()
+    }
+
+    /// The same, of a body that is given piece by piece.
+    pub fn begin(&self, id: &str, timestamp: u64) -> Signing {
+        let mut mac = self.0.clone();
+        mac.update(format!("{id}.{timestamp}.").as_bytes());
+        Signing(mac)
     }
 
     /// Whether one of `signatures`, separated by spaces, is ours; in a time that does not depend on where it differs.
@@ -50,6 +61,18 @@ impl SigningKey {
         mac.update(prefix);
         mac.update(body);
         mac.finalize().into_bytes().into()
+    }
+}
+
+impl Signing {
+    /// Adds the next piece of the body.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// The value of `webhook-signature`.
+    pub fn finish(self) -> String {
+        format!("v1,{}", STANDARD.encode(self.0.finalize().into_bytes()))
     }
 }
 

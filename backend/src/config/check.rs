@@ -1,6 +1,6 @@
 //! What the settings' types alone do not say, relations between settings among it.
 
-use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
+use std::{net::SocketAddr, ops::RangeInclusive, path::Path, time::Duration};
 
 use envelope::{Feature, SigningKey};
 
@@ -69,6 +69,8 @@ impl Config {
         let (shortest, longest) = (Duration::from_millis(1), Duration::from_secs(600));
         within("partner_api.timeout_ms", &api.timeout, shortest..=longest)?;
         within("partner_api.max_response_bytes", &api.max_response_bytes, 1..=1 << 30)?;
+        let is_folder = api.spool_folder.is_empty() || Path::new(&api.spool_folder).is_dir();
+        ensure(is_folder, "partner_api.spool_folder", "is no folder")?;
         within("partner_api.max_concurrent", &api.max_concurrent, 1..=10_000)?;
         within("partner_api.rate_per_second", &api.rate_per_second, 0.1..=100_000.0)?;
         within("partner_api.breaker_failures", &api.breaker_failures, 1..=1_000_000)?;

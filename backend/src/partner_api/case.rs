@@ -4,6 +4,9 @@ use envelope::Feature;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::answer::Statuses;
+use crate::document::Document;
+
 /// A case: what a partner submitted, and how far it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -76,10 +79,10 @@ pub struct Credential {
 }
 
 /// The result of one feature.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct StageResult {
-    name: &'static str,
-    data: Value,
+    statuses: Statuses,
+    document: Document,
 }
 
 impl Upload {
@@ -98,31 +101,23 @@ impl Upload {
 }
 
 impl StageResult {
-    pub(super) fn new(name: &'static str, data: Value) -> Self {
-        Self { name, data }
+    pub(super) fn new(statuses: Statuses, document: Document) -> Self {
+        Self { statuses, document }
     }
 
-    /// Whether the result has parts, and none of them is completed.
-    ///
-    /// The documentation shows the parts of a forensics result in a member of that name. For the other features it does not
-    /// say, so a plain list is looked through as well; a shape that is neither is taken as it is.
+    /// Whether the result has parts, and none of them is at its end.
     pub fn is_pending(&self) -> bool {
-        self.statuses().next().is_some() && self.statuses().all(|status| matches!(status, "queued" | "processing"))
+        self.statuses.parts > 0 && self.statuses.pending == self.statuses.parts
     }
 
     /// Whether the result has parts, and all of them failed.
     pub fn is_failed(&self) -> bool {
-        self.statuses().next().is_some() && self.statuses().all(|status| status == "failed")
+        self.statuses.parts > 0 && self.statuses.failed == self.statuses.parts
     }
 
-    fn statuses(&self) -> impl Iterator<Item = &str> {
-        let parts = self.data.as_array().or_else(|| self.data.get(self.name)?.as_array());
-        parts.into_iter().flatten().filter_map(|part| part.get("status")?.as_str())
-    }
-
-    /// The result as the API gave it.
-    pub fn into_data(self) -> Value {
-        self.data
+    /// The result as the API wrote it.
+    pub fn into_document(self) -> Document {
+        self.document
     }
 }
 
@@ -142,16 +137,5 @@ mod tests {
         let case: Case = serde_json::from_value(json.clone()).unwrap();
         assert_eq!(case.status, CaseStatus::Other("archived".into()));
         assert_eq!(serde_json::to_value(case).unwrap(), json);
-    }
-
-    #[test]
-    fn a_result_is_pending_while_none_of_its_parts_is_at_an_end() {
-        let pending = |data| StageResult::new("forensics", data).is_pending();
-        assert!(pending(json!({"forensics": [{"status": "processing"}, {"status": "queued"}]})));
-        assert!(pending(json!([{"status": "processing"}])));
-        assert!(!pending(json!({"forensics": [{"status": "processing"}, {"status": "completed"}]})));
-        assert!(!pending(json!({"forensics": [{"status": "failed"}]})));
-        assert!(!pending(json!({"forensics": []})));
-        assert!(!pending(json!({"other": 1})));
     }
 }

@@ -53,6 +53,9 @@ pub enum PartnerApiErrorKind {
     /// The answer is not what is documented.
     #[error("an answer that is not as documented")]
     Unreadable,
+    /// A large answer could not be kept in a file until it is passed on.
+    #[error("a large answer could not be written to `partner_api.spool_folder`")]
+    NotKept,
     /// The answer is larger than we allow.
     #[error("an answer larger than `partner_api.max_response_bytes`")]
     TooLarge,
@@ -83,7 +86,8 @@ impl PartnerApiError {
             | Kind::CircuitOpen
             | Kind::Server(_)
             | Kind::Unexpected(_)
-            | Kind::Unreadable => true,
+            | Kind::Unreadable
+            | Kind::NotKept => true,
         }
     }
 
@@ -103,6 +107,7 @@ impl PartnerApiError {
             Kind::Server(_) => "api_server_error",
             Kind::Unexpected(_) => "api_unexpected_status",
             Kind::Unreadable => "api_unreadable",
+            Kind::NotKept => "api_not_kept",
             Kind::TooLarge => "api_too_large",
         }
     }

@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
-use envelope::{EventKey, Feature, SigningKey};
+use envelope::{EventKey, Feature, Signing, SigningKey};
 use reqwest::{
-    Client, StatusCode, Url,
+    Body, Client, StatusCode, Url,
     header::{CONTENT_TYPE, HeaderValue},
     redirect,
 };
@@ -35,13 +35,14 @@ impl HttpSink {
         })
     }
 
-    pub(super) async fn deliver(&self, event: &Event, outcome: &Outcome) -> Result<(), HandlerError> {
+    pub(super) async fn deliver(&self, event: &Event, outcome: Outcome) -> Result<(), HandlerError> {
         let feature = event.name.feature;
         let Some((_, url)) = self.urls.iter().find(|(known, _)| *known == feature) else {
             return Err(failed("sink_no_url", "no URL for the feature".to_owned(), Retry::Never));
         };
-        let body = serde_json::to_vec(&Delivery::new(event, outcome))
-            .map_err(|_| failed("sink_unwritable", "the outcome cannot be written as JSON".to_owned(), Retry::Never))?;
+        let body = Delivery::new(event).with(outcome);
+        let body =
+            body.map_err(|_| failed("sink_unwritable", "the outcome cannot be written".to_owned(), Retry::Never))?;
         let (id, timestamp) = (message_id(&event.key), to_millis(SystemTime::now()) / 1_000);
         let mut request = self
             .client
@@ -51,8 +52,14 @@ impl HttpSink {
             .header("webhook-id", &id)
             .header("webhook-timestamp", timestamp);
         if let Some(key) = &self.key {
-            request = request.header("webhook-signature", key.sign(&id, timestamp, &body));
+            let signing = body.inspect(key.begin(&id, timestamp), Signing::update).await;
+            let signing = signing.map_err(|error| {
+                tracing::error!("cannot read a large result again (`partner_api.spool_folder`): {error}");
+                failed("sink_unreadable", "a large result could not be read again".to_owned(), Retry::Later)
+            })?;
+            request = request.header("webhook-signature", signing.finish());
         }
+        let body = body.into_bytes().map_or_else(Body::wrap, Body::from);
         let response = request.body(body).send().await.map_err(|error| {
             let (code, what) = if error.is_timeout() {
                 ("sink_timeout", "did not answer in time")

@@ -107,7 +107,7 @@ async fn try_once(work: &Arc<Work>, event: &Arc<Event>) -> Result<(), HandlerErr
             let outcome = work.handlers.handle(&event).await?;
             match outcome {
                 Outcome::Nothing => Ok(()),
-                outcome => work.sink.deliver(&event, &outcome).await,
+                outcome => work.sink.deliver(&event, outcome).await,
             }
         }
     };
@@ -143,4 +143,65 @@ where
 
 fn end(stored: Result<(), Fenced>) -> End {
     if stored.is_ok() { End::DealtWith } else { End::Fenced }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use async_trait::async_trait;
+    use envelope::EventName;
+
+    use super::*;
+    use crate::{
+        config::Config,
+        handler::{FeatureHandler, Handlers},
+        partner_api::PartnerApi,
+        sink::Sink,
+        telemetry::Metrics,
+    };
+
+    struct Panics;
+
+    #[async_trait]
+    impl FeatureHandler for Panics {
+        async fn handle(&self, _: &Event) -> Result<Outcome, HandlerError> {
+            panic!("a mistake in a handler");
+        }
+    }
+
+    struct Hangs;
+
+    #[async_trait]
+    impl FeatureHandler for Hangs {
+        async fn handle(&self, _: &Event) -> Result<Outcome, HandlerError> {
+            std::future::pending().await
+        }
+    }
+
+    async fn failure_of(handler: impl FeatureHandler + 'static) -> HandlerError {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"[ingest]\nproof = \"0123456789abcdef\"\n[partner_api]\napi_key = \"key\"\n").unwrap();
+        let config = Config::load(Some(file.path())).unwrap();
+        let api = PartnerApi::new(&config.partner_api).unwrap();
+        let body = br#"{"eventName":"case.extraction.completed","payload":{"caseId":"a","externalId":null,"occurredAt":"2025-06-22T10:30:00Z"}}"#;
+        let event = Arc::new(Event::parse(body, SystemTime::now(), false).unwrap());
+        let name: EventName = event.name;
+        let handlers = Handlers::standard(&api, &config.handler).with(name, Arc::new(handler));
+        let metrics = Arc::new(Metrics::default());
+        let work = Arc::new(Work::new(&config.worker, handlers, Sink::Log, metrics));
+        try_once(&work, &event).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_has_failed_once() {
+        let error = failure_of(Panics).await;
+        assert_eq!((error.code, error.retry), ("panic", Retry::Later));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_hangs_is_stopped() {
+        let error = failure_of(Hangs).await;
+        assert_eq!((error.code, error.retry), ("attempt_timeout", Retry::Later));
+    }
 }

@@ -68,7 +68,7 @@ async fn result(State(world): State<Arc<World>>, Path((id, name)): Path<(String,
     // Classification has no result of its own.
     let feature = Feature::parse(&name).filter(|&feature| feature != Feature::Classification);
     let (Some(feature), Some(case)) = (feature, world.case(&id)) else { return refuse(StatusCode::NOT_FOUND) };
-    case.result(feature).map_or_else(|| refuse(StatusCode::BAD_REQUEST), wrapped)
+    case.result(feature, &world.page()).map_or_else(|| refuse(StatusCode::BAD_REQUEST), wrapped)
 }
 
 fn has_key(headers: &HeaderMap, key: &str) -> bool {

@@ -20,6 +20,7 @@ struct State {
     cases: BTreeMap<String, Case>,
     faults: VecDeque<Fault>,
     calls: u64,
+    page: String,
 }
 
 #[derive(Debug, Clone)]
@@ -100,6 +101,11 @@ impl World {
         self.state().cases.remove(case);
     }
 
+    /// Makes each translation so many bytes long.
+    pub fn set_page(&self, bytes: usize) {
+        self.state().page = "<p>Zeugnis</p>".repeat(bytes / 14);
+    }
+
     /// Makes the next calls of the Partner API go wrong, one after the other.
     pub fn fail_next(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state().faults.extend(faults);
@@ -123,6 +129,11 @@ impl World {
         let mut state = self.state();
         state.calls += 1;
         state.faults.pop_front()
+    }
+
+    pub(super) fn page(&self) -> String {
+        let page = self.state().page.clone();
+        if page.is_empty() { "<p>Zeugnis</p>".to_owned() } else { page }
     }
 
     pub(super) fn case(&self, id: &str) -> Option<Case> {
@@ -180,9 +191,9 @@ impl Case {
     }
 
     /// What the feature's own call answers; nothing where no upload asked for it.
-    pub(super) fn result(&self, feature: Feature) -> Option<Value> {
+    pub(super) fn result(&self, feature: Feature, page: &str) -> Option<Value> {
         let asked = self.uploads.iter().filter_map(|upload| Some((upload, upload.stages.get(&feature)?)));
-        let parts: Vec<_> = asked.map(|(upload, stage)| part(upload, feature, *stage)).collect();
+        let parts: Vec<_> = asked.map(|(upload, stage)| part(upload, feature, *stage, page)).collect();
         (!parts.is_empty()).then(|| json!({ "id": self.id, "externalId": self.external_id, feature.as_str(): parts }))
     }
 
@@ -200,7 +211,7 @@ impl Case {
     }
 }
 
-fn part(upload: &Upload, feature: Feature, stage: Option<Stage>) -> Value {
+fn part(upload: &Upload, feature: Feature, stage: Option<Stage>, page: &str) -> Value {
     let status = stage.map_or("processing", Stage::as_str);
     let done = stage == Some(Stage::Completed);
     let credential = format!("{}-credential", upload.id);
@@ -211,7 +222,7 @@ fn part(upload: &Upload, feature: Feature, stage: Option<Stage>) -> Value {
         }),
         Feature::Translation => json!({
             "fileId": format!("{}-file", upload.id), "uploadId": upload.id, "status": status,
-            "htmlRepresentation": done.then_some("<p>Zeugnis</p>"),
+            "htmlRepresentation": done.then_some(page),
             "htmlPages": done.then_some(["<p>Zeugnis</p>"]),
         }),
         Feature::Classification | Feature::Extraction => json!({

@@ -48,9 +48,13 @@ impl FeatureHandler for Credits {
             let detail = "nothing is extracted yet".to_owned();
             return Err(HandlerError { code: "not_ready", detail, retry: Retry::Later });
         }
-        let data = extraction.into_data();
+        let data: Value = extraction.into_document().parse().await.map_err(|_| HandlerError {
+            code: "unreadable",
+            detail: "the extraction cannot be read".to_owned(),
+            retry: Retry::Later,
+        })?;
         let credentials = data.get("extraction").and_then(Value::as_array).into_iter().flatten();
         let credits: f64 = credentials.filter_map(|credential| credential.pointer("/totals/credits")?.as_f64()).sum();
-        Ok(Outcome::Result { result: json!({ "credits": credits }) })
+        Ok(Outcome::Result { result: json!({ "credits": credits }).into() })
     }
 }
