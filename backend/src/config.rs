@@ -65,6 +65,7 @@ pub struct Redis {
     pub prefix: String,
     pub partitions: u32,
     pub seen_retention_days: u32,
+    pub apart_retention_days: u32,
     pub durability: Durability,
     pub check_server: bool,
 }

@@ -10,8 +10,8 @@
 //!   partition reads it from the start, and there is no second list of what was handed to whom that could disagree with it.
 //! - **case**, a hash for each case with an expiry: how many events each feature has had ([`Missing`]).
 //! - **attempts**, a hash for each inbox, from the entries to how often they were tried, and until when to wait.
-//! - **dead**, a stream: the events that could not be handled, with their error.
-//! - **quarantine**, a stream: the events that are not documented, until somebody re-admits them ([`quarantine`]).
+//! - **dead**, a stream: the events that could not be handled, with their error, until they are replayed or expire.
+//! - **quarantine**, a stream: the events that are not documented, until they are re-admitted ([`quarantine`]) or expire.
 //! - **lease**: who owns the partition, by a token that nobody else is ever given. Every write that deals with an event
 //!   checks it, so a process that lost its lease without noticing changes nothing. It is a random number and not a
 //!   counter, which a failover to a replica could set back.
@@ -51,7 +51,7 @@ mod servers;
 
 pub use cases::Missing;
 pub use dead::DeadLetter;
-pub use lease::{Fenced, Lease};
+pub use lease::{Expired, Fenced, Lease};
 pub use members::Attendance;
 pub use reader::{Batch, Entry, EntryId, Reader};
 
@@ -64,6 +64,7 @@ pub struct Inbox {
     servers: Arc<Servers>,
     keys: Keys,
     retention: Duration,
+    apart_retention: Duration,
     timeout: Duration,
     durability: Durability,
     checks_server: bool,
@@ -152,7 +153,8 @@ impl Inbox {
         let inbox = Self {
             servers: Arc::new(Servers::connect(config, &keys, store_timeout).await?),
             keys,
-            retention: Duration::from_secs(u64::from(config.seen_retention_days) * 86_400),
+            retention: days(config.seen_retention_days),
+            apart_retention: days(config.apart_retention_days),
             timeout: store_timeout,
             durability: config.durability,
             checks_server: config.check_server,
@@ -324,6 +326,10 @@ impl Inbox {
              {stored}, or use another `redis.prefix`"
         )))
     }
+}
+
+fn days(days: u32) -> Duration {
+    Duration::from_secs(u64::from(days) * 86_400)
 }
 
 /// Whether a URL is one that the inbox can connect to. Says no more, since what is wrong with it could hold a password.

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub retries: Family<FailureLabels, Counter>,
     /// `edge_dead_letters_total`: events that became dead letters.
     pub dead_letters: Family<FailureLabels, Counter>,
+    /// `edge_expired_total`: dead letters and quarantined events that were dropped after `redis.apart_retention_days`.
+    pub expired: Family<ExpiredLabels, Counter>,
     /// `edge_missed_events_total`: events that never came, and that the reconciler made up for.
     pub missed_events: Family<EventLabels, Counter>,
     /// `edge_inbox_entries`: events that wait or are worked on, over all partitions.
@@ -62,6 +64,13 @@ pub struct FeatureLabels {
     pub feature: &'static str,
 }
 
+/// By where it was.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ExpiredLabels {
+    /// `dead` or `quarantine`.
+    pub from: &'static str,
+}
+
 /// By what went wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct FailureLabels {
@@ -83,6 +92,7 @@ impl Default for Metrics {
             delivered: Family::default(),
             retries: Family::default(),
             dead_letters: Family::default(),
+            expired: Family::default(),
             missed_events: Family::default(),
             inbox_entries: Gauge::default(),
             partitions_owned: Gauge::default(),
@@ -96,6 +106,7 @@ impl Default for Metrics {
         registry.register("delivered", "Events whose outcome the sink took", all.delivered.clone());
         registry.register("retries", "Tries that failed and will be repeated", all.retries.clone());
         registry.register("dead_letters", "Events that became dead letters", all.dead_letters.clone());
+        registry.register("expired", "Events apart that nobody looked after", all.expired.clone());
         registry.register("missed_events", "Events that never came, made up for", all.missed_events.clone());
         registry.register("inbox_entries", "Events that wait or are worked on", all.inbox_entries.clone());
         registry.register("partitions_owned", "Partitions that this process owns", all.partitions_owned.clone());

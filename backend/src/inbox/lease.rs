@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use redis::{Script, ScriptInvocation, streams::StreamRangeReply};
+use redis::{Script, ScriptInvocation, aio::ConnectionManager, streams::StreamRangeReply};
 use tokio::time::Instant;
 
 use super::{Entry, EntryId, Inbox, InboxError, keys::PartitionKeys, scripts, servers::Server};
@@ -25,6 +25,15 @@ pub struct Lease {
 /// The lease is lost: the partition has another owner, or none, and nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fenced;
+
+/// How many events were dropped, since nobody looked after them for too long.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// Events in quarantine.
+    pub quarantined: u64,
+}
 
 impl Lease {
     pub(super) async fn acquire(
@@ -96,7 +105,7 @@ impl Lease {
         let mut commands = redis::pipe();
         commands.cmd("XRANGE").arg(self.keys.inbox(feature)).arg(&id).arg(&id);
         commands.cmd("HGET").arg(self.keys.attempts(feature)).arg(&id);
-        let mut connection = self.inbox.connection(self.partition);
+        let mut connection = self.connection();
         let (found, tried): (StreamRangeReply, Option<String>) =
             self.inbox.bounded(commands.query_async(&mut connection)).await?;
         Ok(found.ids.into_iter().next().map(|found| Entry::read(feature, found, tried.as_deref())))
@@ -144,6 +153,25 @@ impl Lease {
         self.fenced(&call).await
     }
 
+    /// Drops what is not to be kept any longer of the dead letters and of the quarantine.
+    ///
+    /// # Errors
+    /// Where Redis does not answer.
+    pub async fn expire(&self) -> Result<Expired, InboxError> {
+        if self.inbox.apart_retention.is_zero() {
+            return Ok(Expired::default());
+        }
+        let mut call = self.call(&scripts::EXPIRE);
+        call.key(self.keys.dead()).key(self.keys.quarantine()).arg(milliseconds(self.inbox.apart_retention));
+        let dropped: Option<(u64, u64)> = self.inbox.bounded(call.invoke_async(&mut self.connection())).await?;
+        let (dead_letters, quarantined) = dropped.unwrap_or_default();
+        Ok(Expired { dead_letters, quarantined })
+    }
+
+    fn connection(&self) -> ConnectionManager {
+        self.inbox.connection(self.partition)
+    }
+
     fn call<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
         let mut call = script.prepare_invoke();
         call.key(self.keys.lease()).arg(&*self.token);
@@ -151,7 +179,7 @@ impl Lease {
     }
 
     async fn fenced(&self, call: &ScriptInvocation<'_>) -> Result<Result<(), Fenced>, InboxError> {
-        let done: bool = self.inbox.bounded(call.invoke_async(&mut self.inbox.connection(self.partition))).await?;
+        let done: bool = self.inbox.bounded(call.invoke_async(&mut self.connection())).await?;
         Ok(if done { Ok(()) } else { Err(Fenced) })
     }
 }

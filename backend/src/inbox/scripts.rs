@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 pub(super) static ACCEPT: LazyLock<Script> = LazyLock::new(|| script(include_str!("accept.lua")));
 pub(super) static ATTEND: LazyLock<Script> = LazyLock::new(|| script(include_str!("attend.lua")));
+pub(super) static EXPIRE: LazyLock<Script> = LazyLock::new(|| script(include_str!("expire.lua")));
 pub(super) static MISSING: LazyLock<Script> = LazyLock::new(|| script(include_str!("missing.lua")));
 pub(super) static READMIT: LazyLock<Script> = LazyLock::new(|| script(include_str!("readmit.lua")));
 pub(super) static REPLAY: LazyLock<Script> = LazyLock::new(|| script(include_str!("replay.lua")));

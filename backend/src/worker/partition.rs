@@ -8,10 +8,16 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{Work, attempt::store, lanes::Lanes};
-use crate::inbox::{Batch, Lease, Reader};
+use crate::{
+    inbox::{Batch, Expired, Lease, Reader},
+    telemetry::ExpiredLabels,
+};
+
+/// How often it is looked for what was apart for too long, at least.
+const EXPIRING: Duration = Duration::from_secs(3_600);
 
 /// Works on a partition until `stop` is cancelled and what is then in progress is finished, or until the lease is lost.
 pub(super) async fn own(lease: Lease, work: Arc<Work>, stop: CancellationToken) {
@@ -21,8 +27,10 @@ pub(super) async fn own(lease: Lease, work: Arc<Work>, stop: CancellationToken) 
     // Cancelled when the lease may be lost. Dropping the lanes then stops them wherever they are.
     let lost = CancellationToken::new();
     let keeper = tokio::spawn(keep(lease.clone(), lost.clone()));
+    let expiring = AbortOnDropHandle::new(tokio::spawn(expire(lease.clone(), Arc::clone(&work))));
     let finished = lost.run_until_cancelled(work_on_all(&lease, &work, &stop, &lost)).await.is_some();
     keeper.abort();
+    drop(expiring);
     work.metrics.partitions_owned.dec();
     if finished && !lost.is_cancelled() {
         // Without this the next owner would have to wait for the lease to run out.
@@ -51,7 +59,7 @@ async fn work_on_all(lease: &Lease, work: &Arc<Work>, stop: &CancellationToken, 
         });
     }
     let most = work.settings.window.min(256);
-    let reader = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(read(
+    let reader = AbortOnDropHandle::new(tokio::spawn(read(
         Reader::new(lease.clone()),
         most,
         senders,
@@ -87,6 +95,25 @@ async fn keep(lease: Lease, lost: CancellationToken) {
         }
     }
     lost.cancel();
+}
+
+/// Drops what was apart for too long, now and every hour.
+async fn expire(lease: Lease, work: Arc<Work>) {
+    loop {
+        let Expired { dead_letters, quarantined } = store(|| lease.expire()).await;
+        for (from, count) in [("dead", dead_letters), ("quarantine", quarantined)] {
+            if count > 0 {
+                tracing::error!(
+                    partition = lease.partition(),
+                    from,
+                    count,
+                    "dropped: nobody looked after them in time"
+                );
+                work.metrics.expired.get_or_create(&ExpiredLabels { from }).inc_by(count);
+            }
+        }
+        sleep(EXPIRING.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+    }
 }
 
 /// Reads ahead by one batch of each feature that is worked on.

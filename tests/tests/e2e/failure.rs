@@ -200,6 +200,7 @@ async fn an_owner_that_lost_its_lease_changes_nothing_any_more() {
         prefix: "fenced".to_owned(),
         partitions: 1,
         seen_retention_days: 1,
+        apart_retention_days: 1,
         durability: Durability::Fsync,
         check_server: true,
     };
@@ -230,4 +231,31 @@ async fn an_owner_that_lost_its_lease_changes_nothing_any_more() {
     assert_eq!(new.complete(entry).await.unwrap(), Ok(()));
     assert_eq!(new.complete(entry).await.unwrap(), Ok(()), "doing it again changes nothing");
     assert_eq!(inbox.depth(0).await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_looks_after_is_dropped_in_the_end_and_counted() {
+    let mut fixture = Fixture::start().await;
+    fixture.simulator.world.upload("gone", None, &Feature::ALL);
+    let event = fixture.event("gone", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+    fixture.simulator.world.delete("gone");
+    fixture.send_accepted(&event).await;
+    eventually("it is a dead letter", async || !fixture.dead_letters().await.is_empty()).await;
+    let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
+    for kind in ["dead", "quarantine"] {
+        // Of the year 2001.
+        let mut add = redis::cmd("XADD");
+        add.arg(format!("{{edge:5}}:{kind}")).arg("1000000000000-0").arg("key").arg("old").arg("body").arg("{}");
+        add.exec(&mut client.get_connection().unwrap()).unwrap();
+    }
+    fixture.stack.backend.stop(PATIENCE).unwrap();
+    fixture.stack.start_backend().unwrap();
+    eventually("both are dropped, and counted", async || {
+        let metrics = fixture.stack.backend_metrics().await.unwrap();
+        metrics.by_label("edge_expired_total", "from").into_iter().collect::<Vec<_>>()
+            == [("dead".to_owned(), 1), ("quarantine".to_owned(), 1)]
+    })
+    .await;
+    let left = fixture.stack.backend_command(&["dead"]).unwrap();
+    assert!(left.lines().count() == 1 && left.contains(&event.key), "{left}");
 }
