@@ -313,11 +313,15 @@ impl Inbox {
 
     async fn check_partitions(&self, configured: u32) -> Result<(), InboxError> {
         let name = self.keys.partition_count();
-        let mut connection = self.common();
-        let mut set = redis::cmd("SETNX");
-        set.arg(&name).arg(configured);
-        self.bounded(set.exec_async(&mut connection)).await?;
-        let stored: String = self.bounded(redis::cmd("GET").arg(&name).query_async(&mut connection)).await?;
+        let get = async || -> Result<Option<String>, InboxError> {
+            self.bounded(redis::cmd("GET").arg(&name).query_async(&mut self.common())).await
+        };
+        let mut stored = get().await?;
+        if stored.is_none() {
+            self.bounded(redis::cmd("SETNX").arg(&name).arg(configured).exec_async(&mut self.common())).await?;
+            stored = get().await?;
+        }
+        let stored = stored.unwrap_or_default();
         if stored == configured.to_string() {
             return Ok(());
         }

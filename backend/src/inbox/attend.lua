@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Notes that a process is at work, and counts those that are.
 --
 -- KEYS: members

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Makes an event a dead letter.
 --
 -- KEYS: lease, inbox, attempts, dead

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Takes an event that was handled out of the inbox.
 --
 -- KEYS: lease, inbox, attempts

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Drops dead letters and events in quarantine that nobody has looked after for too long.
 --
 -- KEYS: lease, dead, quarantine

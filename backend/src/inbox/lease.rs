@@ -44,9 +44,9 @@ impl Lease {
         let keys = inbox.keys.of_partition(partition);
         let asked = Instant::now();
         let token = format!("{:032x}", fastrand::u128(..));
-        let mut set = redis::cmd("SET");
-        set.arg(keys.lease()).arg(&token).arg("NX").arg("PX").arg(milliseconds(time_to_live));
-        let is_ours: bool = inbox.bounded(set.query_async(&mut inbox.connection(partition))).await?;
+        let mut call = scripts::ACQUIRE.prepare_invoke();
+        call.key(keys.lease()).arg(&token).arg(milliseconds(time_to_live));
+        let is_ours: bool = inbox.bounded(call.invoke_async(&mut inbox.connection(partition))).await?;
         Ok(is_ours.then(|| Self { inbox: inbox.clone(), keys, partition, token: token.into(), time_to_live, asked }))
     }
 

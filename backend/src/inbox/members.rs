@@ -60,9 +60,10 @@ impl Inbox {
     /// # Errors
     /// Where Redis does not answer.
     pub async fn pause(&self, feature: Feature, is_paused: bool) -> Result<(), InboxError> {
-        let mut command = redis::cmd(if is_paused { "SADD" } else { "SREM" });
-        command.arg(self.keys.paused()).arg(feature.as_str());
-        self.bounded(command.exec_async(&mut self.common())).await
+        let mut call = scripts::PAUSE.prepare_invoke();
+        call.key(self.keys.paused()).arg(feature.as_str()).arg(u8::from(is_paused));
+        let _changed: bool = self.bounded(call.invoke_async(&mut self.common())).await?;
+        Ok(())
     }
 }
 

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Gives a lease back.
 --
 -- KEYS: lease

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Prolongs a lease.
 --
 -- KEYS: lease

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Notes that an event was tried, and until when to wait.
 --
 -- KEYS: lease, attempts

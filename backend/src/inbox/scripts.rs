@@ -1,4 +1,7 @@
 //! The scripts, each in a file of its own that says what it takes, returns and guarantees.
+//!
+//! Those that lead to less being stored may run when the memory is full (`allow-oom`, Redis 7): otherwise a backend that
+//! starts then could own no partition, and so never make room.
 
 use std::sync::LazyLock;
 
@@ -6,9 +9,11 @@ use redis::Script;
 use sha2::{Digest, Sha256};
 
 pub(super) static ACCEPT: LazyLock<Script> = LazyLock::new(|| script(include_str!("accept.lua")));
+pub(super) static ACQUIRE: LazyLock<Script> = LazyLock::new(|| script(include_str!("acquire.lua")));
 pub(super) static ATTEND: LazyLock<Script> = LazyLock::new(|| script(include_str!("attend.lua")));
 pub(super) static EXPIRE: LazyLock<Script> = LazyLock::new(|| script(include_str!("expire.lua")));
 pub(super) static MISSING: LazyLock<Script> = LazyLock::new(|| script(include_str!("missing.lua")));
+pub(super) static PAUSE: LazyLock<Script> = LazyLock::new(|| script(include_str!("pause.lua")));
 pub(super) static READMIT: LazyLock<Script> = LazyLock::new(|| script(include_str!("readmit.lua")));
 pub(super) static REPLAY: LazyLock<Script> = LazyLock::new(|| script(include_str!("replay.lua")));
 pub(super) static SET_APART: LazyLock<Script> = LazyLock::new(|| script(include_str!("set_apart.lua")));

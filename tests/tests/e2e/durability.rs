@@ -1,7 +1,10 @@
 //! What must be true before an event counts as stored.
 
 use envelope::{Feature, Stage};
-use tests::{simulator::sender::Answer, stack::Options};
+use tests::{
+    simulator::{sender::Answer, world::Event},
+    stack::Options,
+};
 
 use crate::{
     fixture::{Fixture, eventually},
@@ -18,7 +21,7 @@ async fn with_replicas_an_event_is_accepted_only_once_they_have_it() {
         redis::cmd("INFO").arg("replication").query::<String>(&mut client.get_connection().unwrap()).unwrap()
     };
     eventually("the replica is connected", async || info(replica.port).contains("master_link_status:up")).await;
-    let redis_url = Some(format!("redis://127.0.0.1:{}", primary.port));
+    let redis_url = Some(primary.url());
     let fixture = Fixture::start_with(|options| {
         let options = Options { redis_url, ..options };
         options.backend("EDGE__REDIS__DURABILITY", "replicas:1").backend("EDGE__INGEST__STORE_TIMEOUT_MS", 1_000)
@@ -72,5 +75,87 @@ async fn a_server_that_stops_doing_what_it_should_gets_no_more_events() {
     eventually("the backend takes events again", async || ready().await == 200).await;
     assert!(matches!(sending.await.unwrap(), Answer::Accepted(_) | Answer::Unavailable));
     assert!(matches!(fixture.sender.send(&event).await, Answer::Accepted(_) | Answer::Duplicate(_)));
+    fixture.delivered_once(1).await;
+}
+
+/// Sends events one after the other until one is not taken. Returns those that were, and the one that was not.
+async fn until_one_is_not_taken(fixture: &Fixture, name: &str) -> (Vec<Event>, Event) {
+    let mut taken = Vec::new();
+    for event in fixture.events(name, 20_000) {
+        match fixture.sender.send(&event).await {
+            Answer::Accepted(_) => taken.push(event),
+            Answer::Unavailable => return (taken, event),
+            other => panic!("neither accepted nor 503: {other:?}"),
+        }
+    }
+    panic!("every event was taken");
+}
+
+/// Asks until the event is taken, as a sender that sends again does.
+async fn taken_at_last(fixture: &Fixture, event: &Event) {
+    eventually("the event is taken", async || {
+        matches!(fixture.sender.send(event).await, Answer::Accepted(_) | Answer::Duplicate(_))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_memory_is_503_and_what_waits_is_handled_even_by_a_backend_that_starts_then() {
+    let mut fixture = Fixture::start().await;
+    fixture.stack.backend_command(&["pause", "extraction"]).unwrap();
+    let waiting = fixture.event("waiting", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+    fixture.send_accepted(&waiting).await;
+    let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
+    let set = |bytes: &str| {
+        let mut connection = client.get_connection().unwrap();
+        redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes).exec(&mut connection).unwrap();
+    };
+    set("1mb");
+    let refused = fixture.event("refused", Feature::Forensics, Stage::Completed, "2025-06-22T10:30:00Z");
+    assert_eq!(fixture.sender.send(&refused).await, Answer::Unavailable);
+    fixture.stack.backend.kill().unwrap();
+    fixture.stack.start_backend().unwrap();
+    fixture.stack.backend_command(&["resume", "extraction"]).unwrap();
+    fixture.delivered_once(1).await;
+    set("0");
+    taken_at_last(&fixture, &refused).await;
+    fixture.delivered_once(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_503_and_nothing_that_was_acknowledged_is_lost() {
+    for (durability, policy) in [("fsync", "always"), ("memory", "everysec")] {
+        let settings = ["--appendonly", "yes", "--appendfsync", policy];
+        let mut redis = Redis::start(&settings);
+        redis.restart(&settings, 64 << 10);
+        let redis_url = Some(redis.url());
+        let fixture = Fixture::start_with(|options| {
+            let options = Options { redis_url, ..options };
+            options.backend("EDGE__REDIS__DURABILITY", durability).backend("EDGE__INGEST__STORE_TIMEOUT_MS", 500)
+        })
+        .await;
+        let (taken, refused) = until_one_is_not_taken(&fixture, durability).await;
+        assert!(taken.len() > 10, "{durability}: {}", taken.len());
+        // Somebody makes room.
+        redis.restart(&settings, u64::MAX);
+        taken_at_last(&fixture, &refused).await;
+        if durability == "fsync" {
+            fixture.delivered(taken.len() + 1).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_becomes_a_replica_is_503_until_it_is_one_again() {
+    let fixture = Fixture::start().await;
+    let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
+    let replica_of = |host: &str, port: &str| {
+        redis::cmd("REPLICAOF").arg(host).arg(port).exec(&mut client.get_connection().unwrap()).unwrap();
+    };
+    let event = fixture.event("read-only", Feature::Forensics, Stage::Completed, "2025-06-22T10:30:00Z");
+    replica_of("127.0.0.1", "1");
+    assert_eq!(fixture.sender.send(&event).await, Answer::Unavailable);
+    replica_of("NO", "ONE");
+    taken_at_last(&fixture, &event).await;
     fixture.delivered_once(1).await;
 }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::TcpListener,
+    path::Path,
     process::{Command, Output, Stdio},
     time::Duration,
 };
@@ -18,18 +19,37 @@ use crate::fixture::PATIENCE;
 pub(crate) struct Redis {
     pub(crate) port: u16,
     pub(crate) process: Process,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Redis {
     pub(crate) fn start(settings: &[&str]) -> Self {
         let (port, folder) = (free_port().unwrap(), tempfile::tempdir().unwrap());
-        let mut command = Command::new(tools::redis_server().unwrap());
+        let process = Self::run(port, folder.path(), settings, u64::MAX);
+        Self { port, process, folder }
+    }
+
+    /// Another server on the same port and data, whose files can get so many bytes long and no longer.
+    pub(crate) fn restart(&mut self, settings: &[&str], longest_file: u64) {
+        self.process.kill().unwrap();
+        self.process = Self::run(self.port, self.folder.path(), settings, longest_file);
+    }
+
+    fn run(port: u16, folder: &Path, settings: &[&str], longest_file: u64) -> Process {
+        let mut command = Command::new("sh");
+        // By default a process that exceeds the limit is killed, while a full disk only makes writing fail.
+        let limit = if longest_file == u64::MAX { "unlimited".to_owned() } else { (longest_file / 512).to_string() };
+        command.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {limit}; exec \"$0\" \"$@\""));
+        command.arg(tools::redis_server().unwrap());
         command.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string()]).args(settings);
-        command.arg("--dir").arg(folder.path());
-        let mut process = Process::start("redis-server", &mut command, &folder.path().join("log")).unwrap();
+        command.arg("--dir").arg(folder);
+        let mut process = Process::start("redis-server", &mut command, &folder.join("log")).unwrap();
         process.wait_until(PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).unwrap();
-        Self { port, process, _folder: folder }
+        process
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
     }
 }
 
