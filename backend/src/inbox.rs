@@ -39,6 +39,7 @@ use crate::{
 };
 
 mod cases;
+mod confirm;
 mod dead;
 pub mod keys;
 mod lease;
@@ -55,6 +56,7 @@ pub use lease::{Expired, Fenced, Lease};
 pub use members::Attendance;
 pub use reader::{Batch, Entry, EntryId, Reader};
 
+use confirm::{Demand, Where};
 use keys::Keys;
 use servers::Servers;
 
@@ -130,6 +132,9 @@ pub enum InboxError {
     /// Redis refused or could not be reached.
     #[error("Redis: {0}")]
     Redis(#[from] RedisError),
+    /// The event is stored, but was not written to the disk in time.
+    #[error("it was not on the server's disk in time")]
+    NotOnDisk,
     /// The event is stored, but too few replicas have it.
     #[error("{had} replicas have it, {needed} must")]
     TooFewReplicas {
@@ -150,10 +155,17 @@ impl Inbox {
     /// Where the server cannot be reached, does not keep events as it should, or holds another number of partitions.
     pub async fn connect(config: &config::Redis, store_timeout: Duration) -> Result<Self, InboxError> {
         let keys = Keys::new(&config.prefix, config.partitions);
+        let retention = days(config.seen_retention_days);
+        let needed = match config.durability {
+            Durability::Fsync => Some(Where::Disk),
+            Durability::Replicas(replicas) => Some(Where::Replicas(replicas)),
+            Durability::Memory => None,
+        };
+        let demand = needed.map(|needed| Demand { needed, patience: store_timeout / 2, retention });
         let inbox = Self {
-            servers: Arc::new(Servers::connect(config, &keys, store_timeout).await?),
+            servers: Arc::new(Servers::connect(config, &keys, store_timeout, demand).await?),
             keys,
-            retention: days(config.seen_retention_days),
+            retention,
             apart_retention: days(config.apart_retention_days),
             timeout: store_timeout,
             durability: config.durability,
@@ -197,10 +209,12 @@ impl Inbox {
         if let Some(must) = arrival.missed {
             call.arg(must);
         }
-        let mut connection = self.servers.of_partition(partition).storing();
-        let answer: i64 = self.bounded(call.invoke_async(&mut connection)).await?;
-        if let Durability::Replicas(needed) = self.durability {
-            self.wait_for_replicas(connection, needed, &keys.seen(key)).await?;
+        let server = self.servers.of_partition(partition);
+        let answer: i64 = self.bounded(call.invoke_async(&mut server.connection.clone())).await?;
+        // A duplicate as well: whoever stored the event may not have waited to the end.
+        match timeout(self.timeout, server.confirm(keys.seen(key))).await {
+            Ok(confirmed) => confirmed?,
+            Err(_) => return Err(InboxError::Timeout(self.timeout)),
         }
         Ok(match answer {
             0 => Accepted::Stored,
@@ -232,21 +246,6 @@ impl Inbox {
         add.arg("received").arg(to_millis(received_at));
         self.bounded(add.exec_async(&mut connection)).await?;
         Ok(Accepted::Stored)
-    }
-
-    /// Waits until so many replicas have what was written before to `seen`, by whichever connection: replicas take all
-    /// writes in one order, so it is enough that they have one more that comes after.
-    async fn wait_for_replicas(
-        &self,
-        mut connection: ConnectionManager,
-        needed: u8,
-        seen: &str,
-    ) -> Result<(), InboxError> {
-        let mut commands = redis::pipe();
-        commands.cmd("PEXPIRE").arg(seen).arg(self.retention_millis()).ignore();
-        commands.cmd("WAIT").arg(needed).arg(u64::try_from(self.timeout.as_millis() / 2).unwrap_or(u64::MAX));
-        let (had,): (u8,) = self.bounded(commands.query_async(&mut connection)).await?;
-        if had >= needed { Ok(()) } else { Err(InboxError::TooFewReplicas { needed, had }) }
     }
 
     fn ensure_fit(&self) -> Result<(), InboxError> {
@@ -346,6 +345,7 @@ impl InboxError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Timeout(_) => "timeout",
+            Self::NotOnDisk => "disk",
             Self::TooFewReplicas { .. } => "replicas",
             Self::Server(_) => "server",
             Self::Redis(error) => match error.kind() {

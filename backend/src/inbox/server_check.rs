@@ -67,7 +67,10 @@ impl Inbox {
                     )),
                     error => error,
                 })?;
-            check_settings(&settings, self.durability).map_err(|problem| at(&address, &problem))?;
+            let setting = |name: &str| settings.get(name).map(String::as_str).unwrap_or_default();
+            let on_disk = self.durability == Durability::Fsync;
+            server.set_syncs_always(on_disk && setting("appendfsync") == "always");
+            check_settings(setting, self.durability).map_err(|problem| at(&address, &problem))?;
             let info: String = self.bounded(redis::cmd("INFO").query_async(&mut connection)).await?;
             check_replication(&info, self.durability).map_err(|problem| at(&address, &problem))?;
             if self.servers.topology() == Topology::Single && value(&info, "cluster_enabled") == Some("1") {
@@ -92,20 +95,31 @@ fn is_forbidden(error: &RedisError) -> bool {
     error.code().is_some_and(|code| matches!(code, "NOPERM" | "ERR"))
 }
 
-fn check_settings(settings: &HashMap<String, String>, durability: Durability) -> Result<(), String> {
-    let must_sync = durability == Durability::Fsync;
-    let demands = [
-        ("maxmemory-policy", "noeviction", "it may drop events and their keys when its memory is full", true),
-        ("appendonly", "yes", "it does not write what it stores to its disk", must_sync),
-        ("appendfsync", "always", "it answers before what it stores is on its disk", must_sync),
-    ];
-    for (name, demanded, consequence, applies) in demands {
-        let actual = settings.get(name).map(String::as_str).unwrap_or_default();
-        if applies && actual != demanded {
-            let way_out = if name == "maxmemory-policy" { "" } else { ", or `redis.durability` to \"memory\"" };
-            return Err(format!(
-                "{consequence}: it runs with `{name} {actual}`; set it to `{name} {demanded}`{way_out}"
-            ));
+fn check_settings<'a>(setting: impl Fn(&str) -> &'a str, durability: Durability) -> Result<(), String> {
+    let on_disk = durability == Durability::Fsync;
+    // With `everysec` each event is waited for, with `WAITAOF`.
+    let is_synced = ["always", "everysec"].contains(&setting("appendfsync"));
+    let memory = ", or `redis.durability` to \"memory\"";
+    for (is_wrong, name, demanded, consequence, or) in [
+        (
+            setting("maxmemory-policy") != "noeviction",
+            "maxmemory-policy",
+            "noeviction",
+            "it may drop events and their keys when its memory is full",
+            "",
+        ),
+        (
+            on_disk && setting("appendonly") != "yes",
+            "appendonly",
+            "yes",
+            "it does not write what it stores to its disk",
+            memory,
+        ),
+        (on_disk && !is_synced, "appendfsync", "always", "it does not say when what it stores is on its disk", memory),
+    ] {
+        if is_wrong {
+            let actual = setting(name);
+            return Err(format!("{consequence}: it runs with `{name} {actual}`; set it to `{name} {demanded}`{or}"));
         }
     }
     Ok(())

@@ -6,7 +6,10 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,9 +23,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{InboxError, keys::Keys};
+use super::{
+    InboxError,
+    confirm::{Confirmer, Demand},
+    keys::Keys,
+};
 use crate::{
-    config::{self, Durability, Topology},
+    config::{self, Topology},
     tls,
 };
 
@@ -39,7 +46,7 @@ pub(super) struct Servers {
     /// How to log in to a server.
     login: RedisConnectionInfo,
     manager: ConnectionManagerConfig,
-    waiting: usize,
+    demand: Option<Demand>,
     slots: Slots,
     layout: watch::Sender<Arc<Layout>>,
     doubted: Notify,
@@ -57,12 +64,12 @@ pub(super) struct Server {
     client: Client,
     /// For all commands that do not block.
     pub(super) connection: ConnectionManager,
-    /// Connections on which to wait for replicas, which blocks whatever else is asked on them.
-    waiting: Vec<ConnectionManager>,
+    /// Waits until what was stored is where it has to be, where that is not so by itself.
+    confirmer: Option<Confirmer>,
+    /// Whether what the server has answered is on its disk.
+    syncs_always: AtomicBool,
 }
 
-/// On how many connections we wait for replicas.
-const WAITING: usize = 8;
 /// How long to wait for a first connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a server may take to say which servers there are.
@@ -91,6 +98,7 @@ impl Servers {
         config: &config::Redis,
         keys: &Keys,
         response_timeout: Duration,
+        demand: Option<Demand>,
     ) -> Result<Self, InboxError> {
         let manager = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
@@ -98,7 +106,6 @@ impl Servers {
             .set_number_of_retries(2)
             .set_max_delay(Duration::from_millis(500));
         tls::prepare();
-        let waiting = if let Durability::Replicas(_) = config.durability { WAITING } else { 0 };
         let mut named = Vec::new();
         let mut login = RedisConnectionInfo::default();
         for url in config.urls() {
@@ -109,7 +116,7 @@ impl Servers {
                 let own = RedisConnectionInfo::default();
                 info = info.set_redis_settings(if password.is_empty() { own } else { own.set_password(password) });
             }
-            named.push(Arc::new(Server::new(info, &manager, waiting)?));
+            named.push(Arc::new(Server::new(info, &manager, demand)?));
         }
         let mut servers = Self {
             topology: config.topology,
@@ -117,7 +124,7 @@ impl Servers {
             named,
             login,
             manager,
-            waiting,
+            demand,
             slots: Slots::default(),
             layout: watch::Sender::new(Arc::new(Layout { of: Vec::new() })),
             doubted: Notify::new(),
@@ -218,7 +225,7 @@ impl Servers {
                 Entry::Occupied(known) => Arc::clone(known.get()),
                 Entry::Vacant(unknown) => {
                     let info = address.clone().into_connection_info()?.set_redis_settings(self.login.clone());
-                    Arc::clone(unknown.insert(Arc::new(Server::new(info, &self.manager, self.waiting)?)))
+                    Arc::clone(unknown.insert(Arc::new(Server::new(info, &self.manager, self.demand)?)))
                 }
             };
             of.push(server);
@@ -250,11 +257,15 @@ impl Layout {
 }
 
 impl Server {
-    fn new(info: ConnectionInfo, manager: &ConnectionManagerConfig, waiting: usize) -> Result<Self, RedisError> {
+    fn new(
+        info: ConnectionInfo,
+        manager: &ConnectionManagerConfig,
+        demand: Option<Demand>,
+    ) -> Result<Self, RedisError> {
         let client = Client::open(info)?;
         let connect = || ConnectionManager::new_lazy_with_config(client.clone(), manager.clone());
-        let (connection, waiting) = (connect()?, (0..waiting).map(|_| connect()).collect::<Result<_, _>>()?);
-        Ok(Self { client, connection, waiting })
+        let confirmer = demand.map(|demand| Ok::<_, RedisError>(Confirmer::new(connect()?, demand))).transpose()?;
+        Ok(Self { connection: connect()?, client, confirmer, syncs_always: AtomicBool::new(false) })
     }
 
     /// Its address, for people.
@@ -262,9 +273,17 @@ impl Server {
         self.client.get_connection_info().addr().to_string()
     }
 
-    /// The connection on which to store an event.
-    pub(super) fn storing(&self) -> ConnectionManager {
-        fastrand::choice(&self.waiting).unwrap_or(&self.connection).clone()
+    /// Waits until what was stored with the key `seen` is where it has to be.
+    pub(super) async fn confirm(&self, seen: String) -> Result<(), InboxError> {
+        match &self.confirmer {
+            Some(confirmer) if !self.syncs_always.load(Ordering::Relaxed) => confirmer.confirm(seen).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether what the server has answered is on its disk, and nothing else is demanded.
+    pub(super) fn set_syncs_always(&self, syncs_always: bool) {
+        self.syncs_always.store(syncs_always, Ordering::Relaxed);
     }
 
     /// A connection of its own, for a command that blocks.

@@ -55,13 +55,13 @@ async fn a_server_that_stops_doing_what_it_should_gets_no_more_events() {
         let mut connection = client.get_connection().unwrap();
         redis::cmd("CONFIG").arg("SET").arg("appendfsync").arg(value).exec(&mut connection).unwrap();
     };
-    set("everysec");
+    set("no");
     let ready = async || {
         let client = tests::simulator::sender::client();
         client.get(format!("{}/readyz", fixture.stack.admin())).send().await.unwrap().status().as_u16()
     };
     eventually("the backend has noticed", async || ready().await == 503).await;
-    assert!(fixture.stack.backend.log().contains("appendfsync everysec"), "and says what is wrong");
+    assert!(fixture.stack.backend.log().contains("appendfsync no"), "and says what is wrong");
     let event = fixture.events("unfit", 1).remove(0);
     let sending = tokio::spawn({
         let (sender, event) = (fixture.sender.clone(), event.clone());
@@ -76,6 +76,29 @@ async fn a_server_that_stops_doing_what_it_should_gets_no_more_events() {
     assert!(matches!(sending.await.unwrap(), Answer::Accepted(_) | Answer::Unavailable));
     assert!(matches!(fixture.sender.send(&event).await, Answer::Accepted(_) | Answer::Duplicate(_)));
     fixture.delivered_once(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_server_syncs_every_second_an_event_is_accepted_once_it_has() {
+    let redis = Redis::start(&["--appendonly", "yes", "--appendfsync", "everysec"]);
+    let redis_url = Some(redis.url());
+    let fixture = Fixture::start_with(|options| Options { redis_url, ..options }).await;
+    let stats = || {
+        let client = redis::Client::open(redis.url()).unwrap();
+        let info: String = redis::cmd("INFO").arg("commandstats").query(&mut client.get_connection().unwrap()).unwrap();
+        let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_waitaof:calls="));
+        line.map_or(0, |line| line.split(',').next().unwrap().parse::<u64>().unwrap())
+    };
+    assert_eq!(stats(), 0);
+    let sending = fixture.events("every-second", 40).into_iter().map(|event| {
+        let sender = fixture.sender.clone();
+        tokio::spawn(async move { sender.send(&event).await })
+    });
+    for sent in sending.collect::<Vec<_>>() {
+        assert!(matches!(sent.await.unwrap(), Answer::Accepted(_)));
+    }
+    assert!((1..20).contains(&stats()), "{} times: those who come together wait together", stats());
+    fixture.delivered_once(40).await;
 }
 
 /// Sends events one after the other until one is not taken. Returns those that were, and the one that was not.

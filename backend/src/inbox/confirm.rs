@@ -1,0 +1,115 @@
+//! Waits until what was written is where it has to be: on the server's disk, or on replicas.
+//!
+//! Waiting blocks a connection, so it has one of its own, and all who came since the last time wait together.
+
+use std::time::Duration;
+
+use redis::{RedisError, aio::ConnectionManager};
+use tokio::sync::{mpsc, oneshot};
+
+use super::InboxError;
+
+/// What to wait for, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Demand {
+    pub(super) needed: Where,
+    /// How long to wait for it.
+    pub(super) patience: Duration,
+    /// To what the life of a seen key is prolonged by asking for it.
+    pub(super) retention: Duration,
+}
+
+/// Where it has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Where {
+    /// On the server's disk (`WAITAOF`).
+    Disk,
+    /// On so many replicas (`WAIT`).
+    Replicas(u8),
+}
+
+/// Waits for one server.
+pub(super) struct Confirmer {
+    questions: mpsc::Sender<Question>,
+    needed: Where,
+}
+
+/// Is what was stored with this key where it has to be?
+struct Question {
+    seen: String,
+    told: oneshot::Sender<Result<Answer, RedisError>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    is_there: bool,
+    had: u8,
+}
+
+/// How many may wait for the next time.
+const WAITING: usize = 4_096;
+
+impl Confirmer {
+    /// Asks on `connection`, which nobody else may use.
+    pub(super) fn new(connection: ConnectionManager, demand: Demand) -> Self {
+        let (questions, asked) = mpsc::channel(WAITING);
+        tokio::spawn(run(connection, asked, demand));
+        Self { questions, needed: demand.needed }
+    }
+
+    /// Waits until what was stored with the key `seen` before this call is where it has to be.
+    pub(super) async fn confirm(&self, seen: String) -> Result<(), InboxError> {
+        let (told, answer) = oneshot::channel();
+        let stopped = || InboxError::Server("nobody waits for replicas or the disk any more".to_owned());
+        self.questions.send(Question { seen, told }).await.map_err(|_| stopped())?;
+        let Answer { is_there, had } = answer.await.map_err(|_| stopped())??;
+        if !is_there {
+            return Err(InboxError::Server("Redis has lost what it stored a moment ago".to_owned()));
+        }
+        match self.needed {
+            Where::Disk if had == 0 => Err(InboxError::NotOnDisk),
+            Where::Replicas(needed) if had < needed => Err(InboxError::TooFewReplicas { needed, had }),
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn run(mut connection: ConnectionManager, mut asked: mpsc::Receiver<Question>, demand: Demand) {
+    let (retention, patience) = (millis(demand.retention), millis(demand.patience));
+    let mut questions = Vec::new();
+    while asked.recv_many(&mut questions, WAITING).await > 0 {
+        let mut commands = redis::pipe();
+        for question in &questions {
+            // Whoever wrote it did so on another connection. Replicas and the disk get all writes in one order, so it is
+            // enough that they have one more, of ours, that comes after.
+            commands.cmd("PEXPIRE").arg(&question.seen).arg(retention);
+        }
+        match demand.needed {
+            Where::Disk => commands.cmd("WAITAOF").arg(1).arg(0).arg(patience),
+            Where::Replicas(replicas) => commands.cmd("WAIT").arg(replicas).arg(patience),
+        };
+        let answers: Result<Vec<redis::Value>, RedisError> = commands.query_async(&mut connection).await;
+        let answers = answers.and_then(read);
+        for (place, question) in questions.drain(..).enumerate() {
+            let answer = answers
+                .clone()
+                .map(|(are_there, had)| Answer { is_there: are_there.get(place).copied().unwrap_or_default(), had });
+            // Nobody may be waiting any more.
+            _ = question.told.send(answer);
+        }
+    }
+}
+
+/// Whether each key is there, and then how many have what was written: `WAITAOF` counts disks first, and replicas apart.
+fn read(mut answers: Vec<redis::Value>) -> Result<(Vec<bool>, u8), RedisError> {
+    let had = match answers.pop() {
+        Some(redis::Value::Array(counts)) => counts.into_iter().next(),
+        other => other,
+    };
+    let had = redis::from_redis_value(had.unwrap_or(redis::Value::Int(0)))?;
+    Ok((answers.into_iter().map(redis::from_redis_value).collect::<Result<_, _>>()?, had))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
