@@ -57,12 +57,10 @@ pub struct Reader {
     last: HashMap<Feature, EntryId>,
 }
 
-/// How long one read waits for an entry.
-const BLOCK: Duration = Duration::from_millis(1_000);
 /// Before the oldest entry.
 const BEGINNING: &str = "0";
-/// After this a read that waits has lost its connection without being told.
-const STALLED: Duration = Duration::from_secs(5);
+/// A read that takes so much longer than it has patience has lost its connection without being told.
+const STALLED: Duration = Duration::from_secs(4);
 
 impl Reader {
     /// A reader of the partition that is owned.
@@ -70,15 +68,20 @@ impl Reader {
         Self { lease, connection: None, last: HashMap::new() }
     }
 
-    /// The next entries of these features, at most `most` of each; none where none came for a second.
+    /// The next entries of these features, at most `most` of each; none where none came within `patience`.
     ///
     /// After an error, or when another server holds the partition, the reader begins again with the oldest entries, so that nothing is passed over that a server gained
     /// or lost while it failed. The caller leaves out what it has, or had, already.
     ///
     /// # Errors
     /// Where Redis does not answer.
-    pub async fn next(&mut self, features: &[Feature], most: usize) -> Result<Vec<Batch>, InboxError> {
-        let read = match timeout(STALLED, self.read(features, most)).await {
+    pub async fn next(
+        &mut self,
+        features: &[Feature],
+        most: usize,
+        patience: Duration,
+    ) -> Result<Vec<Batch>, InboxError> {
+        let read = match timeout(patience + STALLED, self.read(features, most, patience)).await {
             Ok(read) => read,
             Err(_) => Err(InboxError::Timeout(STALLED)),
         };
@@ -90,7 +93,7 @@ impl Reader {
         read
     }
 
-    async fn read(&mut self, features: &[Feature], most: usize) -> Result<Vec<Batch>, InboxError> {
+    async fn read(&mut self, features: &[Feature], most: usize, patience: Duration) -> Result<Vec<Batch>, InboxError> {
         let server = self.lease.server();
         let (_, connection) = match &mut self.connection {
             Some(connected) if Arc::ptr_eq(&connected.0, &server) => connected,
@@ -100,7 +103,8 @@ impl Reader {
                 other.insert((server, connection))
             }
         };
-        let options = StreamReadOptions::default().count(most).block(BLOCK.as_millis() as usize);
+        let options = StreamReadOptions::default().count(most);
+        let options = if patience.is_zero() { options } else { options.block(patience.as_millis() as usize) };
         let keys = self.lease.keys();
         let inboxes: Vec<_> = features.iter().map(|&feature| keys.inbox(feature)).collect();
         let last =

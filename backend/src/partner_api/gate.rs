@@ -46,8 +46,9 @@ pub(super) struct Pass<'a>(#[expect(dead_code, reason = "held while the call las
 
 /// Who would have to wait longer comes back later, and does not hold what others could use meanwhile.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// So many calls may be made at once after a quiet time.
+/// So many calls may be made at once after a quiet time, or those of so long, where that is more: timers are no finer.
 const BURST: u32 = 10;
+const BURST_TIME: Duration = Duration::from_millis(20);
 
 impl Gate {
     pub(super) fn new(settings: &config::PartnerApi) -> Self {
@@ -66,16 +67,19 @@ impl Gate {
         let Ok(Ok(permit)) = timeout(PATIENCE, self.permits.acquire()).await else {
             return Err(PartnerApiError { kind: Kind::Busy, retry_after: Some(PATIENCE) });
         };
+        let now = Instant::now();
         let due = {
-            let (now, mut state) = (Instant::now(), self.state());
-            let due = state.next.max(now.checked_sub(self.spacing * BURST).unwrap_or(now));
+            let mut state = self.state();
+            let due = state.next.max(now.checked_sub((self.spacing * BURST).max(BURST_TIME)).unwrap_or(now));
             if due > now + PATIENCE {
                 return Err(PartnerApiError { kind: Kind::Busy, retry_after: Some(due - now) });
             }
             state.next = due + self.spacing;
             due
         };
-        sleep_until(due).await;
+        if due > now {
+            sleep_until(due).await;
+        }
         Ok(Pass(permit))
     }
 

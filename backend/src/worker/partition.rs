@@ -116,6 +116,12 @@ async fn expire(lease: Lease, work: Arc<Work>) {
     }
 }
 
+/// How long a read waits for an entry.
+const BLOCK: Duration = Duration::from_secs(1);
+/// How often the other features are read while one has no room for more. A read that waited for those would hold up
+/// that one, once it has room again.
+const POLL: Duration = Duration::from_millis(50);
+
 /// Reads ahead by one batch of each feature that is worked on.
 async fn read(
     mut reader: Reader,
@@ -125,19 +131,26 @@ async fn read(
     mut paused: watch::Receiver<std::collections::HashSet<Feature>>,
 ) {
     loop {
-        let wanted: Vec<_> = {
+        let unpaused: Vec<_> = {
             let paused = paused.borrow_and_update();
-            let open = senders.iter().filter(|(feature, sender)| sender.capacity() > 0 && !paused.contains(feature));
-            open.map(|(&feature, _)| feature).collect()
+            senders.iter().filter(|(feature, _)| !paused.contains(feature)).collect()
         };
-        if wanted.is_empty() {
-            tokio::select! {
-                () = room.notified() => {}
-                _ = paused.changed() => {}
+        let with_room = unpaused.iter().filter(|(_, sender)| sender.capacity() > 0);
+        let wanted: Vec<_> = with_room.map(|(feature, _)| **feature).collect();
+        let all_have_room = wanted.len() == unpaused.len();
+        let batches = match &wanted[..] {
+            [] => Ok(Vec::new()),
+            wanted => reader.next(wanted, most, if all_have_room { BLOCK } else { Duration::ZERO }).await,
+        };
+        match batches {
+            Ok(batches) if batches.is_empty() && (!all_have_room || wanted.is_empty()) => {
+                let pause = if wanted.is_empty() { Duration::MAX } else { POLL };
+                tokio::select! {
+                    () = room.notified() => {}
+                    _ = paused.changed() => {}
+                    () = sleep(pause) => {}
+                }
             }
-            continue;
-        }
-        match reader.next(&wanted, most).await {
             Ok(batches) => {
                 for batch in batches {
                     let Some(sender) = senders.get(&batch.feature) else { continue };

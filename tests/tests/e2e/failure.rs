@@ -221,7 +221,8 @@ async fn an_owner_that_lost_its_lease_changes_nothing_any_more() {
     })
     .await;
     let new = taken.unwrap();
-    let entry = Reader::new(new.clone()).next(&Feature::ALL, 10).await.unwrap().remove(0).entries.remove(0).id;
+    let entry =
+        Reader::new(new.clone()).next(&Feature::ALL, 10, PATIENCE).await.unwrap().remove(0).entries.remove(0).id;
     assert_eq!(old.complete(entry).await.unwrap(), Err(Fenced));
     assert_eq!(old.retry(entry, 1, SystemTime::now()).await.unwrap(), Err(Fenced));
     assert_eq!(old.bury(entry, "code", "detail", 1).await.unwrap(), Err(Fenced));

@@ -94,6 +94,8 @@ impl Programs {
             ("EDGE__PARTNER_API__BASE_URL", format!("http://127.0.0.1:{api_port}")),
             ("EDGE__PARTNER_API__API_KEY", "key".to_owned()),
             ("EDGE__PARTNER_API__RATE_PER_SECOND", "100000".to_owned()),
+            ("EDGE__PARTNER_API__MAX_CONCURRENT", "256".to_owned()),
+            ("EDGE__WORKER__PARALLELISM", "256".to_owned()),
             ("EDGE__RECONCILER__INTERVAL_S", "0".to_owned()),
             ("EDGE__LOG__LEVEL", "warn".to_owned()),
         ]);
