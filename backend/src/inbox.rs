@@ -8,7 +8,8 @@
 //! - **inbox**, a stream for each feature: the events that are not dealt with, in the order in which they arrived. An event
 //!   leaves the stream only when it is completed or buried. So what is pending *is* the stream: a process that takes over a
 //!   partition reads it from the start, and there is no second list of what was handed to whom that could disagree with it.
-//! - **case**, a hash for each case with an expiry: how many events each feature has had ([`Missing`]).
+//! - **case**, a hash for each case with an expiry: how many events each feature has had ([`Missing`]); and **late**, a
+//!   string where events were made up for that may still come.
 //! - **attempts**, a hash for each inbox, from the entries to how often they were tried, and until when to wait.
 //! - **dead**, a stream: the events that could not be handled, with their error, until they are replayed or expire.
 //! - **quarantine**, a stream: the events that are not documented, until they are re-admitted ([`quarantine`]) or expire.
@@ -202,7 +203,10 @@ impl Inbox {
             Place::Quarantine => (&scripts::SET_APART, keys.quarantine(), ""),
         };
         let mut call = script.prepare_invoke();
-        call.key(keys.seen(key)).key(stream).key(keys.case(case_id));
+        call.key(keys.seen(key)).key(stream);
+        if let Place::Inbox(feature) = arrival.place {
+            call.key(keys.case(case_id)).key(keys.late(feature, case_id));
+        }
         call.arg(scripts::body_hash(body)).arg(self.retention_millis());
         call.arg(key.as_str()).arg(*body).arg(to_millis(arrival.received_at));
         call.arg(feature).arg(arrival.occurred_at.unix_millis());

@@ -83,10 +83,16 @@ impl PartitionKeys {
         format!("{}:attempts:{feature}", self.tag)
     }
 
-    /// `{…}:case:<case>`, a hash with an expiry: for each feature how many events it has had, since when one has been known
-    /// to be missing (`<feature>:missing`), and when those were found that were made up for (`<feature>:late`).
+    /// `{…}:case:<case>`, a hash with an expiry: for each feature how many events it has had, and since when one has been
+    /// known to be missing (`<feature>:missing`).
     pub fn case(&self, case: &CaseId<'_>) -> String {
         format!("{}:case:{case}", self.tag)
+    }
+
+    /// `{…}:late:<feature>:<case>`, a string with an expiry: when events were found to be missing that were made up for, and
+    /// have not come after all.
+    pub fn late(&self, feature: Feature, case: &CaseId<'_>) -> String {
+        format!("{}:late:{feature}:{case}", self.tag)
     }
 
     /// `{…}:dead`, a stream of an inbox entry's fields and `code`, `detail`, `attempts` and `buried`.

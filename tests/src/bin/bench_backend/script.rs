@@ -35,6 +35,7 @@ pub(crate) async fn run(url: &str, load: &Load, counter: &Arc<AtomicU64>) -> Res
                 let mut call = script.prepare_invoke();
                 call.key(format!("{tag}:seen:case.extraction.completed:{case}:2025-06-22T10:30:00Z"));
                 call.key(format!("{tag}:inbox:extraction")).key(format!("{tag}:case:{case}"));
+                call.key(format!("{tag}:late:extraction:{case}"));
                 call.arg("0123456789abcdef").arg(RETENTION_MS);
                 call.arg(format!("case.extraction.completed:{case}:2025-06-22T10:30:00Z")).arg(&body);
                 call.arg(1_750_588_200_000_u64).arg("extraction").arg(1_750_588_200_000_u64);
