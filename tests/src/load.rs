@@ -30,8 +30,8 @@ pub struct Slice {
 /// A load.
 #[derive(Clone)]
 pub struct Load {
-    /// The port of this machine to send to.
-    pub port: u16,
+    /// The ports of this machine to send to, each on as many of the connections.
+    pub ports: Vec<u16>,
     /// On how many connections, each of which waits for an answer before it sends again.
     pub connections: usize,
     /// How many requests to send each second; as many as possible where not given.
@@ -53,8 +53,9 @@ impl Load {
     {
         let started = Instant::now();
         let mut clients = JoinSet::new();
-        for _ in 0..self.connections {
-            clients.spawn(client(self.clone(), started + self.duration, Arc::clone(counter), request.clone()));
+        for number in 0..self.connections {
+            let port = self.ports[number % self.ports.len()];
+            clients.spawn(client(port, self.clone(), started + self.duration, Arc::clone(counter), request.clone()));
         }
         let mut slice = Slice::default();
         while let Some(latencies) = clients.join_next().await {
@@ -68,12 +69,13 @@ impl Load {
 }
 
 async fn client(
+    port: u16,
     load: Load,
     until: Instant,
     counter: Arc<AtomicU64>,
     request: impl Fn(u64) -> Vec<u8>,
 ) -> Result<Vec<Duration>> {
-    let mut socket = TcpStream::connect(("127.0.0.1", load.port)).await?;
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).await?;
     socket.set_nodelay(true)?;
     let expected = format!("HTTP/1.1 {} ", load.status);
     let pause = load.rate.map(|rate| Duration::from_secs_f64(load.connections as f64 / rate));

@@ -95,3 +95,19 @@ async fn lanes_that_fail_do_not_keep_others_waiting_even_if_they_are_more_than_t
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_of_one_feature_is_not_held_up_by_features_without_events() {
+    let fixture = Fixture::start_with(|options| {
+        // With room for one event at a time, each waited for would take a second.
+        options.backend("EDGE__REDIS__PARTITIONS", 1).backend("EDGE__WORKER__WINDOW", 1)
+    })
+    .await;
+    for number in 0..80 {
+        let case = format!("backlog-{number}");
+        fixture
+            .send_accepted(&fixture.event(&case, Feature::Forensics, Stage::Completed, "2025-06-22T10:30:00Z"))
+            .await;
+    }
+    fixture.delivered_once(80).await;
+}

@@ -1,8 +1,9 @@
 //! `cargo bench-backend`: what it costs to store an event before saying yes, beside the ceilings measured in the same run.
 //!
 //! For each way in which Redis can keep what it is given, in rounds that take turns: axum that answers 202 and stores
-//! nothing; the very script that stores an event, called by as many clients without HTTP; and the backend. Then a backlog
-//! is drained, and the answer's time is measured at half the rate.
+//! nothing; the very script that stores an event, called by as many clients without HTTP; the naive design; and the backend.
+//! Then a backlog is drained, and the answer's time is measured at half the rate. [`growth`] measures more backends, more
+//! partitions, and more events.
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
@@ -11,22 +12,23 @@ use std::{
     fs,
     path::PathBuf,
     sync::{Arc, atomic::AtomicU64},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
-use axum::{Router, http::StatusCode, routing::post};
+use anyhow::{Context, Result};
 use clap::Parser;
 use tests::{
     load::{Load, Slice},
     tools::say,
 };
-use tokio::net::TcpListener;
 
+mod growth;
+mod peers;
 mod programs;
 mod script;
 
-use programs::{Keeping, Programs};
+use peers::Peer;
+use programs::{Keeping, Programs, Setup};
 
 /// Measures what it costs to store an event before saying yes.
 #[derive(Debug, Parser)]
@@ -41,15 +43,24 @@ struct Arguments {
     /// On how many connections.
     #[arg(long, default_value_t = 32)]
     connections: usize,
-    /// How many events the backlog has.
-    #[arg(long, default_value_t = 20_000)]
+    /// How many events a backlog has.
+    #[arg(long, default_value_t = 50_000)]
     backlog: u64,
+    /// How many events the longest backlog has.
+    #[arg(long, default_value_t = 1_000_000)]
+    longest: u64,
     /// Where the table is written to.
     #[arg(long, default_value = "docs/bench-backend.md")]
     out: PathBuf,
-    /// Internal: be axum that stores nothing.
+    /// Internal: be one of the peers, on this port, with that Partner API and that Redis.
     #[arg(long, hide = true)]
-    serve_nothing: Option<u16>,
+    serve: Option<Peer>,
+    #[arg(long, hide = true, default_value_t = 0)]
+    port: u16,
+    #[arg(long, hide = true, default_value = "")]
+    api: String,
+    #[arg(long, hide = true, default_value = "")]
+    redis: String,
 }
 
 /// One measurement.
@@ -63,54 +74,58 @@ struct Sample {
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    if let Some(port) = arguments.serve_nothing {
-        return serve_nothing(port).await;
+    if let Some(peer) = arguments.serve {
+        return peer.serve(arguments.port, &arguments.api, &arguments.redis).await;
     }
     let mut text = format!(
         "# What it costs to store an event before saying yes\n\nMeasured by `cargo bench-backend --rounds {} --seconds {} \
-         --connections {} --backlog {}`, load and servers on the same {} cores:\nmedians over the rounds. The CPU time is \
+         --connections {} --backlog {} --longest {}`, load and servers on the same {} cores:\nmedians over the rounds. The CPU time is \
          that of the program that answers and of Redis; the script's clients are the load\nthemselves. \
-         Times are those of the answer.\n\n",
+         Times are those of the answer. The naive design sets a key if it is new (SETNX), fetches the result from a Partner API \
+         that answers\nat once, and then answers: it has done more than the others by then, and loses what a crash \
+         interrupts.\n\n",
         arguments.rounds,
         arguments.seconds,
         arguments.connections,
         arguments.backlog,
+        arguments.longest,
         std::thread::available_parallelism()?
     );
     for keeping in Keeping::ALL {
         measure(&arguments, keeping, &mut text).await?;
     }
+    growth::backends_and_partitions(&arguments, &mut text).await?;
+    growth::backlog(&arguments, &mut text).await?;
     println!("{text}");
     fs::write(&arguments.out, text).with_context(|| format!("cannot write {}", arguments.out.display()))
 }
 
 async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> Result<()> {
-    let programs = Programs::start(keeping).await?;
+    let programs = Programs::start(Setup { keeping, backends: 1, partitions: 16 }).await?;
     let counter = Arc::new(AtomicU64::new(0));
-    let load = |port, rate| Load {
-        port,
+    let load = |ports: Vec<u16>, rate| Load {
+        ports,
         connections: arguments.connections,
         rate,
         status: 202,
         duration: Duration::from_secs_f64(arguments.seconds),
     };
-    let ways = ["axum, storing nothing", "the script alone", "the backend"];
-    let mut samples: [Vec<Sample>; 3] = Default::default();
+    let ways = ["axum, storing nothing", "the script alone", "the naive design", "the backend"];
+    let mut samples: [Vec<Sample>; 4] = Default::default();
     // The first round warms up and is thrown away.
     for round in 0..=arguments.rounds {
         say(&format!("{}: round {round} of {}", keeping.name(), arguments.rounds));
         for place in 0..ways.len() {
             let way = (place + round) % ways.len();
             programs.empty_redis().await?;
-            let server = if way == 0 { &programs.nothing } else { &programs.backend };
-            let before = (server.cpu_time()?, programs.redis.cpu_time()?);
+            let server = [&programs.nothing, &programs.nothing, &programs.naive, &programs.backends[0]][way];
+            let before = (server.process.cpu_time()?, programs.redis.cpu_time()?);
             let slice = match way {
-                0 => load(programs.nothing_port, None).run(&counter, programs::request).await?,
-                1 => script::run(&programs.redis_url, &load(0, None), &counter).await?,
-                _ => load(programs.ingest_port, None).run(&counter, programs::request).await?,
+                1 => script::run(&programs.redis_url, &load(Vec::new(), None), &counter).await?,
+                _ => load(vec![server.port], None).run(&counter, programs::request).await?,
             };
             let each = |spent: Duration| spent.div_f64(slice.requests as f64);
-            let server_time = if way == 1 { Duration::ZERO } else { each(server.cpu_time()? - before.0) };
+            let server_time = if way == 1 { Duration::ZERO } else { each(server.process.cpu_time()? - before.0) };
             let redis = each(programs.redis.cpu_time()? - before.1);
             if round > 0 {
                 samples[way].push(Sample { slice, server: server_time, redis });
@@ -128,53 +143,27 @@ async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> 
     }
     let rate = |samples: &[Sample]| median(samples.iter().map(|sample| per_second(&sample.slice)));
     let cpu = |samples: &[Sample]| median(samples.iter().map(|sample| (sample.server + sample.redis).as_secs_f64()));
-    let half = rate(&samples[2]) / 2.0;
+    let half = rate(&samples[3]) / 2.0;
     programs.empty_redis().await?;
-    let at_half = load(programs.ingest_port, Some(half)).run(&counter, programs::request).await?;
+    let at_half = load(programs.ports(), Some(half)).run(&counter, programs::request).await?;
     writeln!(
         text,
         "\nThe backend stores {:.2} of what the script alone does, for {:.2} × the CPU time of axum storing nothing. At half \
          its rate the answer takes {} at the median, and {} at p99.",
-        rate(&samples[2]) / rate(&samples[1]),
-        cpu(&samples[2]) / cpu(&samples[0]),
+        rate(&samples[3]) / rate(&samples[1]),
+        cpu(&samples[3]) / cpu(&samples[0]),
         micros(quantile(&at_half.latencies, 0.5)),
         micros(quantile(&at_half.latencies, 0.99)),
     )?;
-    drain(arguments, &programs, &counter, text).await
-}
-
-/// Stores a backlog while nothing is worked on, and measures how long it takes to be worked off.
-async fn drain(arguments: &Arguments, programs: &Programs, counter: &Arc<AtomicU64>, text: &mut String) -> Result<()> {
     programs.empty_redis().await?;
-    let until = Instant::now() + Duration::from_secs(120);
-    let mut stored = 0;
-    while stored < arguments.backlog {
-        let duration = Duration::from_millis(200);
-        let load =
-            Load { port: programs.ingest_port, connections: arguments.connections, rate: None, status: 202, duration };
-        stored += load.run(counter, programs::request).await?.requests;
-        ensure!(Instant::now() < until, "the backlog takes too long to store");
-    }
-    let began = Instant::now();
-    programs.resume().await?;
-    while programs.waiting().await? > 0 {
-        ensure!(began.elapsed() < Duration::from_secs(60), "the backlog takes too long to work off");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let took = began.elapsed();
-    programs.pause().await?;
+    let stored = growth::store(arguments, &programs, &counter, arguments.backlog).await?.events;
+    let drained = growth::drain(&programs).await?;
     writeln!(
         text,
-        "A backlog of {stored} events is worked off in {took:.1?}, {:.0} a second: each is fetched from a Partner API that \
-         answers at once, and handed to the log.\n",
-        stored as f64 / took.as_secs_f64()
+        "A backlog of {stored} events is worked off at {drained:.0} a second, {:.2} of the rate at which it stores: each is \
+         fetched from a Partner API that answers at once, and handed to the log.\n",
+        drained / rate(&samples[3])
     )?;
-    Ok(())
-}
-
-async fn serve_nothing(port: u16) -> Result<()> {
-    let routes = Router::new().route("/{*path}", post(|_: axum::body::Bytes| async { (StatusCode::ACCEPTED, "{}") }));
-    axum::serve(TcpListener::bind(("127.0.0.1", port)).await?, routes).await?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! What is measured, as processes of its own.
 
-use std::{process::Command, time::Duration};
+use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::Result;
 use envelope::{
@@ -26,6 +26,14 @@ pub(crate) enum Keeping {
 impl Keeping {
     pub(crate) const ALL: [Self; 3] = [Self::Memory, Self::EverySecond, Self::Fsync];
 
+    pub(crate) fn short_name(self) -> &'static str {
+        match self {
+            Self::Memory => "in memory",
+            Self::EverySecond => "on disk every second",
+            Self::Fsync => "on disk before the answer",
+        }
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Memory => "In memory (`durability = \"memory\"`, no append-only file)",
@@ -47,16 +55,32 @@ impl Keeping {
     }
 }
 
-/// Redis, the backend, and axum that stores nothing.
+/// What is started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setup {
+    pub(crate) keeping: Keeping,
+    pub(crate) backends: usize,
+    pub(crate) partitions: u32,
+}
+
+/// Redis, the backends, and what they are compared with.
 pub(crate) struct Programs {
-    pub(crate) nothing: Process,
-    pub(crate) nothing_port: u16,
-    pub(crate) backend: Process,
-    pub(crate) ingest_port: u16,
+    pub(crate) backends: Vec<Served>,
+    /// axum that stores nothing.
+    pub(crate) nothing: Served,
+    /// The naive design.
+    pub(crate) naive: Served,
     pub(crate) redis: Process,
     pub(crate) redis_url: String,
+    setup: Setup,
     connection: MultiplexedConnection,
     _folder: tempfile::TempDir,
+}
+
+/// A program that answers on a port.
+pub(crate) struct Served {
+    pub(crate) process: Process,
+    pub(crate) port: u16,
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -66,51 +90,63 @@ const EXTRACTION: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nc
     {\"success\":true,\"message\":\"OK\",\"data\":{\"id\":\"c\",\"extraction\":[{\"status\":\"completed\",\"totals\":{\"credits\":180}}]}}";
 
 impl Programs {
-    pub(crate) async fn start(keeping: Keeping) -> Result<Self> {
+    pub(crate) async fn start(setup: Setup) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let (nothing_port, ingest_port, admin_port, redis_port) =
-            (free_port()?, free_port()?, free_port()?, free_port()?);
-        let answers = |port: u16| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
-
+        let redis_port = free_port()?;
         let mut command = Command::new(tools::redis_server()?);
         command.args(["--bind", "127.0.0.1", "--save", "", "--port", &redis_port.to_string(), "--dir"]);
-        command.arg(folder.path()).args(keeping.of_redis());
-        let mut redis = Process::start("redis-server", &mut command, &folder.path().join("redis.log"))?;
-        redis.wait_until(PATIENCE, || answers(redis_port))?;
+        command.arg(folder.path()).args(setup.keeping.of_redis());
+        let redis = start("redis-server", &mut command, folder.path(), redis_port)?.process;
         let redis_url = format!("redis://127.0.0.1:{redis_port}");
         let connection = redis::Client::open(redis_url.as_str())?.get_multiplexed_async_connection().await?;
 
         let api = TcpListener::bind("127.0.0.1:0").await?;
-        let api_port = api.local_addr()?.port();
+        let api_url = format!("http://127.0.0.1:{}", api.local_addr()?.port());
         tokio::spawn(load::answer_all(api, EXTRACTION));
-        let mut command = Command::new(tools::release_binary("backend", "backend")?);
-        command.arg("serve").envs([
-            ("EDGE__INGEST__LISTEN", format!("127.0.0.1:{ingest_port}")),
-            ("EDGE__INGEST__PROOF", PROOF.to_owned()),
-            ("EDGE__ADMIN__LISTEN", format!("127.0.0.1:{admin_port}")),
-            ("EDGE__REDIS__URL", redis_url.clone()),
-            ("EDGE__REDIS__DURABILITY", keeping.of_backend().to_owned()),
-            ("EDGE__WORKER__LEASE_MS", "1000".to_owned()),
-            ("EDGE__PARTNER_API__BASE_URL", format!("http://127.0.0.1:{api_port}")),
-            ("EDGE__PARTNER_API__API_KEY", "key".to_owned()),
-            ("EDGE__PARTNER_API__RATE_PER_SECOND", "100000".to_owned()),
-            ("EDGE__PARTNER_API__MAX_CONCURRENT", "256".to_owned()),
-            ("EDGE__WORKER__PARALLELISM", "256".to_owned()),
-            ("EDGE__RECONCILER__INTERVAL_S", "0".to_owned()),
-            ("EDGE__LOG__LEVEL", "warn".to_owned()),
-        ]);
-        let mut backend = Process::start("backend", &mut command, &folder.path().join("backend.log"))?;
-        backend.wait_until(PATIENCE, || answers(ingest_port))?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["--serve-nothing", &nothing_port.to_string()]);
-        let mut nothing = Process::start("axum", &mut command, &folder.path().join("axum.log"))?;
-        nothing.wait_until(PATIENCE, || answers(nothing_port))?;
-        let programs =
-            Self { nothing, nothing_port, backend, ingest_port, redis, redis_url, connection, _folder: folder };
+        let mut backends = Vec::new();
+        for _ in 0..setup.backends {
+            let port = free_port()?;
+            let mut command = Command::new(tools::release_binary("backend", "backend")?);
+            command.arg("serve").envs([
+                ("EDGE__INGEST__LISTEN", format!("127.0.0.1:{port}")),
+                ("EDGE__INGEST__PROOF", PROOF.to_owned()),
+                ("EDGE__ADMIN__LISTEN", format!("127.0.0.1:{}", free_port()?)),
+                ("EDGE__REDIS__URL", redis_url.clone()),
+                ("EDGE__REDIS__DURABILITY", setup.keeping.of_backend().to_owned()),
+                ("EDGE__REDIS__PARTITIONS", setup.partitions.to_string()),
+                ("EDGE__WORKER__LEASE_MS", "1000".to_owned()),
+                ("EDGE__PARTNER_API__BASE_URL", api_url.clone()),
+                ("EDGE__PARTNER_API__API_KEY", "key".to_owned()),
+                ("EDGE__PARTNER_API__RATE_PER_SECOND", "100000".to_owned()),
+                ("EDGE__PARTNER_API__MAX_CONCURRENT", "256".to_owned()),
+                ("EDGE__WORKER__PARALLELISM", "256".to_owned()),
+                ("EDGE__RECONCILER__INTERVAL_S", "0".to_owned()),
+                ("EDGE__LOG__LEVEL", "warn".to_owned()),
+            ]);
+            backends.push(start("backend", &mut command, folder.path(), port)?);
+        }
+        let this = |arguments: &[&str], port: u16| {
+            let mut command = Command::new(std::env::current_exe()?);
+            start("peer", command.args(arguments).args(["--port", &port.to_string()]), folder.path(), port)
+        };
+        let nothing = this(&["--serve", "nothing"], free_port()?)?;
+        let naive = this(&["--serve", "naive", "--api", &api_url, "--redis", &redis_url], free_port()?)?;
+        let programs = Self { backends, nothing, naive, redis, redis_url, setup, connection, _folder: folder };
         programs.pause().await?;
-        // Until the backend has heard of the pause.
+        // Until the backends have heard of the pause.
         tokio::time::sleep(Duration::from_secs(2)).await;
         Ok(programs)
+    }
+
+    /// The ports of the backends.
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        self.backends.iter().map(|backend| backend.port).collect()
+    }
+
+    /// The CPU time of all backends, and that of Redis.
+    pub(crate) fn cpu_times(&self) -> Result<(Duration, Duration)> {
+        let times: Result<Vec<_>> = self.backends.iter().map(|backend| backend.process.cpu_time()).collect();
+        Ok((times?.into_iter().sum(), self.redis.cpu_time()?))
     }
 
     /// Forgets every event. The backend goes on to work on nothing.
@@ -131,12 +167,18 @@ impl Programs {
     /// How many events are not worked on yet.
     pub(crate) async fn waiting(&self) -> Result<u64> {
         let mut lengths = redis::pipe();
-        for partition in 0..16 {
+        for partition in 0..self.setup.partitions {
             lengths.cmd("XLEN").arg(format!("{{edge:{partition}}}:inbox:extraction"));
         }
         let lengths: Vec<u64> = lengths.query_async(&mut self.connection.clone()).await?;
         Ok(lengths.iter().sum())
     }
+}
+
+fn start(name: &'static str, command: &mut Command, folder: &Path, port: u16) -> Result<Served> {
+    let mut process = Process::start(name, command, &folder.join(format!("{name}-{port}.log")))?;
+    process.wait_until(PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())?;
+    Ok(Served { process, port })
 }
 
 pub(crate) fn case(number: u64) -> String {

@@ -132,7 +132,8 @@ async fn measure(
                 Ok::<_, anyhow::Error>(variant.envoy.cpu_time()? + of_server)
             };
             let before = cpu()?;
-            let load = Load { port: variant.port, connections: CONNECTIONS, rate: None, status: expected, duration };
+            let load =
+                Load { ports: vec![variant.port], connections: CONNECTIONS, rate: None, status: expected, duration };
             let (counter, bytes) = (Arc::default(), request.clone().into_bytes());
             let slice = load.run(&counter, move |_| bytes.clone()).await?;
             let cpu = (cpu()? - before).div_f64(slice.requests as f64);

@@ -1,0 +1,124 @@
+//! What becomes of it with more backends, more partitions, and more events.
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use tests::{
+    load::{Load, Slice},
+    tools::say,
+};
+
+use crate::{
+    Arguments, micros, per_second,
+    programs::{self, Keeping, Programs, Setup},
+};
+
+/// A table of backends and partitions.
+pub(crate) async fn backends_and_partitions(arguments: &Arguments, text: &mut String) -> Result<()> {
+    let keeping = Keeping::Fsync;
+    writeln!(
+        text,
+        "## More backends, more partitions ({})\n\n| backends | partitions | stored/s | CPU of the backends | CPU of \
+         Redis | worked off/s |\n|---|---|---|---|---|---|",
+        keeping.short_name()
+    )?;
+    for (backends, partitions) in [(1, 1), (1, 4), (1, 16), (1, 64), (3, 16), (3, 64)] {
+        say(&format!("{backends} backends, {partitions} partitions"));
+        let programs = Programs::start(Setup { keeping, backends, partitions }).await?;
+        let counter = Arc::new(AtomicU64::new(0));
+        store(arguments, &programs, &counter, 1_000).await?;
+        let stored = store(arguments, &programs, &counter, 2 * arguments.backlog).await?;
+        let drained = drain(&programs).await?;
+        writeln!(
+            text,
+            "| {backends} | {partitions} | {:.0} | {} | {} | {drained:.0} |",
+            stored.rate,
+            micros(stored.backends),
+            micros(stored.redis)
+        )?;
+    }
+    writeln!(text)?;
+    Ok(())
+}
+
+/// How the cost of an event grows with how many are stored; and how long they take to be worked off.
+pub(crate) async fn backlog(arguments: &Arguments, text: &mut String) -> Result<()> {
+    let programs = Programs::start(Setup { keeping: Keeping::Memory, backends: 1, partitions: 16 }).await?;
+    let counter = Arc::new(AtomicU64::new(0));
+    writeln!(
+        text,
+        "## A long backlog ({})\n\n| events that wait | stored/s | CPU of the backend | CPU of Redis |\n|---|---|---|---|",
+        Keeping::Memory.short_name()
+    )?;
+    let mut all = 0;
+    for waiting in [10_000, 100_000, arguments.longest] {
+        say(&format!("a backlog of {waiting}"));
+        // The last second or so before there are so many.
+        let sample = 40_000.min(waiting / 2);
+        all += store(arguments, &programs, &counter, waiting.saturating_sub(all + sample)).await?.events;
+        let stored = store(arguments, &programs, &counter, sample).await?;
+        all += stored.events;
+        writeln!(text, "| {all} | {:.0} | {} | {} |", stored.rate, micros(stored.backends), micros(stored.redis))?;
+    }
+    let drained = drain(&programs).await?;
+    writeln!(text, "\nAll of them are worked off at {drained:.0} a second.")?;
+    Ok(())
+}
+
+/// What storing came to.
+pub(crate) struct Stored {
+    pub(crate) events: u64,
+    rate: f64,
+    backends: Duration,
+    redis: Duration,
+}
+
+/// Stores at least so many events while nothing is worked on.
+pub(crate) async fn store(
+    arguments: &Arguments,
+    programs: &Programs,
+    counter: &Arc<AtomicU64>,
+    events: u64,
+) -> Result<Stored> {
+    let until = Instant::now() + Duration::from_secs(300);
+    let before = programs.cpu_times()?;
+    let mut all = Slice::default();
+    while all.requests < events {
+        let load = Load {
+            ports: programs.ports(),
+            connections: arguments.connections,
+            rate: None,
+            status: 202,
+            duration: Duration::from_millis(200),
+        };
+        let slice = load.run(counter, programs::request).await?;
+        all.requests += slice.requests;
+        all.elapsed += slice.elapsed;
+        ensure!(Instant::now() < until, "the backlog takes too long to store");
+    }
+    let after = programs.cpu_times()?;
+    let each = |spent: Duration| spent.div_f64(all.requests.max(1) as f64);
+    Ok(Stored {
+        events: all.requests,
+        rate: if all.requests > 0 { per_second(&all) } else { 0.0 },
+        backends: each(after.0 - before.0),
+        redis: each(after.1 - before.1),
+    })
+}
+
+/// Lets what waits be worked off, and returns how many events that were each second.
+pub(crate) async fn drain(programs: &Programs) -> Result<f64> {
+    let (began, waiting) = (Instant::now(), programs.waiting().await?);
+    programs.resume().await?;
+    while programs.waiting().await? > 0 {
+        ensure!(began.elapsed() < Duration::from_secs(300), "the backlog takes too long to work off");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let rate = waiting as f64 / began.elapsed().as_secs_f64();
+    programs.pause().await?;
+    Ok(rate)
+}
