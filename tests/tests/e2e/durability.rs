@@ -1,5 +1,11 @@
 //! What must be true before an event counts as stored.
 
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
 use envelope::{Feature, Stage};
 use tests::{
     simulator::{sender::Answer, world::Event},
@@ -181,4 +187,39 @@ async fn a_primary_that_becomes_a_replica_is_503_until_it_is_one_again() {
     replica_of("NO", "ONE");
     taken_at_last(&fixture, &event).await;
     fixture.delivered_once(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_still_loads_its_data_is_503_until_it_has() {
+    let settings = ["--appendonly", "yes", "--appendfsync", "always"];
+    let mut redis = Redis::start(&settings);
+    let redis_url = Some(redis.url());
+    let fixture =
+        Fixture::start_with(|options| Options { redis_url, ..options }.backend("EDGE__INGEST__STORE_TIMEOUT_MS", 300))
+            .await;
+    for event in fixture.events("before", 150) {
+        fixture.send_accepted(&event).await;
+    }
+    fixture.delivered_once(150).await;
+    redis.restart(&[&settings[..], &["--key-load-delay", "3000"]].concat(), u64::MAX);
+    let is_loading = || {
+        let mut answer = [0; 8];
+        let mut socket = TcpStream::connect(("127.0.0.1", redis.port))?;
+        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        socket.write_all(b"GET x\r\n")?;
+        socket.read_exact(&mut answer)?;
+        Ok::<_, std::io::Error>(&answer == b"-LOADING")
+    };
+    let event = fixture.event("while-loading", Feature::Forensics, Stage::Completed, "2025-06-22T10:30:00Z");
+    let sending = tokio::spawn({
+        let (sender, event) = (fixture.sender.clone(), event.clone());
+        async move { sender.send(&event).await }
+    });
+    eventually("Redis says that it loads", async || is_loading().unwrap_or(false)).await;
+    let metrics = fixture.stack.backend_metrics().await.unwrap();
+    assert!(metrics.sum("edge_ingest_total", &["answer=\"unavailable\""]) > 0);
+    let answer = sending.await.unwrap();
+    assert!(matches!(answer, Answer::Unavailable | Answer::Accepted(_) | Answer::Duplicate(_)), "{answer:?}");
+    taken_at_last(&fixture, &event).await;
+    fixture.delivered(151).await;
 }
