@@ -11,10 +11,12 @@ use tokio::time::Instant;
 use super::{Entry, EntryId, Inbox, InboxError, keys::PartitionKeys, scripts, servers::Server};
 use crate::event::to_millis;
 
-/// A partition's ownership. It ends by itself unless it is renewed.
+/// A partition's ownership. It ends by itself unless it is renewed, and it ends when another server holds the partition: that
+/// one may give new entries identifiers that entries had which it does not know.
 #[derive(Clone)]
 pub struct Lease {
     inbox: Inbox,
+    server: Arc<Server>,
     keys: PartitionKeys,
     partition: u32,
     token: Arc<str>,
@@ -46,8 +48,17 @@ impl Lease {
         let token = format!("{:032x}", fastrand::u128(..));
         let mut call = scripts::ACQUIRE.prepare_invoke();
         call.key(keys.lease()).arg(&token).arg(milliseconds(time_to_live));
-        let is_ours: bool = inbox.bounded(call.invoke_async(&mut inbox.connection(partition))).await?;
-        Ok(is_ours.then(|| Self { inbox: inbox.clone(), keys, partition, token: token.into(), time_to_live, asked }))
+        let server = inbox.servers.of_partition(partition);
+        let is_ours: bool = inbox.bounded(call.invoke_async(&mut server.connection.clone())).await?;
+        Ok(is_ours.then(|| Self {
+            inbox: inbox.clone(),
+            server,
+            keys,
+            partition,
+            token: token.into(),
+            time_to_live,
+            asked,
+        }))
     }
 
     /// The partition that is owned.
@@ -74,8 +85,18 @@ impl Lease {
         &self.inbox
     }
 
-    pub(super) fn server(&self) -> Arc<Server> {
-        self.inbox.servers.of_partition(self.partition)
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Waits until another server holds the partition.
+    pub async fn moved(&self) {
+        let mut changes = self.inbox.servers.changes();
+        while Arc::ptr_eq(&self.server, &self.inbox.servers.of_partition(self.partition)) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Prolongs the lease.
@@ -88,12 +109,14 @@ impl Lease {
         self.fenced(&call).await
     }
 
-    /// Gives the lease back, so that somebody else can have the partition at once.
+    /// Gives the lease back, so that somebody else can have the partition at once: to whichever server holds it now.
     ///
     /// # Errors
     /// Where Redis does not answer.
     pub async fn release(&self) -> Result<Result<(), Fenced>, InboxError> {
-        self.fenced(&self.call(&scripts::RELEASE)).await
+        let call = self.call(&scripts::RELEASE);
+        let done: bool = self.inbox.bounded(call.invoke_async(&mut self.inbox.connection(self.partition))).await?;
+        Ok(if done { Ok(()) } else { Err(Fenced) })
     }
 
     /// An entry, if it is still in the inbox.
@@ -169,7 +192,7 @@ impl Lease {
     }
 
     fn connection(&self) -> ConnectionManager {
-        self.inbox.connection(self.partition)
+        self.server.connection.clone()
     }
 
     fn call<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {

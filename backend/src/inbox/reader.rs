@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -15,7 +14,7 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::{InboxError, Lease, servers::Server};
+use super::{InboxError, Lease};
 use crate::event::from_millis;
 
 /// An entry's identifier: the feature whose stream it is in, and what Redis gives it there, which is the time in
@@ -52,8 +51,7 @@ pub struct Batch {
 /// Reads one partition, each feature from its oldest entry on.
 pub struct Reader {
     lease: Lease,
-    /// The partition's server, and a connection to it.
-    connection: Option<(Arc<Server>, MultiplexedConnection)>,
+    connection: Option<MultiplexedConnection>,
     last: HashMap<Feature, EntryId>,
 }
 
@@ -70,7 +68,7 @@ impl Reader {
 
     /// The next entries of these features, at most `most` of each; none where none came within `patience`.
     ///
-    /// After an error, or when another server holds the partition, the reader begins again with the oldest entries, so that nothing is passed over that a server gained
+    /// After an error the reader begins again with the oldest entries, so that nothing is passed over that a server gained
     /// or lost while it failed. The caller leaves out what it has, or had, already.
     ///
     /// # Errors
@@ -94,14 +92,9 @@ impl Reader {
     }
 
     async fn read(&mut self, features: &[Feature], most: usize, patience: Duration) -> Result<Vec<Batch>, InboxError> {
-        let server = self.lease.server();
-        let (_, connection) = match &mut self.connection {
-            Some(connected) if Arc::ptr_eq(&connected.0, &server) => connected,
-            other => {
-                self.last.clear();
-                let connection = server.dedicated_connection().await?;
-                other.insert((server, connection))
-            }
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(self.lease.server().dedicated_connection().await?),
         };
         let options = StreamReadOptions::default().count(most);
         let options = if patience.is_zero() { options } else { options.block(patience.as_millis() as usize) };
