@@ -32,7 +32,7 @@ use std::{
 
 use envelope::{CaseId, Envelope, EventKey, Feature, Timestamp};
 use redis::{ErrorKind, IntoConnectionInfo, RedisError, aio::ConnectionManager};
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     config::{self, Durability},
@@ -71,8 +71,6 @@ pub struct Inbox {
     timeout: Duration,
     durability: Durability,
     checks_server: bool,
-    /// What the server does not do as it should, where that is known.
-    unfit: Arc<watch::Sender<Option<String>>>,
 }
 
 /// Where an event is stored.
@@ -171,7 +169,6 @@ impl Inbox {
             timeout: store_timeout,
             durability: config.durability,
             checks_server: config.check_server,
-            unfit: Arc::default(),
         };
         if config.check_server {
             inbox.check_servers().await?;
@@ -190,7 +187,6 @@ impl Inbox {
     /// # Errors
     /// Where it is not known to be stored. The caller must not say yes.
     pub async fn accept(&self, arrival: &Arrival<'_>) -> Result<Accepted, InboxError> {
-        self.ensure_fit()?;
         #[cfg(feature = "mutations")]
         if crate::mutation::current() == Some(crate::mutation::Mutation::Atomicity) {
             return self.accept_in_two_steps(arrival).await;
@@ -214,6 +210,7 @@ impl Inbox {
             call.arg(must);
         }
         let server = self.servers.of_partition(partition);
+        server.ensure_fit()?;
         let answer: i64 = self.bounded(call.invoke_async(&mut server.connection.clone())).await?;
         // A duplicate as well: whoever stored the event may not have waited to the end.
         match timeout(self.timeout, server.confirm(keys.seen(key))).await {
@@ -252,20 +249,23 @@ impl Inbox {
         Ok(Accepted::Stored)
     }
 
-    fn ensure_fit(&self) -> Result<(), InboxError> {
-        self.unfit.borrow().clone().map_or(Ok(()), |problem| Err(InboxError::Server(problem)))
-    }
-
-    /// Whether all servers answer, and do what they should.
+    /// Whether a server answers, and does what it should.
     ///
     /// # Errors
-    /// Where one does not.
+    /// Where none does.
     pub async fn ping(&self) -> Result<(), InboxError> {
-        self.ensure_fit()?;
+        let mut answer = Ok(());
         for server in self.servers.all().values() {
-            self.bounded(redis::cmd("PING").exec_async(&mut server.connection.clone())).await?;
+            let ping = async {
+                server.ensure_fit()?;
+                self.bounded(redis::cmd("PING").exec_async(&mut server.connection.clone())).await
+            };
+            answer = ping.await;
+            if answer.is_ok() {
+                break;
+            }
         }
-        Ok(())
+        answer
     }
 
     /// How many events wait in a partition, those being worked on included.

@@ -91,9 +91,12 @@ async fn run(mut connection: ConnectionManager, mut asked: mpsc::Receiver<Questi
         let answers: Result<Vec<redis::Value>, RedisError> = commands.query_async(&mut connection).await;
         let answers = answers.and_then(read);
         for (place, question) in questions.drain(..).enumerate() {
-            let answer = answers
-                .clone()
-                .map(|(are_there, had)| Answer { is_there: are_there.get(place).copied().unwrap_or_default(), had });
+            let answer = match &answers {
+                Ok((are_there, had)) => {
+                    Ok(Answer { is_there: are_there.get(place).copied().unwrap_or_default(), had: *had })
+                }
+                Err(error) => Err(error.clone()),
+            };
             // Nobody may be waiting any more.
             _ = question.told.send(answer);
         }

@@ -7,7 +7,7 @@ use redis::RedisError;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{Inbox, InboxError};
+use super::{Inbox, InboxError, servers::Server};
 use crate::config::{Durability, Topology};
 
 /// How often the servers are asked.
@@ -16,8 +16,8 @@ const INTERVAL: Duration = Duration::from_secs(15);
 const WHILE_UNFIT: Duration = Duration::from_secs(1);
 
 impl Inbox {
-    /// Keeps asking which server holds what, and whether each does what it should, until `shutdown` is cancelled. While
-    /// one does not, nothing is accepted and we are not ready.
+    /// Keeps asking which server holds what, and whether each does what it should, until `shutdown` is cancelled. On
+    /// one that does not nothing is stored; while none does we are not ready.
     pub async fn watch_servers(self, shutdown: CancellationToken) {
         tokio::join!(self.servers.watch(&shutdown), self.watch_settings(&shutdown));
     }
@@ -28,55 +28,60 @@ impl Inbox {
             return;
         }
         loop {
-            let pause = if self.unfit.borrow().is_some() { WHILE_UNFIT } else { INTERVAL };
+            let pause = if self.servers.all().values().any(|server| server.ensure_fit().is_err()) {
+                WHILE_UNFIT
+            } else {
+                INTERVAL
+            };
             tokio::select! {
                 () = sleep(pause) => {}
                 _ = changes.changed() => {}
                 () = shutdown.cancelled() => return,
             }
-            let problem = match self.check_servers().await {
-                Err(InboxError::Server(problem)) => Some(problem),
-                // That it does not answer at all is noticed by everybody who asks it.
-                _ => None,
-            };
-            self.unfit.send_if_modified(|known| {
-                let changed = *known != problem;
-                if changed {
-                    match &problem {
-                        Some(problem) => tracing::error!("no event is accepted: {problem}"),
-                        None => tracing::info!("Redis does again what it should"),
-                    }
-                    *known = problem;
+            for (address, server) in self.servers.all() {
+                let problem = match self.check_server(&address, &server).await {
+                    Err(InboxError::Server(problem)) => Some(problem),
+                    // That it does not answer at all is noticed by everybody who asks it.
+                    _ => None,
+                };
+                match (server.set_unfit(problem.clone()), problem) {
+                    (true, Some(problem)) => tracing::error!("no event is stored there: {problem}"),
+                    (true, None) => tracing::info!("Redis at {address} does again what it should"),
+                    (false, _) => {}
                 }
-                changed
-            });
+            }
         }
     }
 
-    /// Reads the servers' settings and compares them with what is demanded of them.
+    /// Makes sure that every server does what it should.
     pub(super) async fn check_servers(&self) -> Result<(), InboxError> {
         for (address, server) in self.servers.all() {
-            let mut connection = server.connection.clone();
-            let mut command = redis::cmd("CONFIG");
-            command.arg("GET").arg("appendonly").arg("appendfsync").arg("maxmemory-policy");
-            let settings: HashMap<String, String> =
-                self.bounded(command.query_async(&mut connection)).await.map_err(|error| match error {
-                    InboxError::Redis(error) if is_forbidden(&error) => InboxError::Server(format!(
-                        "Redis does not say how it keeps its data (CONFIG GET: {error}); where that is forbidden, make \
-                         sure of it in another way and set `redis.check_server` to false"
-                    )),
-                    error => error,
-                })?;
-            let setting = |name: &str| settings.get(name).map(String::as_str).unwrap_or_default();
-            let on_disk = self.durability == Durability::Fsync;
-            server.set_syncs_always(on_disk && setting("appendfsync") == "always");
-            check_settings(setting, self.durability).map_err(|problem| at(&address, &problem))?;
-            let info: String = self.bounded(redis::cmd("INFO").query_async(&mut connection)).await?;
-            check_replication(&info, self.durability).map_err(|problem| at(&address, &problem))?;
-            if self.servers.topology() == Topology::Single && value(&info, "cluster_enabled") == Some("1") {
-                let problem = "it is one of a cluster: set `redis.topology` to \"cluster\"";
-                return Err(at(&address, problem));
-            }
+            self.check_server(&address, &server).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads a server's settings and compares them with what is demanded of it.
+    async fn check_server(&self, address: &str, server: &Server) -> Result<(), InboxError> {
+        let mut connection = server.connection.clone();
+        let mut command = redis::cmd("CONFIG");
+        command.arg("GET").arg("appendonly").arg("appendfsync").arg("maxmemory-policy");
+        let settings: HashMap<String, String> =
+            self.bounded(command.query_async(&mut connection)).await.map_err(|error| match error {
+                InboxError::Redis(error) if is_forbidden(&error) => InboxError::Server(format!(
+                    "Redis does not say how it keeps its data (CONFIG GET: {error}); where that is forbidden, make sure \
+                     of it in another way and set `redis.check_server` to false"
+                )),
+                error => error,
+            })?;
+        let setting = |name: &str| settings.get(name).map(String::as_str).unwrap_or_default();
+        let on_disk = self.durability == Durability::Fsync;
+        server.set_syncs_always(on_disk && setting("appendfsync") == "always");
+        check_settings(setting, self.durability).map_err(|problem| at(address, &problem))?;
+        let info: String = self.bounded(redis::cmd("INFO").query_async(&mut connection)).await?;
+        check_replication(&info, self.durability).map_err(|problem| at(address, &problem))?;
+        if self.servers.topology() == Topology::Single && value(&info, "cluster_enabled") == Some("1") {
+            return Err(at(address, "it is one of a cluster: set `redis.topology` to \"cluster\""));
         }
         Ok(())
     }

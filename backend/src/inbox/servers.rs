@@ -68,6 +68,8 @@ pub(super) struct Server {
     confirmer: Option<Confirmer>,
     /// Whether what the server has answered is on its disk.
     syncs_always: AtomicBool,
+    /// What it does not do as it should, where that is known.
+    unfit: watch::Sender<Option<String>>,
 }
 
 /// How long to wait for a first connection.
@@ -265,12 +267,32 @@ impl Server {
         let client = Client::open(info)?;
         let connect = || ConnectionManager::new_lazy_with_config(client.clone(), manager.clone());
         let confirmer = demand.map(|demand| Ok::<_, RedisError>(Confirmer::new(connect()?, demand))).transpose()?;
-        Ok(Self { connection: connect()?, client, confirmer, syncs_always: AtomicBool::new(false) })
+        Ok(Self {
+            connection: connect()?,
+            client,
+            confirmer,
+            syncs_always: AtomicBool::new(false),
+            unfit: watch::Sender::default(),
+        })
     }
 
     /// Its address, for people.
     pub(super) fn address(&self) -> String {
         self.client.get_connection_info().addr().to_string()
+    }
+
+    /// Says what the server does not do as it should, and returns whether that is news.
+    pub(super) fn set_unfit(&self, problem: Option<String>) -> bool {
+        self.unfit.send_if_modified(|known| {
+            let is_news = *known != problem;
+            *known = problem;
+            is_news
+        })
+    }
+
+    /// Whether the server does what it should, as far as is known.
+    pub(super) fn ensure_fit(&self) -> Result<(), InboxError> {
+        self.unfit.borrow().clone().map_or(Ok(()), |problem| Err(InboxError::Server(problem)))
     }
 
     /// Waits until what was stored with the key `seen` is where it has to be.
