@@ -162,7 +162,7 @@ impl Inbox {
         };
         let demand = needed.map(|needed| Demand { needed, patience: store_timeout / 2, retention });
         let inbox = Self {
-            servers: Arc::new(Servers::connect(config, &keys, store_timeout, demand).await?),
+            servers: Arc::new(Servers::connect(config, &keys, demand).await?),
             keys,
             retention,
             apart_retention: days(config.apart_retention_days),

@@ -5,7 +5,10 @@
 use std::time::Duration;
 
 use redis::{RedisError, aio::ConnectionManager};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 use super::InboxError;
 
@@ -49,6 +52,9 @@ struct Answer {
 /// How many may wait for the next time.
 const WAITING: usize = 4_096;
 
+/// A server that takes so much longer to answer than it was to wait has failed.
+const GRACE: Duration = Duration::from_secs(1);
+
 impl Confirmer {
     /// Asks on `connection`, which nobody else may use.
     pub(super) fn new(connection: ConnectionManager, demand: Demand) -> Self {
@@ -88,8 +94,10 @@ async fn run(mut connection: ConnectionManager, mut asked: mpsc::Receiver<Questi
             Where::Disk => commands.cmd("WAITAOF").arg(1).arg(0).arg(patience),
             Where::Replicas(replicas) => commands.cmd("WAIT").arg(replicas).arg(patience),
         };
-        let answers: Result<Vec<redis::Value>, RedisError> = commands.query_async(&mut connection).await;
-        let answers = answers.and_then(read);
+        let answers = match timeout(demand.patience + GRACE, commands.query_async(&mut connection)).await {
+            Ok(answers) => answers.and_then(read),
+            Err(_) => Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))),
+        };
         for (place, question) in questions.drain(..).enumerate() {
             let answer = match &answers {
                 Ok((are_there, had)) => {
