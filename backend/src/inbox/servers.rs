@@ -6,37 +6,30 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
-use redis::{
-    Client, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo, RedisConnectionInfo, RedisError,
-    aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection},
-    io::tcp::TcpSettings,
-};
+use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, aio::ConnectionManagerConfig};
 use tokio::{
     sync::{Notify, watch},
-    time::{sleep, timeout},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    InboxError,
-    confirm::{Confirmer, Demand},
-    keys::Keys,
-};
+use super::{InboxError, confirm::Demand, keys::Keys};
 use crate::{
     config::{self, Topology},
     tls,
 };
 
 mod cluster;
+mod server;
+
+pub(super) use server::Server;
 
 use cluster::Slots;
+use server::CONNECT_TIMEOUT;
 
 /// The servers, and which of them holds what.
 pub(super) struct Servers {
@@ -60,26 +53,6 @@ pub(super) struct Layout {
     of: Vec<Arc<Server>>,
 }
 
-/// One server.
-pub(super) struct Server {
-    client: Client,
-    /// For all commands that do not block.
-    pub(super) connection: ConnectionManager,
-    /// Waits until what was stored is where it has to be, where that is not so by itself.
-    confirmer: Option<Confirmer>,
-    /// Whether what the server has answered is on its disk.
-    syncs_always: AtomicBool,
-    /// What it does not do as it should, where that is known.
-    unfit: watch::Sender<Option<String>>,
-}
-
-/// How long to wait for a first connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection on which so long nothing of what we sent was acknowledged is to a machine that is gone. Without this it
-/// would be used until the kernel gives it up, a quarter of an hour later.
-const UNHEARD: Duration = Duration::from_secs(5);
-/// How long a server may take to say which servers there are.
-const ASKING: Duration = Duration::from_secs(1);
 /// How often we ask which servers there are, and how often at most.
 const INTERVAL: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -259,107 +232,5 @@ impl Layout {
         addresses.sort_unstable();
         addresses.dedup();
         addresses.join(" ")
-    }
-}
-
-impl Server {
-    fn new(
-        info: ConnectionInfo,
-        manager: &ConnectionManagerConfig,
-        demand: Option<Demand>,
-    ) -> Result<Self, RedisError> {
-        // Without TCP_NODELAY what is asked while an answer is on its way goes out together: 1 to 2 µs less for each event.
-        let tcp = TcpSettings::default().set_user_timeout(UNHEARD);
-        let client = Client::open(info.set_tcp_settings(tcp))?;
-        let connect = || ConnectionManager::new_lazy_with_config(client.clone(), manager.clone());
-        let confirmer = demand.map(|demand| Ok::<_, RedisError>(Confirmer::new(connect()?, demand))).transpose()?;
-        Ok(Self {
-            connection: connect()?,
-            client,
-            confirmer,
-            syncs_always: AtomicBool::new(false),
-            unfit: watch::Sender::default(),
-        })
-    }
-
-    /// Its address, for people.
-    pub(super) fn address(&self) -> String {
-        self.client.get_connection_info().addr().to_string()
-    }
-
-    /// Says what the server does not do as it should, and returns whether that is news.
-    pub(super) fn set_unfit(&self, problem: Option<String>) -> bool {
-        self.unfit.send_if_modified(|known| {
-            let is_news = *known != problem;
-            *known = problem;
-            is_news
-        })
-    }
-
-    /// Whether the server does what it should, as far as is known.
-    pub(super) fn ensure_fit(&self) -> Result<(), InboxError> {
-        self.unfit.borrow().clone().map_or(Ok(()), |problem| Err(InboxError::Server(problem)))
-    }
-
-    /// Waits until what was stored with the key `seen` is where it has to be.
-    pub(super) async fn confirm(&self, seen: String) -> Result<(), InboxError> {
-        match &self.confirmer {
-            Some(confirmer) if !self.syncs_always.load(Ordering::Relaxed) => confirmer.confirm(seen).await,
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether what the server has answered is on its disk, and nothing else is demanded.
-    pub(super) fn set_syncs_always(&self, syncs_always: bool) {
-        self.syncs_always.store(syncs_always, Ordering::Relaxed);
-    }
-
-    /// A connection of its own, for a command that blocks.
-    pub(super) async fn dedicated_connection(&self) -> Result<MultiplexedConnection, RedisError> {
-        let settings = redis::AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(None);
-        self.client.get_multiplexed_async_connection_with_config(&settings).await
-    }
-
-    /// The address of another server that is talked to as this one is: over TLS or not.
-    fn neighbour(&self, host: String, port: u16) -> ConnectionAddr {
-        match self.client.get_connection_info().addr() {
-            &ConnectionAddr::TcpTls { insecure, .. } => {
-                ConnectionAddr::TcpTls { host, port, insecure, tls_params: None }
-            }
-            _ => ConnectionAddr::Tcp(host, port),
-        }
-    }
-
-    /// At start, for one of those in the configuration.
-    async fn ensure_answers(&self) -> Result<(), InboxError> {
-        let mut connection = self.connection.clone();
-        let address = self.address();
-        match timeout(CONNECT_TIMEOUT, redis::cmd("PING").exec_async(&mut connection)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                Err(InboxError::Server(format!("cannot use Redis at {address}, which `redis.url` names: {error}")))
-            }
-            Err(_) => Err(InboxError::Server(format!(
-                "Redis at {address}, which `redis.url` names, did not answer within {CONNECT_TIMEOUT:?}"
-            ))),
-        }
-    }
-
-    /// A sentinel may name a server that does not know yet that it is the primary.
-    async fn ensure_primary(&self) -> Result<(), InboxError> {
-        let role: Vec<redis::Value> = self.ask(redis::cmd("ROLE").query_async(&mut self.connection.clone())).await?;
-        match role.into_iter().next().map(String::from_redis_value) {
-            Some(Ok(role)) if role == "master" => Ok(()),
-            _ => Err(InboxError::Server(format!("Redis at {} is not the primary", self.address()))),
-        }
-    }
-
-    async fn ask<T>(&self, question: impl Future<Output = Result<T, RedisError>>) -> Result<T, InboxError> {
-        match timeout(ASKING, question).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(InboxError::Timeout(ASKING)),
-        }
     }
 }
