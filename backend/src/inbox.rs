@@ -171,7 +171,7 @@ impl Inbox {
             checks_server: config.check_server,
         };
         if config.check_server {
-            inbox.check_servers().await?;
+            inbox.wait_until_fit().await?;
         }
         inbox.check_partitions(config.partitions).await?;
         Ok(inbox)

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use redis::RedisError;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{Inbox, InboxError, servers::Server};
@@ -14,6 +14,9 @@ use crate::config::{Durability, Topology};
 const INTERVAL: Duration = Duration::from_secs(15);
 /// How often while one does not do what it should.
 const WHILE_UNFIT: Duration = Duration::from_secs(1);
+
+/// How long a replica may be away at start.
+const REPLICA_AWAY: Duration = Duration::from_secs(10);
 
 impl Inbox {
     /// Keeps asking which server holds what, and whether each does what it should, until `shutdown` is cancelled. On
@@ -53,10 +56,18 @@ impl Inbox {
         }
     }
 
-    /// Makes sure that every server does what it should.
-    pub(super) async fn check_servers(&self) -> Result<(), InboxError> {
+    /// Makes sure, at start, that every server does what it should. A replica may be away for a moment, after a failover
+    /// for example.
+    pub(super) async fn wait_until_fit(&self) -> Result<(), InboxError> {
+        let until = Instant::now() + REPLICA_AWAY;
         for (address, server) in self.servers.all() {
-            self.check_server(&address, &server).await?;
+            while let Err(error) = self.check_server(&address, &server).await {
+                let may_come = matches!(self.durability, Durability::Replicas(_)) && Instant::now() < until;
+                if !may_come {
+                    return Err(error);
+                }
+                sleep(WHILE_UNFIT / 2).await;
+            }
         }
         Ok(())
     }
