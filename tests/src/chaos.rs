@@ -108,7 +108,7 @@ pub async fn run(chaos: &Chaos) -> Result<Report> {
 
     let unavailable = sender.tally().unavailable;
     stack.stop_backends()?;
-    let violations = checker::check(&simulator, &sent, &faults, calm, &stack.redis_urls()).await?;
+    let violations = checker::check(&simulator, &sent, &faults, calm, &stack.redis_urls()?).await?;
     let (deliveries, delivered_again) = simulator.application.counts();
     stack.stop()?;
     Ok(Report {

@@ -42,6 +42,26 @@ pub struct Load {
     pub duration: Duration,
 }
 
+impl Slice {
+    /// What clients that began at `started` have measured.
+    ///
+    /// # Errors
+    /// The first client's.
+    pub async fn gather<E>(mut clients: JoinSet<Result<Vec<Duration>, E>>, started: Instant) -> Result<Self>
+    where
+        E: Into<anyhow::Error> + Send + 'static,
+    {
+        let mut slice = Self::default();
+        while let Some(latencies) = clients.join_next().await {
+            slice.latencies.extend(latencies?.map_err(Into::into)?);
+        }
+        slice.elapsed = started.elapsed();
+        slice.requests = slice.latencies.len() as u64;
+        slice.latencies.sort_unstable();
+        Ok(slice)
+    }
+}
+
 impl Load {
     /// Sends what `request` makes of the numbers from `counter` on.
     ///
@@ -57,14 +77,7 @@ impl Load {
             let port = self.ports[number % self.ports.len()];
             clients.spawn(client(port, self.clone(), started + self.duration, Arc::clone(counter), request.clone()));
         }
-        let mut slice = Slice::default();
-        while let Some(latencies) = clients.join_next().await {
-            slice.latencies.extend(latencies??);
-        }
-        slice.elapsed = started.elapsed();
-        slice.requests = slice.latencies.len() as u64;
-        slice.latencies.sort_unstable();
-        Ok(slice)
+        Slice::gather(clients, started).await
     }
 }
 

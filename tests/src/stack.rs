@@ -212,8 +212,11 @@ impl Stack {
     }
 
     /// The URLs of the Redis servers that hold everything.
-    pub fn redis_urls(&self) -> Vec<String> {
-        self.group.as_ref().map_or_else(|| vec![self.redis_url()], Group::primaries)
+    ///
+    /// # Errors
+    /// Where several servers do not agree which these are.
+    pub fn redis_urls(&self) -> Result<Vec<String>> {
+        self.group.as_ref().map_or_else(|| Ok(vec![self.redis_url()]), Group::primaries)
     }
 
     /// Redis' URL, where there is one server.

@@ -2,6 +2,7 @@
 //! cluster.
 
 use std::{
+    cell::Cell,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -87,9 +88,11 @@ impl Group {
     }
 
     /// The URLs of the primaries, which together hold everything.
-    pub fn primaries(&self) -> Vec<String> {
-        let servers = self.servers.iter().filter(|server| is_primary(server.port));
-        servers.map(|server| url(server.port)).collect()
+    ///
+    /// # Errors
+    /// Where the servers do not agree which they are.
+    pub fn primaries(&self) -> Result<Vec<String>> {
+        Ok(self.settled()?.into_iter().map(url).collect())
     }
 
     /// A primary dies, or hangs where `hangs`, until its replica has taken over; then it comes back, as a replica.
@@ -98,10 +101,9 @@ impl Group {
     /// # Errors
     /// Where nobody takes over, or it does not come back.
     pub fn fail_over(&mut self, which: usize, hangs: bool) -> Result<()> {
-        let primaries: Vec<_> =
-            (0..self.servers.len()).filter(|&number| is_primary(self.servers[number].port)).collect();
-        let failing = primaries[which % primaries.len()];
-        let before = self.agreed()?;
+        let before = self.settled()?;
+        let port = before[which % before.len()];
+        let failing = self.servers.iter().position(|server| server.port == port).context("a server of ours")?;
         let process = self.servers[failing].process.as_mut().context("the server runs")?;
         if hangs {
             process.signal("STOP")?;
@@ -119,6 +121,18 @@ impl Group {
             self.start_server(failing)?;
         }
         self.wait_for("the old primary as a replica", |group| group.is_replica(failing))
+    }
+
+    /// The ports of the primaries, once all of them say so themselves. A busy machine may take more than one question.
+    fn settled(&self) -> Result<Vec<u16>> {
+        let settled = Cell::new(Vec::new());
+        self.wait_for("agreement on the primaries", |group| {
+            let ports = group.agreed()?;
+            let is_settled = !ports.is_empty() && ports.iter().all(|&port| is_primary(port));
+            settled.set(ports);
+            Ok(is_settled)
+        })?;
+        Ok(settled.take())
     }
 
     /// The ports of the primaries, by what a server says that was not the one to fail: a sentinel, or any of a cluster's.

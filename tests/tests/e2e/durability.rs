@@ -6,14 +6,15 @@ use std::{
     time::Duration,
 };
 
-use envelope::{Feature, Stage};
+use backend::inbox::{Accepted, Arrival, Inbox};
+use envelope::{Envelope, Feature, Stage};
 use tests::{
     simulator::{sender::Answer, world::Event},
     stack::Options,
 };
 
 use crate::{
-    fixture::{Fixture, eventually},
+    fixture::{Fixture, PATIENCE, apart, eventually},
     start::Redis,
 };
 
@@ -222,4 +223,22 @@ async fn a_redis_that_still_loads_its_data_is_503_until_it_has() {
     assert!(matches!(answer, Answer::Unavailable | Answer::Accepted(_) | Answer::Duplicate(_)), "{answer:?}");
     taken_at_last(&fixture, &event).await;
     fixture.delivered(151).await;
+}
+
+#[tokio::test]
+async fn a_missed_event_that_came_meanwhile_is_no_error_where_the_disk_is_waited_for() {
+    let redis = Redis::start(&["--appendonly", "yes", "--appendfsync", "everysec"]);
+    let inbox = Inbox::connect(&apart(redis.url()), PATIENCE).await.unwrap();
+    let body = |at: &str| {
+        let payload = serde_json::json!({ "caseId": "missed", "externalId": null, "occurredAt": at });
+        serde_json::json!({ "eventName": "case.forensics.completed", "payload": payload }).to_string()
+    };
+    let accept = async |at: &str, missed: Option<u32>| {
+        let body = body(at);
+        let event = Envelope::parse(body.as_bytes()).unwrap();
+        let key = event.key();
+        inbox.accept(&Arrival { missed, ..Arrival::now(&event, &key, body.as_bytes()) }).await.unwrap()
+    };
+    assert_eq!(accept("2025-06-22T10:30:00Z", None).await, Accepted::Stored);
+    assert_eq!(accept("2025-06-22T10:31:00Z", Some(1)).await, Accepted::Late);
 }

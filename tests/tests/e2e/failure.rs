@@ -3,15 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
-use backend::{
-    config::{self, Durability, Secret, Topology},
-    inbox::{Accepted, Arrival, Fenced, Inbox, Reader},
-};
+use backend::inbox::{Accepted, Arrival, Fenced, Inbox, Reader};
 use envelope::{Envelope, Feature, Stage};
 use tests::simulator::{sender::Answer, world::Fault};
 use tokio::task::JoinSet;
 
-use crate::fixture::{Fixture, PATIENCE, eventually};
+use crate::fixture::{Fixture, PATIENCE, apart, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_redis_is_down_the_answer_is_503_and_nothing_is_lost() {
@@ -190,20 +187,7 @@ async fn a_backend_that_is_told_to_stop_finishes_what_it_has_in_hand() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_that_lost_its_lease_changes_nothing_any_more() {
     let fixture = Fixture::start().await;
-    let settings = config::Redis {
-        url: Secret::new(fixture.stack.redis_url()),
-        url_file: String::new(),
-        topology: Topology::Single,
-        sentinel_primary: String::new(),
-        sentinel_password: Secret::default(),
-        sentinel_password_file: String::new(),
-        prefix: "fenced".to_owned(),
-        partitions: 1,
-        seen_retention_days: 1,
-        apart_retention_days: 1,
-        durability: Durability::Fsync,
-        check_server: true,
-    };
+    let settings = apart(fixture.stack.redis_url());
     let inbox = Inbox::connect(&settings, Duration::from_secs(3)).await.unwrap();
     let event = fixture.event("fenced", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
     let envelope = Envelope::parse(event.body.as_bytes()).unwrap();

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use backend::config::{self, Durability, Secret, Topology};
 use envelope::{Feature, Stage};
 use tests::{
     simulator::{
@@ -97,6 +98,24 @@ impl Fixture {
             let tried: u64 = redis::cmd("HLEN").arg(&attempts).query_async(&mut connection).await.unwrap();
             assert_eq!(tried, 0, "{attempts}");
         }
+    }
+}
+
+/// Settings of an inbox that is apart from the running backend's.
+pub(crate) fn apart(url: String) -> config::Redis {
+    config::Redis {
+        url: Secret::new(url),
+        url_file: String::new(),
+        topology: Topology::Single,
+        sentinel_primary: String::new(),
+        sentinel_password: Secret::default(),
+        sentinel_password_file: String::new(),
+        prefix: "apart".to_owned(),
+        partitions: 1,
+        seen_retention_days: 1,
+        apart_retention_days: 1,
+        durability: Durability::Fsync,
+        check_server: true,
     }
 }
 

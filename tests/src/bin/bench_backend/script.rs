@@ -45,12 +45,5 @@ pub(crate) async fn run(url: &str, load: &Load, counter: &Arc<AtomicU64>) -> Res
             Ok::<_, redis::RedisError>(latencies)
         });
     }
-    let mut slice = Slice::default();
-    while let Some(latencies) = clients.join_next().await {
-        slice.latencies.extend(latencies??);
-    }
-    slice.elapsed = started.elapsed();
-    slice.requests = slice.latencies.len() as u64;
-    slice.latencies.sort_unstable();
-    Ok(slice)
+    Slice::gather(clients, started).await
 }

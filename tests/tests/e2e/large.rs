@@ -1,0 +1,58 @@
+//! Results that are large.
+
+use envelope::{Feature, Stage};
+
+use crate::fixture::{Fixture, eventually, peak};
+
+const AT: &str = "2025-06-22T10:30:00Z";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_translations_are_passed_on_without_being_held_in_memory() {
+    const SIZE: usize = 32 << 20;
+    let fixture = Fixture::start_with(|options| options.backend("EDGE__SINK__TIMEOUT_MS", 60_000)).await;
+    let send = async |case: &str| {
+        let event = fixture.event(case, Feature::Translation, Stage::Completed, AT);
+        fixture.send_accepted(&event).await;
+    };
+    send("small").await;
+    fixture.delivered_once(1).await;
+    let before = peak(fixture.stack.backend.pid());
+    fixture.simulator.world.set_page(SIZE);
+    for case in ["large-1", "large-2", "large-3"] {
+        send(case).await;
+    }
+    fixture.delivered_once(4).await;
+    let grown = peak(fixture.stack.backend.pid()) - before;
+    println!("  3 translations of {} MiB: the backend's memory grew by {} MiB", SIZE >> 20, grown >> 20);
+    assert!(grown < 3 * SIZE as u64 / 2, "{grown}");
+    for delivery in &fixture.simulator.application.deliveries()[1..] {
+        let page = delivery.body["outcome"]["result"]["translation"][0]["htmlRepresentation"].as_str().unwrap();
+        assert!(page.len() > SIZE - 14, "{}", page.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_too_large_is_a_dead_letter_and_one_that_cannot_be_kept_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool");
+    std::fs::create_dir(&spool).unwrap();
+    let fixture = Fixture::start_with(|options| {
+        let options = options.backend("EDGE__PARTNER_API__MAX_RESPONSE_BYTES", 3 << 20);
+        options.backend("EDGE__PARTNER_API__SPOOL_FOLDER", spool.display())
+    })
+    .await;
+    fixture.simulator.world.set_page(4 << 20);
+    fixture.send_accepted(&fixture.event("too-large", Feature::Translation, Stage::Completed, AT)).await;
+    eventually("it is a dead letter", async || fixture.dead_letters().await == [("api_too_large".to_owned(), 1)]).await;
+
+    std::fs::remove_dir(&spool).unwrap();
+    fixture.simulator.world.set_page(2 << 20);
+    fixture.send_accepted(&fixture.event("large", Feature::Translation, Stage::Completed, AT)).await;
+    eventually("it is tried again", async || {
+        let metrics = fixture.stack.backend_metrics().await.unwrap();
+        metrics.sum("edge_retries_total", &["code=\"api_not_kept\""]) > 0
+    })
+    .await;
+    std::fs::create_dir(&spool).unwrap();
+    fixture.delivered_once(1).await;
+}
