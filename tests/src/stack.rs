@@ -3,13 +3,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use envoy::{
-    bootstrap::Bootstrap,
     edge::Edge,
     publish::{Build, Publisher},
     store::Store,
@@ -24,8 +22,10 @@ use crate::{
 };
 
 pub mod group;
+mod programs;
 
 use group::Group;
+use programs::{backend_command, start_backend, start_envoy, start_redis};
 
 /// What a stack is started with.
 #[derive(Debug, Clone)]
@@ -356,93 +356,4 @@ fn publisher(store: Store, edge: Option<Edge>) -> Publisher {
 async fn get_metrics(url: &str) -> Result<Metrics> {
     let answer = reqwest::get(url).await?.error_for_status()?;
     Ok(Metrics::parse(&answer.text().await?))
-}
-
-fn start_redis(folder: &Path, port: u16) -> Result<Process> {
-    let mut command = Command::new(tools::redis_server()?);
-    command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--dir"]).arg(folder.join("redis"));
-    command.args(["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"]);
-    let mut redis = Process::start("redis-server", &mut command, &folder.join("redis.log"))?;
-    let client = redis::Client::open(format!("redis://127.0.0.1:{port}"))?;
-    redis.wait_until(PATIENCE, || {
-        client.get_connection().is_ok_and(|mut connection| redis::cmd("PING").exec(&mut connection).is_ok())
-    })?;
-    Ok(redis)
-}
-
-fn start_backend(folder: &Path, name: &'static str, ports: Ports, options: &Options) -> Result<Process> {
-    let mut command = backend_command(ports, options)?;
-    let mut backend = Process::start(name, command.arg("serve"), &folder.join(name).with_extension("log"))?;
-    backend.wait_until(PATIENCE, || answers(&format!("http://127.0.0.1:{}/readyz", ports.admin)))?;
-    Ok(backend)
-}
-
-/// The backend with its settings, and without a subcommand.
-fn backend_command(ports: Ports, options: &Options) -> Result<Command> {
-    let program = match &options.mutation {
-        None => tools::workspace_binary(options.program, options.program, &[])?,
-        Some(_) => tools::workspace_binary("backend", "backend-mutated", &["backend/mutations"])?,
-    };
-    let mut command = Command::new(program);
-    command.envs(options.mutation.as_ref().map(|mutation| ("EDGE_MUTATION", mutation)));
-    let loopback = |port| format!("127.0.0.1:{port}");
-    let redis = options.redis_url.clone().unwrap_or_else(|| format!("redis://127.0.0.1:{}", ports.redis));
-    command
-        .env("EDGE__INGEST__LISTEN", loopback(ports.ingest))
-        .env("EDGE__INGEST__PROOF", PROOF)
-        .env("EDGE__ADMIN__LISTEN", loopback(ports.admin))
-        .env("EDGE__REDIS__URL", redis)
-        .env("EDGE__PARTNER_API__BASE_URL", format!("{}/partner/v1", options.simulator))
-        .env("EDGE__PARTNER_API__API_KEY", API_KEY)
-        // Its calls would get answers that a test has prepared for others.
-        .env("EDGE__RECONCILER__INTERVAL_S", "0")
-        // Few cases of the simulator ever come to their end.
-        .env("EDGE__HANDLER__WAIT_FOR_CASE_S", "0")
-        .env("EDGE__SINK__KIND", "http")
-        .env("EDGE__SINK__URL", format!("{}/outcomes", options.simulator))
-        .env("EDGE__SINK__SECRET", SINK_SECRET)
-        // What a killed backend owned has to be free again soon.
-        .env("EDGE__WORKER__LEASE_MS", "1000")
-        .envs(options.backend.iter().map(|(name, value)| (name, value)));
-    Ok(command)
-}
-
-fn start_envoy(folder: &Path, ports: Ports, replicas: &[Ports], store: &Store, options: &Options) -> Result<Process> {
-    let guard = store.served_file();
-    let directory = guard.parent().unwrap_or(folder);
-    let mut bootstrap = Bootstrap::shipped()
-        .set("edge_address", "127.0.0.1")?
-        .set("edge_port", ports.edge)?
-        .set("metrics_address", "127.0.0.1")?
-        .set("metrics_port", ports.edge_metrics)?
-        .set("admin_port", ports.envoy_admin)?
-        .set("backend_address", "127.0.0.1")?
-        .set("backend_port", ports.ingest)?
-        .set("guard_directory", directory.display())?
-        .set("guard_file", guard.display())?;
-    for (replica, (_, option, address, port)) in replicas.iter().zip(OTHERS) {
-        bootstrap = bootstrap.enable(option)?.set(address, "127.0.0.1")?.set(port, replica.ingest)?;
-    }
-    for option in &options.enable {
-        bootstrap = bootstrap.enable(option)?;
-    }
-    for (name, value) in &options.bootstrap {
-        bootstrap = bootstrap.set(name, value)?;
-    }
-    let file = folder.join("envoy.yaml");
-    fs::write(&file, bootstrap.as_yaml())?;
-    let mut command = Command::new(tools::envoy()?);
-    command.arg("-c").arg(&file).args(["--disable-hot-restart", "--concurrency", "2", "--log-level", "warning"]);
-    // By default the access log is up to ten seconds late.
-    command.args(["--file-flush-interval-msec", "200"]);
-    let mut envoy = Process::start("envoy", &mut command, &folder.join("envoy.log"))?;
-    envoy
-        .wait_until(PATIENCE, || answers(&format!("http://127.0.0.1:{}/ready", ports.edge_metrics)))
-        .context("Envoy does not start")?;
-    Ok(envoy)
-}
-
-/// Whether a GET is answered with a success.
-fn answers(url: &str) -> bool {
-    ureq::get(url).config().timeout_global(Some(Duration::from_secs(2))).proxy(None).build().call().is_ok()
 }
