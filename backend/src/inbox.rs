@@ -59,12 +59,13 @@ pub use reader::{Batch, Entry, EntryId, Reader};
 
 use confirm::{Demand, Where};
 use keys::Keys;
-use servers::Servers;
+use servers::{Servers, Side};
 
 /// The inbox, cheap to clone.
 #[derive(Clone)]
 pub struct Inbox {
     servers: Arc<Servers>,
+    side: Side,
     keys: Keys,
     retention: Duration,
     apart_retention: Duration,
@@ -163,6 +164,7 @@ impl Inbox {
         let demand = needed.map(|needed| Demand { needed, patience: store_timeout / 2, retention });
         let inbox = Self {
             servers: Arc::new(Servers::connect(config, &keys, demand).await?),
+            side: Side::Work,
             keys,
             retention,
             apart_retention: days(config.apart_retention_days),
@@ -175,6 +177,11 @@ impl Inbox {
         }
         inbox.check_partitions(config.partitions).await?;
         Ok(inbox)
+    }
+
+    /// The same for the ingest, which stores over connections of its own: all of it in one runtime, of one thread.
+    pub fn for_ingest(&self) -> Self {
+        Self { side: Side::Ingest, ..self.clone() }
     }
 
     /// How many partitions there are.
@@ -211,11 +218,12 @@ impl Inbox {
         }
         let server = self.servers.of_partition(partition);
         server.ensure_fit()?;
-        let answer: i64 = self.bounded(call.invoke_async(&mut server.connection.clone())).await?;
+        let link = server.link(self.side);
+        let answer: i64 = self.bounded(call.invoke_async(&mut link.connection.clone())).await?;
         // Of a missed event that somebody else has made up for nothing is stored with this key.
         if answer != 3 || arrival.missed.is_none() {
             // A duplicate as well: whoever stored the event may not have waited to the end.
-            match timeout(self.timeout, server.confirm(keys.seen(key))).await {
+            match timeout(self.timeout, server.confirm(link, keys.seen(key))).await {
                 Ok(confirmed) => confirmed?,
                 Err(_) => return Err(InboxError::Timeout(self.timeout)),
             }

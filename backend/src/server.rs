@@ -1,10 +1,10 @@
 //! Starts everything, and stops it in order.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, thread, time::Duration};
 
 use anyhow::Context as _;
 use axum::Router;
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{net::TcpListener, sync::oneshot, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -48,26 +48,48 @@ pub async fn run(
 
     let servers = TaskTracker::new();
     let stop_admin = CancellationToken::new();
-    let routes = ingest::routes(&config.ingest, inbox.clone(), Arc::clone(&metrics));
+    let routes = ingest::routes(&config.ingest, inbox.for_ingest(), Arc::clone(&metrics));
     tracing::info!(ingest = %ingest.local_addr()?, admin = %admin.local_addr()?, "ready for events");
-    servers.spawn(serve(ingest, routes, shutdown.clone()));
+    let mut ingest_ended = serve_apart(ingest, routes, shutdown.clone()).context("cannot start the ingest's thread")?;
     let routes = admin::routes(admin::Context { inbox, metrics, shutdown: shutdown.clone() });
     servers.spawn(serve(admin, routes, stop_admin.clone()));
     servers.close();
 
-    shutdown.cancelled().await;
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => {}
+        _ = &mut ingest_ended => anyhow::bail!("the ingest's thread has ended"),
+    }
     tracing::info!(grace = ?config.shutdown.grace, "stopping: no new events, finishing those in progress");
     if timeout(config.shutdown.grace, workers.wait()).await.is_err() {
         tracing::warn!("work in progress did not finish in time; it will be done again after the next start");
     }
     stop_admin.cancel();
     // Idle connections would keep the servers up.
-    _ = timeout(CLOSING, servers.wait()).await;
+    _ = timeout(CLOSING, async { tokio::join!(servers.wait(), ingest_ended) }).await;
     Ok(())
 }
 
 /// How long connections may take to close once everything else is done.
 const CLOSING: Duration = Duration::from_secs(1);
+
+/// Serves in a thread with a runtime of its own, until `stop` is cancelled; what is returned then resolves. A handler that
+/// keeps its thread from other work cannot hold up an answer; and what requests ask of Redis at the same time goes out
+/// together, since the connection to it gets its turn after them.
+fn serve_apart(listener: TcpListener, routes: Router, stop: CancellationToken) -> io::Result<oneshot::Receiver<()>> {
+    let (ended, has_ended) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listener = {
+        let _runtime = runtime.enter();
+        TcpListener::from_std(listener.into_std()?)?
+    };
+    thread::Builder::new().name("ingest".to_owned()).spawn(move || {
+        runtime.block_on(serve(listener, routes, stop));
+        // Nobody waits any more where the process is about to end.
+        _ = ended.send(());
+    })?;
+    Ok(has_ended)
+}
 
 async fn serve(listener: TcpListener, routes: Router, stop: CancellationToken) {
     // The listener is ours and the routes cannot fail, so there is no error to come.

@@ -2,7 +2,7 @@
 //!
 //! Waiting blocks a connection, so it has one of its own, and all who came since the last time wait together.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use redis::{RedisError, aio::ConnectionManager};
 use tokio::{
@@ -33,8 +33,9 @@ pub(super) enum Where {
 
 /// Waits for one server.
 pub(super) struct Confirmer {
-    questions: mpsc::Sender<Question>,
-    needed: Where,
+    connection: ConnectionManager,
+    demand: Demand,
+    questions: OnceLock<mpsc::Sender<Question>>,
 }
 
 /// Is what was stored with this key where it has to be?
@@ -56,23 +57,26 @@ const WAITING: usize = 4_096;
 const GRACE: Duration = Duration::from_secs(1);
 
 impl Confirmer {
-    /// Asks on `connection`, which nobody else may use.
+    /// Asks on `connection`, which nobody else may use, in the runtime of whoever asks first.
     pub(super) fn new(connection: ConnectionManager, demand: Demand) -> Self {
-        let (questions, asked) = mpsc::channel(WAITING);
-        tokio::spawn(run(connection, asked, demand));
-        Self { questions, needed: demand.needed }
+        Self { connection, demand, questions: OnceLock::new() }
     }
 
     /// Waits until what was stored with the key `seen` before this call is where it has to be.
     pub(super) async fn confirm(&self, seen: String) -> Result<(), InboxError> {
         let (told, answer) = oneshot::channel();
         let stopped = || InboxError::Server("nobody waits for replicas or the disk any more".to_owned());
-        self.questions.send(Question { seen, told }).await.map_err(|_| stopped())?;
+        let questions = self.questions.get_or_init(|| {
+            let (questions, asked) = mpsc::channel(WAITING);
+            tokio::spawn(run(self.connection.clone(), asked, self.demand));
+            questions
+        });
+        questions.send(Question { seen, told }).await.map_err(|_| stopped())?;
         let Answer { is_there, had } = answer.await.map_err(|_| stopped())??;
         if !is_there {
             return Err(InboxError::Server("Redis has lost what it stored a moment ago".to_owned()));
         }
-        match self.needed {
+        match self.demand.needed {
             Where::Disk if had == 0 => Err(InboxError::NotOnDisk),
             Where::Replicas(needed) if had < needed => Err(InboxError::TooFewReplicas { needed, had }),
             _ => Ok(()),

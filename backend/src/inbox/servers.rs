@@ -26,7 +26,7 @@ use crate::{
 mod cluster;
 mod server;
 
-pub(super) use server::Server;
+pub(super) use server::{Server, Side};
 
 use cluster::Slots;
 use server::CONNECT_TIMEOUT;

@@ -43,8 +43,10 @@ struct Server {
 
 /// The name that the sentinels know the primary by.
 const NAME: &str = "edge";
-/// How long the servers may take to agree.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// How long the servers may take to agree. Sentinels that got no time for two seconds do nothing for 30 (they call it TILT).
+const PATIENCE: Duration = Duration::from_secs(90);
+/// How much of each server's log is shown where they do not.
+const LINES: usize = 8;
 /// How many hash slots a cluster has.
 const SLOTS: usize = 16_384;
 
@@ -244,11 +246,24 @@ impl Group {
         let deadline = Instant::now() + PATIENCE;
         while !condition(self).unwrap_or(false) {
             if Instant::now() > deadline {
-                bail!("{:?}: {what} did not come to be within {PATIENCE:?}", self.kind);
+                bail!("{:?}: {what} did not come to be within {PATIENCE:?}\n{}", self.kind, self.last_lines());
             }
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(())
+    }
+
+    /// What the servers said last.
+    fn last_lines(&self) -> String {
+        let mut text = String::new();
+        let folders = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        for path in folders.map(|folder| folder.path().join("log")) {
+            let Ok(log) = fs::read_to_string(&path) else { continue };
+            let lines: Vec<_> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(LINES)..].join("\n");
+            text.push_str(&format!("{}:\n{last}\n", path.display()));
+        }
+        text
     }
 }
 

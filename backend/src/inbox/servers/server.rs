@@ -20,14 +20,30 @@ use crate::inbox::{
 /// One server.
 pub(in crate::inbox) struct Server {
     pub(super) client: Client,
-    /// For all commands that do not block.
+    /// For all commands that do not block, but those of the ingest.
     pub(in crate::inbox) connection: ConnectionManager,
-    /// Waits until what was stored is where it has to be, where that is not so by itself.
-    confirmer: Option<Confirmer>,
+    /// Those who store, by [`Side`].
+    links: [Link; 2],
     /// Whether what the server has answered is on its disk.
     syncs_always: AtomicBool,
     /// What it does not do as it should, where that is known.
     unfit: watch::Sender<Option<String>>,
+}
+
+/// Who stores. The ingest has a thread of its own, and so do its connections: another thread would have to be woken for
+/// each event, and what is stored at the same time would not go out together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::inbox) enum Side {
+    Ingest,
+    /// The reconciler, and the command line.
+    Work,
+}
+
+/// What is needed to store.
+pub(in crate::inbox) struct Link {
+    pub(in crate::inbox) connection: ConnectionManager,
+    /// Waits until what was stored is where it has to be, where that is not so by itself.
+    confirmer: Option<Confirmer>,
 }
 
 /// How long to wait for a first connection.
@@ -48,11 +64,15 @@ impl Server {
         let tcp = TcpSettings::default().set_user_timeout(UNHEARD);
         let client = Client::open(info.set_tcp_settings(tcp))?;
         let connect = || ConnectionManager::new_lazy_with_config(client.clone(), manager.clone());
-        let confirmer = demand.map(|demand| Ok::<_, RedisError>(Confirmer::new(connect()?, demand))).transpose()?;
+        let link = |connection| {
+            let confirmer = demand.map(|demand| Ok::<_, RedisError>(Confirmer::new(connect()?, demand))).transpose()?;
+            Ok::<_, RedisError>(Link { connection, confirmer })
+        };
+        let connection = connect()?;
         Ok(Self {
-            connection: connect()?,
+            links: [link(connect()?)?, link(connection.clone())?],
+            connection,
             client,
-            confirmer,
             syncs_always: AtomicBool::new(false),
             unfit: watch::Sender::default(),
         })
@@ -77,9 +97,14 @@ impl Server {
         self.unfit.borrow().clone().map_or(Ok(()), |problem| Err(InboxError::Server(problem)))
     }
 
-    /// Waits until what was stored with the key `seen` is where it has to be.
-    pub(in crate::inbox) async fn confirm(&self, seen: String) -> Result<(), InboxError> {
-        match &self.confirmer {
+    /// What that side stores with.
+    pub(in crate::inbox) fn link(&self, side: Side) -> &Link {
+        &self.links[side as usize]
+    }
+
+    /// Waits until what was stored over a link with the key `seen` is where it has to be.
+    pub(in crate::inbox) async fn confirm(&self, link: &Link, seen: String) -> Result<(), InboxError> {
+        match &link.confirmer {
             Some(confirmer) if !self.syncs_always.load(Ordering::Relaxed) => confirmer.confirm(seen).await,
             _ => Ok(()),
         }
