@@ -201,15 +201,18 @@ impl Inbox {
         let Arrival { key, case_id, body, .. } = arrival;
         let partition = self.keys.partition_of(case_id.as_str());
         let keys = self.keys.of_partition(partition);
-        let (script, stream, feature) = match arrival.place {
-            Place::Inbox(feature) => (&scripts::ACCEPT, keys.inbox(feature), feature.as_str()),
-            Place::Quarantine => (&scripts::SET_APART, keys.quarantine(), ""),
+        let seen = keys.seen(key);
+        let (script, feature, mut call) = match arrival.place {
+            Place::Inbox(feature) => {
+                let (inbox, case, late) = (keys.inbox(feature), keys.case(case_id), keys.late(feature, case_id));
+                let call = scripts::call(&scripts::ACCEPT, &[&seen, &inbox, &case, &late], SIZE + body.len());
+                (&scripts::ACCEPT, feature.as_str(), call)
+            }
+            Place::Quarantine => {
+                let call = scripts::call(&scripts::SET_APART, &[&seen, &keys.quarantine()], SIZE + body.len());
+                (&scripts::SET_APART, "", call)
+            }
         };
-        let mut call = script.prepare_invoke();
-        call.key(keys.seen(key)).key(stream);
-        if let Place::Inbox(feature) = arrival.place {
-            call.key(keys.case(case_id)).key(keys.late(feature, case_id));
-        }
         call.arg(scripts::body_hash(body)).arg(self.retention_millis());
         call.arg(key.as_str()).arg(*body).arg(to_millis(arrival.received_at));
         call.arg(feature).arg(arrival.occurred_at.unix_millis());
@@ -219,11 +222,11 @@ impl Inbox {
         let server = self.servers.of_partition(partition);
         server.ensure_fit()?;
         let link = server.link(self.side);
-        let answer: i64 = self.bounded(call.invoke_async(&mut link.connection.clone())).await?;
+        let answer: i64 = self.bounded(scripts::run(script, &call, &mut link.connection.clone())).await?;
         // Of a missed event that somebody else has made up for nothing is stored with this key.
         if answer != 3 || arrival.missed.is_none() {
             // A duplicate as well: whoever stored the event may not have waited to the end.
-            match timeout(self.timeout, server.confirm(link, keys.seen(key))).await {
+            match timeout(self.timeout, server.confirm(link, seen)).await {
                 Ok(confirmed) => confirmed?,
                 Err(_) => return Err(InboxError::Timeout(self.timeout)),
             }
@@ -345,6 +348,9 @@ impl Inbox {
         )))
     }
 }
+
+/// What the arguments of a call that stores an event come to, besides the body, more or less.
+const SIZE: usize = 256;
 
 fn days(days: u32) -> Duration {
     Duration::from_secs(u64::from(days) * 86_400)

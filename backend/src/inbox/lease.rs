@@ -134,13 +134,17 @@ impl Lease {
         Ok(found.ids.into_iter().next().map(|found| Entry::read(feature, found, tried.as_deref())))
     }
 
-    /// Takes an event that was handled out of the inbox.
+    /// Takes events of one feature that were handled out of the inbox.
     ///
     /// # Errors
     /// Where Redis does not answer.
-    pub async fn complete(&self, entry: EntryId) -> Result<Result<(), Fenced>, InboxError> {
+    pub async fn complete(&self, entries: &[EntryId]) -> Result<Result<(), Fenced>, InboxError> {
+        let Some(feature) = entries.first().map(|entry| entry.feature()) else { return Ok(Ok(())) };
         let mut call = self.call(&scripts::COMPLETE);
-        call.key(self.keys.inbox(entry.feature())).key(self.keys.attempts(entry.feature())).arg(entry.to_string());
+        call.key(self.keys.inbox(feature)).key(self.keys.attempts(feature));
+        for entry in entries {
+            call.arg(entry.to_string());
+        }
         self.fenced(&call).await
     }
 

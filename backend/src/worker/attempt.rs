@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::Instrument;
 
-use super::{Work, backoff};
+use super::{Work, backoff, completer::Completer};
 use crate::{
     event::Event,
     handler::{HandlerError, Outcome, Retry},
@@ -39,7 +39,13 @@ pub(super) struct Task {
 }
 
 /// Tries once, if it is time, and stores what came of it.
-pub(super) async fn work_on(work: &Arc<Work>, lease: &Lease, task: Task, stop: &CancellationToken) -> End {
+pub(super) async fn work_on(
+    work: &Arc<Work>,
+    lease: &Lease,
+    completer: &Completer,
+    task: Task,
+    stop: &CancellationToken,
+) -> End {
     let (entry, event) = match task.loaded {
         Some(loaded) => *loaded,
         None => {
@@ -59,26 +65,23 @@ pub(super) async fn work_on(work: &Arc<Work>, lease: &Lease, task: Task, stop: &
         let event = Arc::new(event);
         let tried = try_once(work, &event).await;
         drop(permits);
-        conclude(work, lease, &entry, &event, tried).await
+        match tried {
+            Ok(()) => {
+                let completed = completer.complete(entry.id).await;
+                work.metrics.handled.get_or_create(&event.name.into()).inc();
+                end(completed)
+            }
+            Err(error) => conclude(work, lease, &entry, error).await,
+        }
     }
     .instrument(span)
     .await
 }
 
-async fn conclude(
-    work: &Arc<Work>,
-    lease: &Lease,
-    entry: &Entry,
-    event: &Event,
-    tried: Result<(), HandlerError>,
-) -> End {
-    let was_tried = !matches!(tried, Err(HandlerError { retry: Retry::NotTried(_), .. }));
+/// After a try that failed.
+async fn conclude(work: &Work, lease: &Lease, entry: &Entry, error: HandlerError) -> End {
+    let was_tried = !matches!(error.retry, Retry::NotTried(_));
     let attempts = entry.attempts + u32::from(was_tried);
-    let Err(error) = tried else {
-        let completed = store(|| lease.complete(entry.id)).await;
-        work.metrics.handled.get_or_create(&event.name.into()).inc();
-        return end(completed);
-    };
     let code = FailureLabels { code: error.code };
     if error.retry == Retry::Never || (was_tried && attempts >= work.settings.max_attempts) {
         tracing::error!(code = error.code, attempts, "a dead letter: {}", error.detail);

@@ -15,11 +15,12 @@ use tokio::{
     sync::{Notify, mpsc},
     task::JoinSet,
 };
-use tokio_util::{sync::CancellationToken, time::DelayQueue};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle, time::DelayQueue};
 
 use super::{
     Work,
     attempt::{End, Task, store, work_on},
+    completer::Completer,
 };
 use crate::{
     event::Event,
@@ -32,6 +33,8 @@ pub(super) struct Lanes {
     feature: Feature,
     work: Arc<Work>,
     lease: Lease,
+    completer: Completer,
+    _completing: AbortOnDropHandle<()>,
     stop: CancellationToken,
     /// The events of each lane, the first of them being the one that is next or being worked on.
     lanes: HashMap<Case, VecDeque<Queued>>,
@@ -57,7 +60,8 @@ impl Lanes {
     pub(super) fn new(feature: Feature, work: Arc<Work>, lease: Lease, stop: CancellationToken) -> Self {
         let (lanes, held, ready) = (HashMap::new(), HashSet::new(), VecDeque::new());
         let (parked, busy) = (DelayQueue::new(), JoinSet::new());
-        Self { feature, work, lease, stop, lanes, held, newest: None, ready, parked, busy }
+        let (completer, _completing) = Completer::new(lease.clone());
+        Self { feature, work, lease, completer, _completing, stop, lanes, held, newest: None, ready, parked, busy }
     }
 
     /// Until we are told to stop, and then until what is being worked on is finished. Tells `room` that a batch was taken.
@@ -99,7 +103,8 @@ impl Lanes {
             let id = first.id();
             let task = Task { id, loaded: std::mem::replace(first, Queued::Stored(id)).loaded() };
             let (work, lease, stop) = (Arc::clone(&self.work), self.lease.clone(), self.stop.clone());
-            self.busy.spawn(async move { (lane, work_on(&work, &lease, task, &stop).await) });
+            let completer = self.completer.clone();
+            self.busy.spawn(async move { (lane, work_on(&work, &lease, &completer, task, &stop).await) });
         }
     }
 

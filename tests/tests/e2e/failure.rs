@@ -207,14 +207,14 @@ async fn an_owner_that_lost_its_lease_changes_nothing_any_more() {
     let new = taken.unwrap();
     let entry =
         Reader::new(new.clone()).next(&Feature::ALL, 10, PATIENCE).await.unwrap().remove(0).entries.remove(0).id;
-    assert_eq!(old.complete(entry).await.unwrap(), Err(Fenced));
+    assert_eq!(old.complete(&[entry]).await.unwrap(), Err(Fenced));
     assert_eq!(old.retry(entry, 1, SystemTime::now()).await.unwrap(), Err(Fenced));
     assert_eq!(old.bury(entry, "code", "detail", 1).await.unwrap(), Err(Fenced));
     assert_eq!(old.renew().await.unwrap(), Err(Fenced));
     assert_eq!(old.release().await.unwrap(), Err(Fenced));
     assert!(new.entry(entry).await.unwrap().is_some(), "the event is still there");
-    assert_eq!(new.complete(entry).await.unwrap(), Ok(()));
-    assert_eq!(new.complete(entry).await.unwrap(), Ok(()), "doing it again changes nothing");
+    assert_eq!(new.complete(&[entry]).await.unwrap(), Ok(()));
+    assert_eq!(new.complete(&[entry]).await.unwrap(), Ok(()), "doing it again changes nothing");
     assert_eq!(inbox.depth(0).await.unwrap(), 0);
 }
 
