@@ -1,0 +1,82 @@
+//! The ingest, apart from the work.
+
+use std::{
+    io::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use backend::{
+    config::Config,
+    event::Event,
+    handler::{FeatureHandler, HandlerError, Outcome},
+    server,
+};
+use envelope::{
+    EventName, Feature, Stage,
+    headers::{self, Judgement, Mark},
+};
+use tokio::{net::TcpListener, sync::oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::fixture::{Fixture, apart, eventually};
+
+const PROOF: &str = "0123456789abcdef";
+
+/// Keeps its thread from all other work, as no handler should.
+struct Blocks {
+    begun: Arc<AtomicUsize>,
+    ended: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl FeatureHandler for Blocks {
+    async fn handle(&self, _: &Event) -> Result<Outcome, HandlerError> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        thread::sleep(Duration::from_secs(4));
+        self.ended.fetch_add(1, Ordering::SeqCst);
+        Ok(Outcome::Nothing)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_that_blocks_its_thread_holds_up_no_answer() {
+    let fixture = Fixture::start().await;
+    let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    write!(file, "[ingest]\nproof = \"{PROOF}\"\n[partner_api]\napi_key = \"key\"\n").unwrap();
+    let mut config = Config::load(Some(file.path())).unwrap();
+    config.redis = apart(fixture.stack.redis_url());
+    let (begun, ended) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+    let name = EventName { feature: Feature::Extraction, stage: Stage::Completed };
+    let handler = Arc::new(Blocks { begun: Arc::clone(&begun), ended: Arc::clone(&ended) });
+    let (stop, (told, port)) = (CancellationToken::new(), oneshot::channel());
+    let stopped = stop.clone();
+    let backend = thread::spawn(move || {
+        // All the work has one thread, which the handler blocks.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (ingest, admin) = (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
+            told.send(ingest.local_addr()?.port()).expect("the test waits");
+            server::run(config, |handlers, _| handlers.with(name, handler), ingest, admin, stopped).await
+        })
+    });
+    let url = format!("http://127.0.0.1:{}/", port.await.unwrap());
+    let client = tests::simulator::sender::client();
+    let send = async |case: &str| {
+        let event = fixture.event(case, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+        let judged = Judgement::write(PROOF, "test", Mark::Accepted);
+        let request = client.post(&url).header("content-type", "application/json").header(headers::JUDGED, judged);
+        request.body(event.body).timeout(Duration::from_secs(3)).send().await.map(|answer| answer.status())
+    };
+    eventually("the backend takes an event", async || send("blocking-1").await.is_ok_and(|status| status == 202)).await;
+    eventually("its handler blocks", async || begun.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(send("blocking-2").await.unwrap(), 202);
+    assert_eq!(ended.load(Ordering::SeqCst), 0, "the handler was to block for longer");
+    stop.cancel();
+    backend.join().unwrap().unwrap();
+}
