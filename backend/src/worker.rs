@@ -1,9 +1,8 @@
 //! Works on events: a partition has one owner at a time, a lane is worked on in order, lanes are worked on at once.
 //!
 //! [`share`] takes this process' share of the partitions, [`partition`] keeps the ownership of one and reads it,
-//! [`lanes`] has each lane's events worked on in their order, [`attempt`] tries one event once, [`completer`] takes
-//! it out of the inbox, and [`backoff`] says how
-//! long to wait between tries.
+//! [`lanes`] has each lane's events worked on in their order, [`attempt`] tries one event once, [`completer`] takes it
+//! out of the inbox, and [`backoff`] says how long to wait between tries.
 
 use std::{collections::HashSet, sync::Arc};
 

@@ -3,8 +3,9 @@
 use std::{
     io::Write as _,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
     thread,
     time::Duration,
@@ -28,8 +29,9 @@ use crate::fixture::{Fixture, apart, eventually};
 
 const PROOF: &str = "0123456789abcdef";
 
-/// Keeps its thread from all other work, as no handler should.
+/// Keeps its thread from all other work until the other end of `held` is dropped, as no handler should.
 struct Blocks {
+    held: Mutex<mpsc::Receiver<()>>,
     begun: Arc<AtomicUsize>,
     ended: Arc<AtomicUsize>,
 }
@@ -38,7 +40,7 @@ struct Blocks {
 impl FeatureHandler for Blocks {
     async fn handle(&self, _: &Event) -> Result<Outcome, HandlerError> {
         self.begun.fetch_add(1, Ordering::SeqCst);
-        thread::sleep(Duration::from_secs(4));
+        _ = self.held.lock().unwrap().recv();
         self.ended.fetch_add(1, Ordering::SeqCst);
         Ok(Outcome::Nothing)
     }
@@ -51,9 +53,12 @@ async fn a_handler_that_blocks_its_thread_holds_up_no_answer() {
     write!(file, "[ingest]\nproof = \"{PROOF}\"\n[partner_api]\napi_key = \"key\"\n").unwrap();
     let mut config = Config::load(Some(file.path())).unwrap();
     config.redis = apart(fixture.stack.redis_url());
+    config.partner_api.base_url = format!("{}/partner/v1", fixture.simulator.url());
+    config.reconciler.interval = Duration::ZERO;
     let (begun, ended) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
     let name = EventName { feature: Feature::Extraction, stage: Stage::Completed };
-    let handler = Arc::new(Blocks { begun: Arc::clone(&begun), ended: Arc::clone(&ended) });
+    let (hold, held) = mpsc::channel();
+    let handler = Arc::new(Blocks { held: held.into(), begun: Arc::clone(&begun), ended: Arc::clone(&ended) });
     let (stop, (told, port)) = (CancellationToken::new(), oneshot::channel());
     let stopped = stop.clone();
     let backend = thread::spawn(move || {
@@ -77,6 +82,7 @@ async fn a_handler_that_blocks_its_thread_holds_up_no_answer() {
     eventually("its handler blocks", async || begun.load(Ordering::SeqCst) == 1).await;
     assert_eq!(send("blocking-2").await.unwrap(), 202);
     assert_eq!(ended.load(Ordering::SeqCst), 0, "the handler was to block for longer");
+    drop(hold);
     stop.cancel();
     backend.join().unwrap().unwrap();
 }

@@ -22,7 +22,7 @@ pub(in crate::inbox) struct Server {
     pub(super) client: Client,
     /// For all commands that do not block, but those of the ingest.
     pub(in crate::inbox) connection: ConnectionManager,
-    /// Those who store, by [`Side`].
+    /// What events are stored with, by [`Side`].
     links: [Link; 2],
     /// Whether what the server has answered is on its disk.
     syncs_always: AtomicBool,
