@@ -69,6 +69,14 @@ impl Document {
         }
     }
 
+    /// All of it, where it is not in a file.
+    pub(crate) fn in_memory(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Kept::Memory(bytes) => Some(bytes),
+            Kept::File(..) => None,
+        }
+    }
+
     /// Reads it with `read`, on a thread where that may take its time.
     ///
     /// # Errors
@@ -91,7 +99,7 @@ impl Document {
     /// # Errors
     /// Where it is none, or cannot be read.
     pub async fn parse<T: DeserializeOwned + Send + 'static>(self) -> io::Result<T> {
-        if let Kept::Memory(bytes) = &self.0 {
+        if let Some(bytes) = self.in_memory() {
             return Ok(serde_json::from_slice(bytes)?);
         }
         Ok(self.read(|reader| serde_json::from_reader(reader)).await??)

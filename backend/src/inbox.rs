@@ -50,6 +50,7 @@ mod reader;
 mod scripts;
 mod server_check;
 mod servers;
+mod stream;
 
 pub use cases::Missing;
 pub use dead::DeadLetter;

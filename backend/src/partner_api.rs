@@ -117,8 +117,11 @@ impl PartnerApi {
         let segments: Vec<_> = ["cases", id.as_str()].into_iter().chain(own).collect();
         let url = self.url(&segments);
         let answer = self.fetch(url).await?;
-        let read = answer.clone().read(move |reader| answer::read(reader, name)).await;
-        let (statuses, data) = read.and_then(|read| read).map_err(|_| Kind::Unreadable)?;
+        let read = match answer.in_memory() {
+            Some(bytes) => answer::read(bytes, name),
+            None => answer.clone().read(move |reader| answer::read_from(reader, name)).await.flatten(),
+        };
+        let (statuses, data) = read.map_err(|_| Kind::Unreadable)?;
         Ok(StageResult::new(statuses, answer.part(data)))
     }
 

@@ -1,8 +1,8 @@
 //! Works on events: a partition has one owner at a time, a lane is worked on in order, lanes are worked on at once.
 //!
 //! [`share`] takes this process' share of the partitions, [`partition`] keeps the ownership of one and reads it,
-//! [`lanes`] has each lane's events worked on in their order, [`attempt`] tries one event once, [`completer`] takes it
-//! out of the inbox, and [`backoff`] says how long to wait between tries.
+//! [`lanes`] has each lane's events worked on in their order and takes them out of the inbox, [`attempt`] tries one event
+//! once, and [`backoff`] says how long to wait between tries.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -14,7 +14,6 @@ use crate::{config, handler::Handlers, inbox::Inbox, sink::Sink, telemetry::Metr
 
 mod attempt;
 mod backoff;
-mod completer;
 mod lanes;
 mod partition;
 mod share;
@@ -34,6 +33,7 @@ pub struct Work {
 struct Permits {
     all: Semaphore,
     features: [Semaphore; 4],
+    of_one: usize,
 }
 
 impl Work {
@@ -48,7 +48,8 @@ impl Permits {
     fn new(parallelism: usize) -> Self {
         // Three quarters, rounded up.
         let of_one = parallelism - parallelism / 4;
-        Self { all: Semaphore::new(parallelism), features: std::array::from_fn(|_| Semaphore::new(of_one)) }
+        let features = std::array::from_fn(|_| Semaphore::new(of_one));
+        Self { all: Semaphore::new(parallelism), features, of_one }
     }
 
     async fn of(&self, feature: Feature) -> Option<SemaphorePermit<'_>> {

@@ -3,9 +3,8 @@
 use std::time::SystemTime;
 
 use envelope::{Envelope, EventName};
-use redis::streams::{StreamId, StreamRangeReply};
 
-use super::{Inbox, InboxError, reader::field, scripts};
+use super::{Inbox, InboxError, scripts, stream::StreamEntry};
 use crate::event::from_millis;
 
 /// A dead letter.
@@ -33,19 +32,20 @@ pub struct DeadLetter {
 const PAGE: usize = 500;
 
 impl DeadLetter {
-    fn read(partition: u32, StreamId { id, map, .. }: StreamId) -> Self {
-        let text = |name| field(&map, name).unwrap_or_default();
-        let body: Vec<u8> = field(&map, "body").unwrap_or_default();
+    fn read(partition: u32, mut entry: StreamEntry) -> Self {
+        let mut text = |name| entry.take(name).unwrap_or_default();
+        let (key, code, detail) = (text("key"), text("code"), text("detail"));
+        let body: Vec<u8> = entry.take("body").unwrap_or_default();
         let event = Envelope::parse(&body).ok().map(|event| (event.event, event.case_id.to_string()));
         Self {
             partition,
-            id,
-            key: text("key"),
+            key,
             event,
-            code: text("code"),
-            detail: text("detail"),
-            attempts: field(&map, "attempts").unwrap_or_default(),
-            buried_at: from_millis(field(&map, "buried").unwrap_or_default()),
+            code,
+            detail,
+            attempts: entry.take("attempts").unwrap_or_default(),
+            buried_at: from_millis(entry.take("buried").unwrap_or_default()),
+            id: entry.id,
         }
     }
 }
@@ -59,8 +59,8 @@ impl Inbox {
         let start = after.map_or("-".to_owned(), |id| format!("({id}"));
         let mut command = redis::cmd("XRANGE");
         command.arg(self.keys.of_partition(partition).dead()).arg(start).arg("+").arg("COUNT").arg(PAGE);
-        let entries: StreamRangeReply = self.bounded(command.query_async(&mut self.connection(partition))).await?;
-        Ok(entries.ids.into_iter().map(|entry| DeadLetter::read(partition, entry)).collect())
+        let entries: Vec<StreamEntry> = self.bounded(command.query_async(&mut self.connection(partition))).await?;
+        Ok(entries.into_iter().map(|entry| DeadLetter::read(partition, entry)).collect())
     }
 
     /// Moves a dead letter back to the inbox, behind its lane's other events. Says whether it still was a dead letter.

@@ -5,10 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use redis::{Script, ScriptInvocation, aio::ConnectionManager, streams::StreamRangeReply};
+use redis::{Script, ScriptInvocation, aio::ConnectionManager};
 use tokio::time::Instant;
 
-use super::{Entry, EntryId, Inbox, InboxError, keys::PartitionKeys, scripts, servers::Server};
+use super::{Entry, EntryId, Inbox, InboxError, keys::PartitionKeys, scripts, servers::Server, stream::StreamEntry};
 use crate::event::to_millis;
 
 /// A partition's ownership. It ends by itself unless it is renewed, and it ends when another server holds the partition: that
@@ -129,9 +129,9 @@ impl Lease {
         commands.cmd("XRANGE").arg(self.keys.inbox(feature)).arg(&id).arg(&id);
         commands.cmd("HGET").arg(self.keys.attempts(feature)).arg(&id);
         let mut connection = self.connection();
-        let (found, tried): (StreamRangeReply, Option<String>) =
+        let (found, tried): (Vec<StreamEntry>, Option<String>) =
             self.inbox.bounded(commands.query_async(&mut connection)).await?;
-        Ok(found.ids.into_iter().next().map(|found| Entry::read(feature, found, tried.as_deref())))
+        Ok(found.into_iter().next().map(|found| Entry::read(feature, found, tried.as_deref())))
     }
 
     /// Takes events of one feature that were handled out of the inbox.

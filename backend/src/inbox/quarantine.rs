@@ -3,9 +3,8 @@
 use std::time::SystemTime;
 
 use envelope::{Envelope, Verdict};
-use redis::streams::{StreamId, StreamRangeReply};
 
-use super::{Inbox, InboxError, reader::field, scripts};
+use super::{Inbox, InboxError, scripts, stream::StreamEntry};
 use crate::event::{from_millis, to_millis};
 
 /// An event in quarantine.
@@ -45,13 +44,13 @@ impl Quarantined {
         }
     }
 
-    fn read(partition: u32, StreamId { id, map, .. }: StreamId) -> Self {
+    fn read(partition: u32, mut entry: StreamEntry) -> Self {
         Self {
             partition,
-            id,
-            key: field(&map, "key").unwrap_or_default(),
-            received_at: from_millis(field(&map, "received").unwrap_or_default()),
-            body: field(&map, "body").unwrap_or_default(),
+            key: entry.take("key").unwrap_or_default(),
+            received_at: from_millis(entry.take("received").unwrap_or_default()),
+            body: entry.take("body").unwrap_or_default(),
+            id: entry.id,
         }
     }
 }
@@ -65,8 +64,8 @@ impl Inbox {
         let start = after.map_or("-".to_owned(), |id| format!("({id}"));
         let mut command = redis::cmd("XRANGE");
         command.arg(self.keys.of_partition(partition).quarantine()).arg(start).arg("+").arg("COUNT").arg(PAGE);
-        let entries: StreamRangeReply = self.bounded(command.query_async(&mut self.connection(partition))).await?;
-        Ok(entries.ids.into_iter().map(|entry| Quarantined::read(partition, entry)).collect())
+        let entries: Vec<StreamEntry> = self.bounded(command.query_async(&mut self.connection(partition))).await?;
+        Ok(entries.into_iter().map(|entry| Quarantined::read(partition, entry)).collect())
     }
 
     /// Moves an event from the quarantine to the inbox, if this program knows it.

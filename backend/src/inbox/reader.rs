@@ -7,14 +7,10 @@ use std::{
 };
 
 use envelope::Feature;
-use redis::{
-    AsyncCommands, FromRedisValue,
-    aio::MultiplexedConnection,
-    streams::{StreamId, StreamReadOptions, StreamReadReply},
-};
+use redis::{AsyncCommands, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
-use super::{InboxError, Lease};
+use super::{InboxError, Lease, stream::StreamEntry};
 use crate::event::from_millis;
 
 /// An entry's identifier: the feature whose stream it is in, and what Redis gives it there, which is the time in
@@ -96,8 +92,6 @@ impl Reader {
             Some(connection) => connection,
             none => none.insert(self.lease.server().dedicated_connection().await?),
         };
-        let options = StreamReadOptions::default().count(most);
-        let options = if patience.is_zero() { options } else { options.block(patience.as_millis() as usize) };
         let keys = self.lease.keys();
         let inboxes: Vec<_> = features.iter().map(|&feature| keys.inbox(feature)).collect();
         let last =
@@ -105,15 +99,21 @@ impl Reader {
         #[cfg(feature = "mutations")]
         let last = last.map(crate::mutation::beginning);
         let last: Vec<_> = last.collect();
-        let reply: Option<StreamReadReply> = connection.xread_options(&inboxes, &last, &options).await?;
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(most);
+        if !patience.is_zero() {
+            command.arg("BLOCK").arg(patience.as_millis());
+        }
+        command.arg("STREAMS").arg(&inboxes).arg(&last);
+        let streams: Vec<(String, Vec<StreamEntry>)> = command.query_async(connection).await?;
         let mut batches = Vec::new();
-        for stream in reply.into_iter().flat_map(|reply| reply.keys) {
-            let named = features.iter().zip(&inboxes).find(|(_, inbox)| **inbox == stream.key);
-            let (Some((&feature, _)), Some(newest)) = (named, stream.ids.last()) else { continue };
+        for (key, entries) in streams {
+            let named = features.iter().zip(&inboxes).find(|(_, inbox)| **inbox == key);
+            let (Some((&feature, _)), Some(newest)) = (named, entries.last()) else { continue };
             self.last.insert(feature, EntryId::parse(feature, &newest.id));
-            let ids: Vec<_> = stream.ids.iter().map(|entry| entry.id.as_str()).collect();
+            let ids: Vec<_> = entries.iter().map(|entry| entry.id.as_str()).collect();
             let tried: Vec<Option<String>> = connection.hmget(keys.attempts(feature), &ids).await?;
-            let entries = stream.ids.into_iter().zip(tried);
+            let entries = entries.into_iter().zip(tried);
             let entries = entries.map(|(entry, tried)| Entry::read(feature, entry, tried.as_deref())).collect();
             batches.push(Batch { feature, entries });
         }
@@ -141,22 +141,15 @@ impl fmt::Display for EntryId {
 
 impl Entry {
     /// A field that is missing or damaged is empty: the worker then buries the entry, where it can be looked at.
-    pub(super) fn read(feature: Feature, stream_entry: StreamId, tried: Option<&str>) -> Self {
-        let StreamId { id, map, .. } = stream_entry;
-        let id = EntryId::parse(feature, &id);
+    pub(super) fn read(feature: Feature, mut entry: StreamEntry, tried: Option<&str>) -> Self {
         let (attempts, due) = tried.and_then(|tried| tried.split_once(' ')).unwrap_or(("0", ""));
         Self {
-            id,
-            body: field(&map, "body").unwrap_or_default(),
-            received_at: from_millis(field(&map, "received").unwrap_or_default()),
-            missed: field(&map, "missed") == Some(1),
+            id: EntryId::parse(feature, &entry.id),
+            body: entry.take("body").unwrap_or_default(),
+            received_at: from_millis(entry.take("received").unwrap_or_default()),
+            missed: entry.take("missed") == Some(1),
             attempts: attempts.parse().unwrap_or_default(),
             due: due.parse().ok().map(from_millis),
         }
     }
-}
-
-/// A field of a stream's entry, where it is there and of that type.
-pub(super) fn field<T: FromRedisValue>(map: &HashMap<String, redis::Value>, name: &str) -> Option<T> {
-    T::from_redis_value(map.get(name)?.clone()).ok()
 }

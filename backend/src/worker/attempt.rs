@@ -1,16 +1,18 @@
 //! Brings one event to its end: completed, or buried as a dead letter.
 
 use std::{
-    future::Future,
-    sync::Arc,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    task::Poll,
     time::{Duration, SystemTime},
 };
 
 use tokio::time::{sleep, timeout};
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{Work, backoff, completer::Completer};
+use super::{Work, backoff};
 use crate::{
     event::Event,
     handler::{HandlerError, Outcome, Retry},
@@ -21,8 +23,10 @@ use crate::{
 /// How working on an event ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
+    /// It was handled, and is to leave the inbox.
+    Handled(EntryId),
     /// The event is out of the inbox.
-    DealtWith,
+    Gone,
     /// It is to be tried, or tried again, after this time.
     Waits(Duration),
     /// We were told to stop before that; the event stays where it is.
@@ -39,17 +43,11 @@ pub(super) struct Task {
 }
 
 /// Tries once, if it is time, and stores what came of it.
-pub(super) async fn work_on(
-    work: &Arc<Work>,
-    lease: &Lease,
-    completer: &Completer,
-    task: Task,
-    stop: &CancellationToken,
-) -> End {
+pub(super) async fn work_on(work: &Work, lease: &Lease, task: Task, stop: &CancellationToken) -> End {
     let (entry, event) = match task.loaded {
         Some(loaded) => *loaded,
         None => {
-            let Some(entry) = store(|| lease.entry(task.id)).await else { return End::DealtWith };
+            let Some(entry) = store(|| lease.entry(task.id)).await else { return End::Gone };
             // It was read before, or it would have been buried.
             let Ok(event) = Event::parse(&entry.body, entry.received_at, entry.missed) else { return End::Fenced };
             (entry, event)
@@ -62,14 +60,12 @@ pub(super) async fn work_on(
     async {
         let permits = async { Some((work.permits.of(event.name.feature).await?, work.permits.of_all().await?)) };
         let Some(Some(permits)) = stop.run_until_cancelled(permits).await else { return End::Stopped };
-        let event = Arc::new(event);
         let tried = try_once(work, &event).await;
         drop(permits);
         match tried {
             Ok(()) => {
-                let completed = completer.complete(entry.id).await;
                 work.metrics.handled.get_or_create(&event.name.into()).inc();
-                end(completed)
+                End::Handled(entry.id)
             }
             Err(error) => conclude(work, lease, &entry, error).await,
         }
@@ -102,23 +98,23 @@ async fn conclude(work: &Work, lease: &Lease, entry: &Entry, error: HandlerError
     }
 }
 
-/// A task of its own, so that a handler that panics has failed once and takes nothing else with it.
-async fn try_once(work: &Arc<Work>, event: &Arc<Event>) -> Result<(), HandlerError> {
-    let attempt = {
-        let (work, event) = (Arc::clone(work), Arc::clone(event));
-        async move {
-            let outcome = work.handlers.handle(&event).await?;
-            match outcome {
-                Outcome::Nothing => Ok(()),
-                outcome => work.sink.deliver(&event, outcome).await,
-            }
+/// A handler that panics has failed once, and takes nothing else with it.
+async fn try_once(work: &Work, event: &Event) -> Result<(), HandlerError> {
+    let attempt = async {
+        match work.handlers.handle(event).await? {
+            Outcome::Nothing => Ok(()),
+            outcome => work.sink.deliver(event, outcome).await,
         }
     };
-    let attempt = AbortOnDropHandle::new(tokio::spawn(attempt.in_current_span()));
     let failed = |code, detail: &str| HandlerError { code, detail: detail.to_owned(), retry: Retry::Later };
+    let mut attempt = pin!(attempt);
+    // What a panic leaves half done is dropped with the attempt.
+    let attempt = poll_fn(|context| {
+        catch_unwind(AssertUnwindSafe(|| attempt.as_mut().poll(context)))
+            .unwrap_or_else(|_| Poll::Ready(Err(failed("panic", "the handler panicked"))))
+    });
     match timeout(work.settings.attempt_timeout, attempt).await {
-        Ok(Ok(done)) => done?,
-        Ok(Err(_)) => return Err(failed("panic", "the handler panicked")),
+        Ok(done) => done?,
         Err(_) => return Err(failed("attempt_timeout", "the try took longer than `worker.attempt_timeout_ms`")),
     }
     work.metrics.delivered.get_or_create(&event.name.into()).inc();
@@ -145,12 +141,12 @@ where
 }
 
 fn end(stored: Result<(), Fenced>) -> End {
-    if stored.is_ok() { End::DealtWith } else { End::Fenced }
+    if stored.is_ok() { End::Gone } else { End::Fenced }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::{io::Write, sync::Arc};
 
     use async_trait::async_trait;
     use envelope::EventName;
@@ -188,11 +184,11 @@ mod tests {
         let config = Config::load(Some(file.path())).unwrap();
         let api = PartnerApi::new(&config.partner_api).unwrap();
         let body = br#"{"eventName":"case.extraction.completed","payload":{"caseId":"a","externalId":null,"occurredAt":"2025-06-22T10:30:00Z"}}"#;
-        let event = Arc::new(Event::parse(body, SystemTime::now(), false).unwrap());
+        let event = Event::parse(body, SystemTime::now(), false).unwrap();
         let name: EventName = event.name;
         let handlers = Handlers::standard(&api, &config.handler).with(name, Arc::new(handler));
         let metrics = Arc::new(Metrics::default());
-        let work = Arc::new(Work::new(&config.worker, handlers, Sink::Log, metrics));
+        let work = Work::new(&config.worker, handlers, Sink::Log, metrics);
         try_once(&work, &event).await.unwrap_err()
     }
 

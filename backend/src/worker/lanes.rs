@@ -15,12 +15,11 @@ use tokio::{
     sync::{Notify, mpsc},
     task::JoinSet,
 };
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle, time::DelayQueue};
+use tokio_util::{sync::CancellationToken, time::DelayQueue};
 
 use super::{
     Work,
     attempt::{End, Task, store, work_on},
-    completer::Completer,
 };
 use crate::{
     event::Event,
@@ -33,8 +32,6 @@ pub(super) struct Lanes {
     feature: Feature,
     work: Arc<Work>,
     lease: Lease,
-    completer: Completer,
-    _completing: AbortOnDropHandle<()>,
     stop: CancellationToken,
     /// The events of each lane, the first of them being the one that is next or being worked on.
     lanes: HashMap<Case, VecDeque<Queued>>,
@@ -43,6 +40,10 @@ pub(super) struct Lanes {
     ready: VecDeque<Case>,
     parked: DelayQueue<Case>,
     busy: JoinSet<(Case, End)>,
+    /// Busy lanes too: their first event was handled, and is still in the inbox.
+    handled: VecDeque<(Case, EntryId)>,
+    /// Takes the first so many of these out of the inbox. What is handled meanwhile goes together, the next time.
+    leaving: JoinSet<Result<usize, Fenced>>,
 }
 
 /// An event in its lane.
@@ -55,13 +56,14 @@ enum Queued {
 
 /// For each event that the window holds in memory, the identifiers of so many that wait for a next try.
 const PARKED: usize = 100;
+/// How many events leave the inbox together, at most.
+const TOGETHER: usize = 256;
 
 impl Lanes {
     pub(super) fn new(feature: Feature, work: Arc<Work>, lease: Lease, stop: CancellationToken) -> Self {
         let (lanes, held, ready) = (HashMap::new(), HashSet::new(), VecDeque::new());
-        let (parked, busy) = (DelayQueue::new(), JoinSet::new());
-        let (completer, _completing) = Completer::new(lease.clone());
-        Self { feature, work, lease, completer, _completing, stop, lanes, held, newest: None, ready, parked, busy }
+        let (parked, busy, handled, leaving) = (DelayQueue::new(), JoinSet::new(), VecDeque::new(), JoinSet::new());
+        Self { feature, work, lease, stop, lanes, held, newest: None, ready, parked, busy, handled, leaving }
     }
 
     /// Until we are told to stop, and then until what is being worked on is finished. Tells `room` that a batch was taken.
@@ -70,63 +72,95 @@ impl Lanes {
         let mut paused = self.work.paused.subscribe();
         let window = self.work.settings.window;
         loop {
-            if !paused.borrow_and_update().contains(&self.feature) {
+            let goes_on = !stop.is_cancelled();
+            if goes_on && !paused.borrow_and_update().contains(&self.feature) {
                 self.start_ready();
             }
+            self.let_leave();
+            if !goes_on && self.count_busy() == 0 {
+                return Ok(());
+            }
             let has_room =
-                self.busy.len() + self.ready.len() < window && self.held.len() < window.saturating_mul(PARKED);
+                self.count_busy() + self.ready.len() < window && self.held.len() < window.saturating_mul(PARKED);
             tokio::select! {
-                () = stop.cancelled() => break,
-                _ = paused.changed() => {}
-                Some(batch) = batches.recv(), if has_room => {
+                () = stop.cancelled(), if goes_on => {}
+                _ = paused.changed(), if goes_on => {}
+                Some(batch) = batches.recv(), if goes_on && has_room => {
                     room.notify_one();
                     self.take(batch).await?;
                 }
-                Some(lane) = poll_fn(|context| self.parked.poll_expired(context)) => {
+                Some(lane) = poll_fn(|context| self.parked.poll_expired(context)), if goes_on => {
                     self.ready.push_back(lane.into_inner());
                 }
-                Some(ended) = self.busy.join_next() => self.go_on(ended.map_err(|_| Fenced)?)?,
+                Some(ended) = self.busy.join_next() => {
+                    let mut ended = Some(ended);
+                    while let Some(tried) = ended {
+                        self.note(tried.map_err(|_| Fenced)?)?;
+                        ended = self.busy.try_join_next();
+                    }
+                }
+                Some(left) = self.leaving.join_next() => {
+                    let left = left.map_err(|_| Fenced)??;
+                    for _ in 0..left {
+                        self.handled.pop_front().into_iter().for_each(|(lane, _)| self.go_on(lane));
+                    }
+                }
             }
         }
-        while let Some(ended) = self.busy.join_next().await {
-            if matches!(ended, Err(_) | Ok((_, End::Fenced))) {
-                return Err(Fenced);
-            }
-        }
-        Ok(())
+    }
+
+    fn count_busy(&self) -> usize {
+        self.busy.len() + self.handled.len()
     }
 
     fn start_ready(&mut self) {
-        while self.busy.len() < self.work.settings.window {
+        // More would only wait for each other.
+        let most = self.work.permits.of_one;
+        while self.busy.len() < most && self.count_busy() < self.work.settings.window {
             let Some(lane) = self.ready.pop_front() else { return };
             let Some(first) = self.lanes.get_mut(&lane).and_then(VecDeque::front_mut) else { continue };
             let id = first.id();
             let task = Task { id, loaded: std::mem::replace(first, Queued::Stored(id)).loaded() };
             let (work, lease, stop) = (Arc::clone(&self.work), self.lease.clone(), self.stop.clone());
-            let completer = self.completer.clone();
-            self.busy.spawn(async move { (lane, work_on(&work, &lease, &completer, task, &stop).await) });
+            self.busy.spawn(async move { (lane, work_on(&work, &lease, task, &stop).await) });
         }
     }
 
-    /// A lane's first event is dealt with, or has to wait.
-    fn go_on(&mut self, (lane, end): (Case, End)) -> Result<(), Fenced> {
+    fn let_leave(&mut self) {
+        if self.handled.is_empty() || !self.leaving.is_empty() {
+            return;
+        }
+        let entries: Vec<_> = self.handled.iter().map(|(_, entry)| *entry).take(TOGETHER).collect();
+        let lease = self.lease.clone();
+        self.leaving.spawn(async move {
+            store(|| lease.complete(&entries)).await?;
+            Ok(entries.len())
+        });
+    }
+
+    /// A lane's first event was tried, or could not be.
+    fn note(&mut self, (lane, end): (Case, End)) -> Result<(), Fenced> {
         match end {
             End::Fenced => return Err(Fenced),
             End::Stopped => {}
             End::Waits(delay) => drop(self.parked.insert(lane, delay)),
-            End::DealtWith => {
-                let Some(queue) = self.lanes.get_mut(&lane) else { return Ok(()) };
-                if let Some(first) = queue.pop_front() {
-                    self.held.remove(&first.id());
-                }
-                if queue.is_empty() {
-                    self.lanes.remove(&lane);
-                } else {
-                    self.ready.push_back(lane);
-                }
-            }
+            End::Handled(entry) => self.handled.push_back((lane, entry)),
+            End::Gone => self.go_on(lane),
         }
         Ok(())
+    }
+
+    /// A lane's first event is not in the inbox any more.
+    fn go_on(&mut self, lane: Case) {
+        let Some(queue) = self.lanes.get_mut(&lane) else { return };
+        if let Some(first) = queue.pop_front() {
+            self.held.remove(&first.id());
+        }
+        if queue.is_empty() {
+            self.lanes.remove(&lane);
+        } else {
+            self.ready.push_back(lane);
+        }
     }
 
     async fn take(&mut self, batch: Batch) -> Result<(), Fenced> {
