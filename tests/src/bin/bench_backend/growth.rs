@@ -35,10 +35,11 @@ pub(crate) async fn backends_and_partitions(arguments: &Arguments, text: &mut St
         let drained = drain(&programs).await?;
         writeln!(
             text,
-            "| {backends} | {partitions} | {:.0} | {} | {} | {drained:.0} |",
+            "| {backends} | {partitions} | {:.0} | {} | {} | {:.0} |",
             stored.rate,
             micros(stored.backends),
-            micros(stored.redis)
+            micros(stored.redis),
+            drained.rate
         )?;
     }
     writeln!(text)?;
@@ -65,25 +66,20 @@ pub(crate) async fn backlog(arguments: &Arguments, text: &mut String) -> Result<
         writeln!(text, "| {all} | {:.0} | {} | {} |", stored.rate, micros(stored.backends), micros(stored.redis))?;
     }
     let drained = drain(&programs).await?;
-    writeln!(text, "\nAll of them are worked off at {drained:.0} a second.")?;
+    writeln!(text, "\nAll of them are worked off at {:.0} a second.", drained.rate)?;
     Ok(())
 }
 
 /// What storing came to.
-pub(crate) struct Stored {
-    pub(crate) events: u64,
+struct Stored {
+    events: u64,
     rate: f64,
     backends: Duration,
     redis: Duration,
 }
 
 /// Stores at least so many events while nothing is worked on.
-pub(crate) async fn store(
-    arguments: &Arguments,
-    programs: &Programs,
-    counter: &Arc<AtomicU64>,
-    events: u64,
-) -> Result<Stored> {
+async fn store(arguments: &Arguments, programs: &Programs, counter: &Arc<AtomicU64>, events: u64) -> Result<Stored> {
     let until = Instant::now() + Duration::from_secs(300);
     let before = programs.cpu_times()?;
     let mut all = Slice::default();
@@ -110,15 +106,35 @@ pub(crate) async fn store(
     })
 }
 
-/// Lets what waits be worked off, and returns how many events that were each second.
-pub(crate) async fn drain(programs: &Programs) -> Result<f64> {
-    let (began, waiting) = (Instant::now(), programs.waiting().await?);
+/// What working off came to.
+pub(crate) struct Drained {
+    /// Events each second.
+    pub(crate) rate: f64,
+    pub(crate) backends: Duration,
+    pub(crate) redis: Duration,
+}
+
+/// Lets what waits be worked off. Counts from when it begins, which is when the backends have heard that they may.
+pub(crate) async fn drain(programs: &Programs) -> Result<Drained> {
+    let deadline = Instant::now() + Duration::from_secs(300);
+    let (waiting, before) = (programs.waiting().await?, programs.cpu_times()?);
     programs.resume().await?;
-    while programs.waiting().await? > 0 {
-        ensure!(began.elapsed() < Duration::from_secs(300), "the backlog takes too long to work off");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let (mut began, mut left) = (Instant::now(), waiting);
+    while left > 0 {
+        ensure!(Instant::now() < deadline, "the backlog takes too long to work off");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let now = Instant::now();
+        left = programs.waiting().await?;
+        if left == waiting {
+            began = now;
+        }
     }
-    let rate = waiting as f64 / began.elapsed().as_secs_f64();
+    let (elapsed, after) = (began.elapsed(), programs.cpu_times()?);
     programs.pause().await?;
-    Ok(rate)
+    let each = |spent: Duration| spent.div_f64(waiting.max(1) as f64);
+    Ok(Drained {
+        rate: waiting as f64 / elapsed.as_secs_f64(),
+        backends: each(after.0 - before.0),
+        redis: each(after.1 - before.1),
+    })
 }

@@ -1,9 +1,9 @@
 //! `cargo bench-backend`: what it costs to store an event before saying yes, beside the ceilings measured in the same run.
 //!
 //! For each way in which Redis can keep what it is given, in rounds that take turns: axum that answers 202 and stores
-//! nothing; the very script that stores an event, called by as many clients without HTTP; the naive design; and the backend.
-//! Then a backlog is drained, and the answer's time is measured at half the rate. [`growth`] measures more backends, more
-//! partitions, and more events.
+//! nothing; the very script that stores an event, called by as many clients without HTTP; the naive design; the backend; and
+//! the backend again while it works off what it has stored. Then the answer's time is measured at half the rate. [`growth`]
+//! measures more backends, more partitions, and more events.
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
@@ -43,7 +43,7 @@ struct Arguments {
     /// On how many connections.
     #[arg(long, default_value_t = 32)]
     connections: usize,
-    /// How many events a backlog has.
+    /// Half of how many events are stored and worked off for each number of backends and partitions.
     #[arg(long, default_value_t = 50_000)]
     backlog: u64,
     /// How many events the longest backlog has; 0 leaves out more backends, more partitions and more events.
@@ -113,7 +113,7 @@ async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> 
         duration: Duration::from_secs_f64(arguments.seconds),
     };
     let ways = ["axum, storing nothing", "the script alone", "the naive design", "the backend"];
-    let mut samples: [Vec<Sample>; 4] = Default::default();
+    let (mut samples, mut drains) = (<[Vec<Sample>; 4]>::default(), Vec::new());
     // The first round warms up and is thrown away.
     for round in 0..=arguments.rounds {
         say(&format!("{}: round {round} of {}", keeping.name(), arguments.rounds));
@@ -129,6 +129,9 @@ async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> 
             let each = |spent: Duration| spent.div_f64(slice.requests as f64);
             let server_time = if way == 1 { Duration::ZERO } else { each(server.process.cpu_time()? - before.0) };
             let redis = each(programs.redis.cpu_time()? - before.1);
+            if way == 3 {
+                drains.push(growth::drain(&programs).await?);
+            }
             if round > 0 {
                 samples[way].push(Sample { slice, server: server_time, redis });
             }
@@ -143,6 +146,14 @@ async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> 
     for (way, samples) in ways.iter().zip(&samples) {
         writeln!(text, "| {way} | {} |", row(samples))?;
     }
+    drains.remove(0);
+    writeln!(
+        text,
+        "| the backend, working them off | {:.0} | {} | {} | | | |",
+        median(drains.iter().map(|drain| drain.rate)),
+        micros(median_of(&drains, |drain| drain.backends)),
+        micros(median_of(&drains, |drain| drain.redis)),
+    )?;
     let rate = |samples: &[Sample]| median(samples.iter().map(|sample| per_second(&sample.slice)));
     let cpu = |samples: &[Sample]| median(samples.iter().map(|sample| (sample.server + sample.redis).as_secs_f64()));
     let half = rate(&samples[3]) / 2.0;
@@ -157,14 +168,12 @@ async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> 
         micros(quantile(&at_half.latencies, 0.5)),
         micros(quantile(&at_half.latencies, 0.99)),
     )?;
-    programs.empty_redis().await?;
-    let stored = growth::store(arguments, &programs, &counter, arguments.backlog).await?.events;
-    let drained = growth::drain(&programs).await?;
+    let to_storing =
+        median(drains.iter().zip(&samples[3]).map(|(drain, stored)| drain.rate / per_second(&stored.slice)));
     writeln!(
         text,
-        "A backlog of {stored} events is worked off at {drained:.0} a second, {:.2} of the rate at which it stores: each is \
-         fetched from a Partner API that answers at once, and handed to the log.\n",
-        drained / rate(&samples[3])
+        "What it has stored it works off {to_storing:.2} times as fast, round by round: each event is fetched from a Partner API \
+         that answers at once, on the same cores, and handed to the log.\n"
     )?;
     Ok(())
 }
@@ -194,7 +203,7 @@ fn quantile(sorted: &[Duration], share: f64) -> Duration {
     sorted.get(((sorted.len().max(1) - 1) as f64 * share) as usize).copied().unwrap_or_default()
 }
 
-fn median_of(samples: &[Sample], of: impl Fn(&Sample) -> Duration) -> Duration {
+fn median_of<T>(samples: &[T], of: impl Fn(&T) -> Duration) -> Duration {
     Duration::from_secs_f64(median(samples.iter().map(|sample| of(sample).as_secs_f64())))
 }
 
