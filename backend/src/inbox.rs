@@ -273,7 +273,7 @@ impl Inbox {
         for server in self.servers.all().values() {
             let ping = async {
                 server.ensure_fit()?;
-                self.bounded(redis::cmd("PING").exec_async(&mut server.connection.clone())).await
+                self.bounded(redis::cmd("PING").exec_async(&mut server.connection())).await
             };
             answer = ping.await;
             if answer.is_ok() {
@@ -310,12 +310,12 @@ impl Inbox {
     }
 
     fn connection(&self, partition: u32) -> ConnectionManager {
-        self.servers.of_partition(partition).connection.clone()
+        self.servers.of_partition(partition).connection()
     }
 
     /// A connection for the keys that belong to no partition.
     fn common(&self) -> ConnectionManager {
-        self.servers.of_common().connection.clone()
+        self.servers.of_common().connection()
     }
 
     async fn bounded<T>(&self, call: impl Future<Output = Result<T, RedisError>>) -> Result<T, InboxError> {

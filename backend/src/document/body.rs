@@ -15,7 +15,7 @@ use super::{Document, Kept, PIECE, Part};
 /// The body, read while it is sent. Its length is known from the start.
 pub struct DocumentBody {
     before: Option<Bytes>,
-    document: Option<Document>,
+    document: Document,
     after: Option<Bytes>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
 }
@@ -23,7 +23,7 @@ pub struct DocumentBody {
 impl DocumentBody {
     /// `before`, the document, and `after`.
     pub fn new(before: impl Into<Bytes>, document: Document, after: impl Into<Bytes>) -> Self {
-        Self { before: Some(before.into()), document: Some(document), after: Some(after.into()), reading: None }
+        Self { before: Some(before.into()), document, after: Some(after.into()), reading: None }
     }
 
     /// All of it, where it is small enough to be in memory; otherwise the body back.
@@ -33,7 +33,7 @@ impl DocumentBody {
     pub fn into_bytes(self) -> Result<Bytes, Self> {
         let Self { before, document, after, reading } = self;
         match document {
-            Some(Document(Kept::Memory(bytes))) => {
+            Document(Kept::Memory(bytes)) => {
                 Ok([before.unwrap_or_default(), bytes, after.unwrap_or_default()].concat().into())
             }
             document => Err(Self { before, document, after, reading }),
@@ -51,7 +51,6 @@ impl DocumentBody {
     ) -> io::Result<T> {
         let after = self.after.clone().unwrap_or_default();
         take(&mut inspector, &self.before.clone().unwrap_or_default());
-        let Some(document) = self.document.clone() else { return Ok(inspector) };
         let read = move |reader: &mut dyn Read| -> io::Result<T> {
             let mut piece = vec![0; PIECE];
             loop {
@@ -63,7 +62,7 @@ impl DocumentBody {
             take(&mut inspector, &after);
             Ok(inspector)
         };
-        document.read(read).await?
+        self.document.clone().read(read).await?
     }
 }
 
@@ -85,7 +84,7 @@ impl Body for DocumentBody {
             return Poll::Ready(Some(read.and_then(|piece| piece).map(Frame::data)));
         }
         match &mut this.document {
-            Some(Document(Kept::File(file, range))) if !range.is_empty() => {
+            Document(Kept::File(file, range)) if !range.is_empty() => {
                 let end = range.end.min(range.start + PIECE as u64);
                 let mut part = Part { file: file.clone(), range: range.start..end };
                 range.start = end;
@@ -96,7 +95,7 @@ impl Body for DocumentBody {
                 }));
                 self.poll_frame(context)
             }
-            Some(Document(Kept::Memory(bytes))) if !bytes.is_empty() => {
+            Document(Kept::Memory(bytes)) if !bytes.is_empty() => {
                 Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))))
             }
             _ => Poll::Ready(this.after.take().map(|after| Ok(Frame::data(after)))),
@@ -105,6 +104,6 @@ impl Body for DocumentBody {
 
     fn size_hint(&self) -> SizeHint {
         let around = [&self.before, &self.after].into_iter().flatten().map(|bytes| bytes.len() as u64).sum::<u64>();
-        SizeHint::with_exact(around + self.document.as_ref().map_or(0, Document::len))
+        SizeHint::with_exact(around + self.document.len())
     }
 }

@@ -49,7 +49,7 @@ impl Lease {
         let mut call = scripts::ACQUIRE.prepare_invoke();
         call.key(keys.lease()).arg(&token).arg(milliseconds(time_to_live));
         let server = inbox.servers.of_partition(partition);
-        let is_ours: bool = inbox.bounded(call.invoke_async(&mut server.connection.clone())).await?;
+        let is_ours: bool = inbox.bounded(call.invoke_async(&mut server.connection())).await?;
         Ok(is_ours.then(|| Self {
             inbox: inbox.clone(),
             server,
@@ -196,7 +196,7 @@ impl Lease {
     }
 
     fn connection(&self) -> ConnectionManager {
-        self.server.connection.clone()
+        self.server.connection()
     }
 
     fn call<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {

@@ -74,7 +74,7 @@ impl Inbox {
 
     /// Reads a server's settings and compares them with what is demanded of it.
     async fn check_server(&self, address: &str, server: &Server) -> Result<(), InboxError> {
-        let mut connection = server.connection.clone();
+        let mut connection = server.connection();
         let mut command = redis::cmd("CONFIG");
         command.arg("GET").arg("appendonly").arg("appendfsync").arg("maxmemory-policy");
         let settings: HashMap<String, String> =

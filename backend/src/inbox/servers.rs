@@ -215,7 +215,7 @@ impl Servers {
     async fn ask_for_primary(&self, sentinel: &Server) -> Result<ConnectionAddr, InboxError> {
         let mut ask = redis::cmd("SENTINEL");
         ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.primary_name);
-        let answer: Option<(String, u16)> = sentinel.ask(ask.query_async(&mut sentinel.connection.clone())).await?;
+        let answer: Option<(String, u16)> = sentinel.ask(ask.query_async(&mut sentinel.connection())).await?;
         let (host, port) = answer.ok_or_else(|| {
             InboxError::Server(format!(
                 "the sentinels know no primary `{}`, which `redis.sentinel_primary` names",

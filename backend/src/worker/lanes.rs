@@ -35,7 +35,8 @@ pub(super) struct Lanes {
     stop: CancellationToken,
     /// The events of each lane, the first of them being the one that is next or being worked on.
     lanes: HashMap<Case, VecDeque<Queued>>,
-    held: HashSet<EntryId>,
+    /// How many events are in all lanes.
+    held: usize,
     newest: Option<EntryId>,
     ready: VecDeque<Case>,
     parked: DelayQueue<Case>,
@@ -61,7 +62,7 @@ const TOGETHER: usize = 256;
 
 impl Lanes {
     pub(super) fn new(feature: Feature, work: Arc<Work>, lease: Lease, stop: CancellationToken) -> Self {
-        let (lanes, held, ready) = (HashMap::new(), HashSet::new(), VecDeque::new());
+        let (lanes, held, ready) = (HashMap::new(), 0, VecDeque::new());
         let (parked, busy, handled, leaving) = (DelayQueue::new(), JoinSet::new(), VecDeque::new(), JoinSet::new());
         Self { feature, work, lease, stop, lanes, held, newest: None, ready, parked, busy, handled, leaving }
     }
@@ -80,8 +81,7 @@ impl Lanes {
             if !goes_on && self.count_busy() == 0 {
                 return Ok(());
             }
-            let has_room =
-                self.count_busy() + self.ready.len() < window && self.held.len() < window.saturating_mul(PARKED);
+            let has_room = self.count_busy() + self.ready.len() < window && self.held < window.saturating_mul(PARKED);
             tokio::select! {
                 () = stop.cancelled(), if goes_on => {}
                 _ = paused.changed(), if goes_on => {}
@@ -153,9 +153,7 @@ impl Lanes {
     /// A lane's first event is not in the inbox any more.
     fn go_on(&mut self, lane: Case) {
         let Some(queue) = self.lanes.get_mut(&lane) else { return };
-        if let Some(first) = queue.pop_front() {
-            self.held.remove(&first.id());
-        }
+        self.held -= usize::from(queue.pop_front().is_some());
         if queue.is_empty() {
             self.lanes.remove(&lane);
         } else {
@@ -164,12 +162,15 @@ impl Lanes {
     }
 
     async fn take(&mut self, batch: Batch) -> Result<(), Fenced> {
+        // A reader that began again shows what it has shown before. What of that is not held was dealt with, or is an
+        // entry that a failover brought back: the inbox itself says which.
+        let begins_again = batch.entries.first().map(|entry| entry.id) <= self.newest;
+        let held: HashSet<_> =
+            if begins_again { self.lanes.values().flatten().map(Queued::id).collect() } else { HashSet::new() };
         for entry in batch.entries {
-            // A reader that began again shows what it has shown before. What of that is not held was dealt with, or is
-            // an entry that a failover brought back: the inbox itself says which.
             let shown_before = self.newest.is_some_and(|newest| entry.id <= newest);
             self.newest = self.newest.max(Some(entry.id));
-            if self.held.contains(&entry.id) || (shown_before && store(|| self.lease.entry(entry.id)).await.is_none()) {
+            if shown_before && (held.contains(&entry.id) || store(|| self.lease.entry(entry.id)).await.is_none()) {
                 continue;
             }
             match Event::parse(&entry.body, entry.received_at, entry.missed) {
@@ -186,7 +187,7 @@ impl Lanes {
 
     fn enqueue(&mut self, entry: Entry, event: Event) {
         let (id, lane) = (entry.id, event.case_id.clone());
-        self.held.insert(id);
+        self.held += 1;
         match self.lanes.get_mut(&lane) {
             Some(queue) => queue.push_back(Queued::Stored(id)),
             None => {

@@ -189,11 +189,13 @@ async fn an_owner_that_lost_its_lease_changes_nothing_any_more() {
     let fixture = Fixture::start().await;
     let settings = apart(fixture.stack.redis_url());
     let inbox = Inbox::connect(&settings, Duration::from_secs(3)).await.unwrap();
-    let event = fixture.event("fenced", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
-    let envelope = Envelope::parse(event.body.as_bytes()).unwrap();
-    let key = envelope.key();
-    let stored = inbox.accept(&Arrival::now(&envelope, &key, event.body.as_bytes())).await.unwrap();
-    assert_eq!(stored, Accepted::Stored);
+    for case in ["fenced", "fenced-too"] {
+        let event = fixture.event(case, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+        let envelope = Envelope::parse(event.body.as_bytes()).unwrap();
+        let key = envelope.key();
+        let stored = inbox.accept(&Arrival::now(&envelope, &key, event.body.as_bytes())).await.unwrap();
+        assert_eq!(stored, Accepted::Stored);
+    }
 
     let lifetime = Duration::from_millis(300);
     let old = inbox.acquire(0, lifetime).await.unwrap().expect("the partition is free");
@@ -205,16 +207,18 @@ async fn an_owner_that_lost_its_lease_changes_nothing_any_more() {
     })
     .await;
     let new = taken.unwrap();
-    let entry =
-        Reader::new(new.clone()).next(&Feature::ALL, 10, PATIENCE).await.unwrap().remove(0).entries.remove(0).id;
-    assert_eq!(old.complete(&[entry]).await.unwrap(), Err(Fenced));
+    let batch = Reader::new(new.clone()).next(&Feature::ALL, 10, PATIENCE).await.unwrap().remove(0);
+    let entries: Vec<_> = batch.entries.iter().map(|entry| entry.id).collect();
+    let entry = entries[0];
+    assert_eq!(old.complete(&entries).await.unwrap(), Err(Fenced));
     assert_eq!(old.retry(entry, 1, SystemTime::now()).await.unwrap(), Err(Fenced));
     assert_eq!(old.bury(entry, "code", "detail", 1).await.unwrap(), Err(Fenced));
     assert_eq!(old.renew().await.unwrap(), Err(Fenced));
     assert_eq!(old.release().await.unwrap(), Err(Fenced));
     assert!(new.entry(entry).await.unwrap().is_some(), "the event is still there");
-    assert_eq!(new.complete(&[entry]).await.unwrap(), Ok(()));
-    assert_eq!(new.complete(&[entry]).await.unwrap(), Ok(()), "doing it again changes nothing");
+    assert_eq!(inbox.depth(0).await.unwrap(), 2);
+    assert_eq!(new.complete(&entries).await.unwrap(), Ok(()));
+    assert_eq!(new.complete(&entries).await.unwrap(), Ok(()), "doing it again changes nothing");
     assert_eq!(inbox.depth(0).await.unwrap(), 0);
 }
 

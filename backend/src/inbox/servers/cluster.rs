@@ -25,7 +25,7 @@ pub(super) async fn slots_of(server: &Server, keys: &Keys) -> Result<Slots, Inbo
         commands.cmd("CLUSTER").arg("KEYSLOT").arg(keys.of_partition(partition).lease());
     }
     commands.cmd("CLUSTER").arg("KEYSLOT").arg(keys.members());
-    let slots = server.ask(commands.query_async(&mut server.connection.clone())).await;
+    let slots = server.ask(commands.query_async(&mut server.connection())).await;
     slots.map(Slots).map_err(|error| match error {
         InboxError::Redis(error) if error.code() == Some("ERR") => InboxError::Server(format!(
             "Redis at {} is not one of a cluster, as `redis.topology` says that it is: {error}",
@@ -63,7 +63,7 @@ impl View {
     async fn of(server: &Server) -> Result<Self, InboxError> {
         let mut commands = redis::pipe();
         commands.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOTS");
-        let mut connection = server.connection.clone();
+        let mut connection = server.connection();
         let (info, ranges): (String, Vec<Vec<Value>>) = server.ask(commands.query_async(&mut connection)).await?;
         let epoch = info.lines().find_map(|line| line.trim_end().strip_prefix("cluster_current_epoch:")?.parse().ok());
         let ranges = ranges.into_iter().filter_map(|range| Self::range(range, server)).collect();

@@ -20,10 +20,8 @@ use crate::inbox::{
 /// One server.
 pub(in crate::inbox) struct Server {
     pub(super) client: Client,
-    /// For all commands that do not block, but those of the ingest.
-    pub(in crate::inbox) connection: ConnectionManager,
-    /// What events are stored with, by [`Side`].
-    links: [Link; 2],
+    ingest: Link,
+    work: Link,
     /// Whether what the server has answered is on its disk.
     syncs_always: AtomicBool,
     /// What it does not do as it should, where that is known.
@@ -64,14 +62,13 @@ impl Server {
         let tcp = TcpSettings::default().set_user_timeout(UNHEARD);
         let client = Client::open(info.set_tcp_settings(tcp))?;
         let connect = || ConnectionManager::new_lazy_with_config(client.clone(), manager.clone());
-        let link = |connection| {
+        let link = || {
             let confirmer = demand.map(|demand| Ok::<_, RedisError>(Confirmer::new(connect()?, demand))).transpose()?;
-            Ok::<_, RedisError>(Link { connection, confirmer })
+            Ok::<_, RedisError>(Link { connection: connect()?, confirmer })
         };
-        let connection = connect()?;
         Ok(Self {
-            links: [link(connect()?)?, link(connection.clone())?],
-            connection,
+            ingest: link()?,
+            work: link()?,
             client,
             syncs_always: AtomicBool::new(false),
             unfit: watch::Sender::default(),
@@ -99,7 +96,15 @@ impl Server {
 
     /// What that side stores with.
     pub(in crate::inbox) fn link(&self, side: Side) -> &Link {
-        &self.links[side as usize]
+        match side {
+            Side::Ingest => &self.ingest,
+            Side::Work => &self.work,
+        }
+    }
+
+    /// For all commands that do not block, but those of the ingest.
+    pub(in crate::inbox) fn connection(&self) -> ConnectionManager {
+        self.work.connection.clone()
     }
 
     /// Waits until what was stored over a link with the key `seen` is where it has to be.
@@ -135,7 +140,7 @@ impl Server {
 
     /// At start, for one of those in the configuration.
     pub(super) async fn ensure_answers(&self) -> Result<(), InboxError> {
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection();
         let address = self.address();
         match timeout(CONNECT_TIMEOUT, redis::cmd("PING").exec_async(&mut connection)).await {
             Ok(Ok(())) => Ok(()),
@@ -150,7 +155,7 @@ impl Server {
 
     /// A sentinel may name a server that does not know yet that it is the primary.
     pub(super) async fn ensure_primary(&self) -> Result<(), InboxError> {
-        let role: Vec<redis::Value> = self.ask(redis::cmd("ROLE").query_async(&mut self.connection.clone())).await?;
+        let role: Vec<redis::Value> = self.ask(redis::cmd("ROLE").query_async(&mut self.connection())).await?;
         match role.into_iter().next().map(String::from_redis_value) {
             Some(Ok(role)) if role == "master" => Ok(()),
             _ => Err(InboxError::Server(format!("Redis at {} is not the primary", self.address()))),
