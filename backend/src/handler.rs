@@ -23,7 +23,8 @@ use failed::StageFailed;
 
 /// Works out what the partner's application is told about an event.
 ///
-/// A handler may be called again for the same event, after a crash for example, and must then come to the same end.
+/// A handler may be called again for the same event, after a crash for example, and must then come to the same end. It must
+/// not block its thread (`tokio::task::spawn_blocking` is there for that): a try that does cannot be stopped in time.
 #[async_trait]
 pub trait FeatureHandler: Send + Sync {
     /// Handles one event.
