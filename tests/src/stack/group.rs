@@ -97,7 +97,7 @@ impl Group {
         Ok(self.settled()?.into_iter().map(url).collect())
     }
 
-    /// A primary dies, or hangs where `hangs`, until its replica has taken over; then it comes back, as a replica.
+    /// A primary dies, or hangs where `hangs`, until its replica has taken over; then it comes back.
     /// `which` chooses among the primaries.
     ///
     /// # Errors
@@ -122,7 +122,12 @@ impl Group {
         } else {
             self.start_server(failing)?;
         }
-        self.wait_for("the old primary as a replica", |group| group.is_replica(failing))
+        // Which of the two is not said: a busy machine may make the new primary seem to be down, and the old one take over.
+        let replicas = self.servers.len() - before.len();
+        self.wait_for("a replica of every primary", |group| {
+            let is_replica = |number: &usize| group.is_replica(*number).unwrap_or(false);
+            Ok((0..group.servers.len()).filter(is_replica).count() == replicas)
+        })
     }
 
     /// The ports of the primaries, once all of them say so themselves. A busy machine may take more than one question.
@@ -246,11 +251,24 @@ impl Group {
         let deadline = Instant::now() + PATIENCE;
         while !condition(self).unwrap_or(false) {
             if Instant::now() > deadline {
-                bail!("{:?}: {what} did not come to be within {PATIENCE:?}\n{}", self.kind, self.last_lines());
+                let (states, lines) = (self.states(), self.last_lines());
+                bail!("{:?}: {what} did not come to be within {PATIENCE:?}\n{states}{lines}", self.kind);
             }
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(())
+    }
+
+    /// What the servers say of themselves and of each other.
+    fn states(&self) -> String {
+        let tells = ["role", "master_host", "master_port", "master_link", "master_sync", "slave"];
+        let mut text = format!("agreed: {:?}\n", self.agreed());
+        for Server { port, .. } in &self.servers {
+            let info = ask::<String>(*port, &["INFO", "replication"]).unwrap_or_else(|error| format!("role: {error}"));
+            let lines: Vec<_> = info.lines().filter(|line| tells.iter().any(|name| line.starts_with(name))).collect();
+            text.push_str(&format!("{port}: {}\n", lines.join(" ")));
+        }
+        text
     }
 
     /// What the servers said last.
