@@ -138,7 +138,7 @@ pub fn http_client(timeout: Duration) -> ClientBuilder {
     tls::prepare();
     Client::builder()
         .timeout(timeout)
-        // Whoever calls tries again, and counts how often.
+        // Whoever calls tries again, and counts how often. Without the 0 each request would be copied for a retry.
         .retry(reqwest::retry::never().max_retries_per_request(0))
         .connect_timeout(timeout.min(Duration::from_secs(5)))
         .user_agent(concat!("truenroll-edge/", env!("CARGO_PKG_VERSION")))

@@ -13,7 +13,7 @@ use std::{
 use envelope::{CaseId, Feature};
 use tokio::{
     sync::{Notify, mpsc},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
 };
 use tokio_util::{sync::CancellationToken, time::DelayQueue};
 
@@ -93,16 +93,15 @@ impl Lanes {
                     self.ready.push_back(lane.into_inner());
                 }
                 Some(ended) = self.busy.join_next() => {
-                    let mut ended = Some(ended);
-                    while let Some(tried) = ended {
-                        self.note(tried.map_err(|_| Fenced)?)?;
-                        ended = self.busy.try_join_next();
+                    self.note(ended)?;
+                    while let Some(ended) = self.busy.try_join_next() {
+                        self.note(ended)?;
                     }
                 }
-                Some(left) = self.leaving.join_next() => {
-                    let left = left.map_err(|_| Fenced)??;
-                    for _ in 0..left {
-                        self.handled.pop_front().into_iter().for_each(|(lane, _)| self.go_on(lane));
+                Some(gone) = self.leaving.join_next() => {
+                    let stay = self.handled.split_off(gone.map_err(|_| Fenced)??);
+                    for (lane, _) in std::mem::replace(&mut self.handled, stay) {
+                        self.go_on(lane);
                     }
                 }
             }
@@ -139,7 +138,8 @@ impl Lanes {
     }
 
     /// A lane's first event was tried, or could not be.
-    fn note(&mut self, (lane, end): (Case, End)) -> Result<(), Fenced> {
+    fn note(&mut self, ended: Result<(Case, End), JoinError>) -> Result<(), Fenced> {
+        let (lane, end) = ended.map_err(|_| Fenced)?;
         match end {
             End::Fenced => return Err(Fenced),
             End::Stopped => {}

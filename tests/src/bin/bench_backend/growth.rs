@@ -31,7 +31,7 @@ pub(crate) async fn backends_and_partitions(arguments: &Arguments, text: &mut St
         let programs = Programs::start(Setup { keeping, backends, partitions }).await?;
         let counter = Arc::new(AtomicU64::new(0));
         store(arguments, &programs, &counter, 1_000).await?;
-        let stored = store(arguments, &programs, &counter, 2 * arguments.backlog).await?;
+        let stored = store(arguments, &programs, &counter, arguments.backlog).await?;
         let drained = drain(&programs).await?;
         writeln!(
             text,

@@ -43,8 +43,8 @@ struct Arguments {
     /// On how many connections.
     #[arg(long, default_value_t = 32)]
     connections: usize,
-    /// Half of how many events are stored and worked off for each number of backends and partitions.
-    #[arg(long, default_value_t = 50_000)]
+    /// How many events are stored and worked off for each number of backends and partitions.
+    #[arg(long, default_value_t = 100_000)]
     backlog: u64,
     /// How many events the longest backlog has; 0 leaves out more backends, more partitions and more events.
     #[arg(long, default_value_t = 1_000_000)]
@@ -129,11 +129,10 @@ async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> 
             let each = |spent: Duration| spent.div_f64(slice.requests as f64);
             let server_time = if way == 1 { Duration::ZERO } else { each(server.process.cpu_time()? - before.0) };
             let redis = each(programs.redis.cpu_time()? - before.1);
-            if way == 3 {
-                drains.push(growth::drain(&programs).await?);
-            }
+            let drained = if way == 3 { Some(growth::drain(&programs).await?) } else { None };
             if round > 0 {
                 samples[way].push(Sample { slice, server: server_time, redis });
+                drains.extend(drained);
             }
         }
     }
@@ -146,7 +145,6 @@ async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> 
     for (way, samples) in ways.iter().zip(&samples) {
         writeln!(text, "| {way} | {} |", row(samples))?;
     }
-    drains.remove(0);
     writeln!(
         text,
         "| the backend, working them off | {:.0} | {} | {} | | | |",
