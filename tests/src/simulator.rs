@@ -1,7 +1,8 @@
 //! Plays TruEnroll and the partner's application, as far as TruEnroll's documentation describes it.
 //!
 //! [`world`] knows the cases, [`api`] answers for them as the Partner API, [`sender`] sends their events, [`scenario`]
-//! makes up realistic traffic, and [`application`] takes the outcomes and checks them.
+//! makes up realistic traffic, [`steady`] sends at a constant rate and never retries, and [`application`] takes the
+//! outcomes and checks them.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -14,6 +15,7 @@ pub mod api;
 pub mod application;
 pub mod scenario;
 pub mod sender;
+pub mod steady;
 pub mod world;
 
 use application::Application;

@@ -1,6 +1,6 @@
 //! What the tests share: a stack with a simulator beside it, and waiting for something to become true.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use backend::config::{self, Durability, Secret, Topology};
 use envelope::{Feature, Stage};
@@ -8,6 +8,7 @@ use tests::{
     simulator::{
         Simulator,
         sender::{Answer, Sender},
+        steady::{Report, Steady},
         world::Event,
     },
     stack::{API_KEY, Options, SINK_SECRET, Stack},
@@ -59,6 +60,24 @@ impl Fixture {
 
     pub(crate) async fn send_accepted(&self, event: &Event) {
         assert_eq!(self.sender.send(event).await, Answer::Accepted(event.key.clone()));
+    }
+
+    /// Starts to send 50 events per second, none of which is ever sent again.
+    pub(crate) fn steady(&self, name: &str) -> Steady {
+        Steady::start(&self.simulator.world, &self.sender, name, 50)
+    }
+
+    /// Stops the steady sender, makes sure that every event was accepted, and waits until each is delivered.
+    pub(crate) async fn all_accepted_and_delivered(&self, steady: Steady) -> Report {
+        let report = steady.stop().await.unwrap();
+        assert!(report.undeserved.is_empty(), "of {}: {:?}", report.sent, report.undeserved);
+        eventually("every accepted event is delivered", async || {
+            let delivered: HashSet<_> =
+                self.simulator.application.deliveries().into_iter().map(|delivery| delivery.key).collect();
+            report.accepted.iter().all(|key| delivered.contains(key))
+        })
+        .await;
+        report
     }
 
     /// Waits until that many different events were delivered, and makes sure that none was delivered twice.

@@ -3,7 +3,7 @@
 //! [`edge`] sends the golden vectors through Envoy, [`path`] follows events to the application, [`large`] those with large
 //! results, [`reconciler`] loses some, [`replicas`] lets several backends share the work, [`failure`] breaks things on the
 //! way, [`chaos`] breaks all of them at random, [`swap`] replaces the filter under load, [`tls`] asks for certificates,
-//! [`durability`] takes away what keeps events, [`ingest`] has a handler block its thread, [`start`] starts things wrongly,
+//! [`planned`] does what operators do every day, [`durability`] takes away what keeps events, [`ingest`] has a handler block its thread, [`start`] starts things wrongly,
 //! [`up`] runs `cargo up`, and [`wasm`] runs the filter's own tests as WebAssembly.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -18,6 +18,7 @@ mod hostile;
 mod ingest;
 mod large;
 mod path;
+mod planned;
 mod reconciler;
 mod replicas;
 mod start;

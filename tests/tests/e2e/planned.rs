@@ -1,0 +1,31 @@
+//! Planned operations reject nothing: beside each, a sender at 50 requests a second that never retries.
+
+use serde_json::json;
+use tests::stack::Options;
+
+use crate::fixture::{Fixture, PATIENCE, eventually};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_the_filter_and_its_policy_reject_nothing() {
+    let fixture = Fixture::start().await;
+    let steady = fixture.steady("policy");
+    for change in 1..=5 {
+        eventually("there is traffic", async || steady.sent() > change * 20).await;
+        let build = fixture.stack.build(json!({ "max_body_bytes": 10_000 + change })).unwrap();
+        let publisher = fixture.stack.publisher().unwrap();
+        tokio::task::spawn_blocking(move || publisher.publish(&build)).await.unwrap().unwrap();
+    }
+    fixture.all_accepted_and_delivered(steady).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_several_backends_stops_and_starts_again_and_nothing_is_rejected() {
+    let mut fixture = Fixture::start_with(|options| Options { replicas: 1, ..options }).await;
+    let steady = fixture.steady("scaled");
+    for round in 1..=3 {
+        eventually("there is traffic", async || steady.sent() > round * 50).await;
+        assert!(fixture.stack.replicas[0].stop(PATIENCE).unwrap().expect("it stops by itself").success());
+        fixture.stack.start_replica(0).unwrap();
+    }
+    fixture.all_accepted_and_delivered(steady).await;
+}
