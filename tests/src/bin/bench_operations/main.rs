@@ -1,0 +1,85 @@
+//! `cargo bench-operations`: what planned operations cost those who send events meanwhile.
+//!
+//! Beside each operation a sender posts events at a constant rate and never retries. What counts is how many events got an
+//! answer that they did not deserve, which has to be none, and the longest that one waited for its answer.
+
+#![expect(clippy::print_stdout, reason = "this program talks to a person")]
+
+use std::{fmt::Write as _, fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Result;
+use clap::Parser;
+use tests::{
+    simulator::{
+        Simulator,
+        sender::Sender,
+        steady::{Report, Steady},
+    },
+    stack::{API_KEY, SINK_SECRET},
+    tools::say,
+};
+use tokio::time::sleep;
+
+mod operations;
+
+use operations::Operation;
+
+/// Measures how long events wait for their answers during planned operations.
+#[derive(Debug, Parser)]
+#[command(name = "cargo bench-operations", bin_name = "cargo bench-operations")]
+struct Arguments {
+    /// How many events are sent each second.
+    #[arg(long, default_value_t = 50)]
+    rate: u32,
+    /// Run only the operations whose names contain this text.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Where the table is written to.
+    #[arg(long, default_value = "docs/bench-operations.md")]
+    out: PathBuf,
+}
+
+/// How long events are sent before and after each operation.
+const AROUND: Duration = Duration::from_secs(2);
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let mut table = String::new();
+    writeln!(table, "# How long events wait during planned operations\n")?;
+    writeln!(
+        table,
+        "Measured by `cargo bench-operations --rate {}` with unoptimized builds: beside each operation a sender posts {} \
+         events per second\nand never retries. An undeserved answer is any but 202.\n",
+        arguments.rate, arguments.rate
+    )?;
+    writeln!(table, "| operation | events | undeserved answers | longest wait |")?;
+    writeln!(table, "|---|---|---|---|")?;
+    let mut undeserved = 0;
+    for operation in Operation::ALL {
+        if !operation.name().contains(&arguments.only) {
+            continue;
+        }
+        say(operation.name());
+        let report = measure(operation, arguments.rate).await?;
+        undeserved += report.undeserved.len();
+        let (sent, longest) = (report.sent, report.longest.as_secs_f64());
+        writeln!(table, "| {} | {sent} | {} | {longest:.2} s |", operation.name(), report.undeserved.len())?;
+    }
+    println!("{table}");
+    fs::write(&arguments.out, table)?;
+    Ok(if undeserved == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn measure(operation: Operation, rate: u32) -> Result<Report> {
+    let simulator = Simulator::start("127.0.0.1:0", API_KEY, SINK_SECRET).await?;
+    let mut stack = operation.stack(&simulator)?;
+    let sender = Arc::new(Sender::new(stack.webhook()));
+    let steady = Steady::start(&simulator.world, &sender, "steady", rate);
+    sleep(AROUND).await;
+    operation.perform(&mut stack).await?;
+    sleep(AROUND).await;
+    let report = steady.stop().await?;
+    stack.stop()?;
+    Ok(report)
+}

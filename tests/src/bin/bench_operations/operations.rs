@@ -1,0 +1,102 @@
+//! The operations.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+use tests::{
+    simulator::Simulator,
+    stack::{Options, Stack},
+};
+use tokio::time::sleep;
+
+/// Something that an operator does while events come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// Nothing, to compare with.
+    None,
+    /// The policy is changed ten times, which loads the filter anew.
+    Publish,
+    /// The only backend is told to stop, and started again once it has.
+    RestartBackend,
+    /// The same while the application takes fifteen seconds for each outcome.
+    RestartBusyBackend,
+    /// The only backend is killed, and started again.
+    KillBackend,
+    /// One of two backends is told to stop, and started again once it has.
+    RestartOneOfTwo,
+    /// Redis is told to stop, and started again on its append-only file after 15 seconds.
+    RestartRedis,
+}
+
+/// How long a busy application takes for an outcome.
+const BUSY: Duration = Duration::from_secs(15);
+/// How long Redis is away.
+const REDIS_AWAY: Duration = Duration::from_secs(15);
+/// How long a program may take to stop.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Operation {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::None,
+        Self::Publish,
+        Self::RestartBackend,
+        Self::RestartBusyBackend,
+        Self::KillBackend,
+        Self::RestartOneOfTwo,
+        Self::RestartRedis,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Publish => "ten publications of the filter",
+            Self::RestartBackend => "restart of the only backend",
+            Self::RestartBusyBackend => "restart of the only backend, the application takes 15 s",
+            Self::KillBackend => "the only backend is killed and started again",
+            Self::RestartOneOfTwo => "restart of one of two backends",
+            Self::RestartRedis => "restart of Redis, away for 15 s",
+        }
+    }
+
+    /// The stack that the operation needs.
+    pub(crate) fn stack(self, simulator: &Simulator) -> Result<Stack> {
+        let pace = if self == Self::RestartBusyBackend { BUSY } else { Duration::ZERO };
+        simulator.application.set_pace(pace);
+        let replicas = usize::from(self == Self::RestartOneOfTwo);
+        Stack::start(Options { replicas, ..Options::new(simulator.url()) })
+    }
+
+    pub(crate) async fn perform(self, stack: &mut Stack) -> Result<()> {
+        match self {
+            Self::None => sleep(PATIENCE / 6).await,
+            Self::Publish => {
+                for number in 0..10 {
+                    let build = stack.build(json!({ "max_body_bytes": 10_000 + number }))?;
+                    let publisher = stack.publisher()?;
+                    tokio::task::spawn_blocking(move || publisher.publish(&build)).await??;
+                }
+            }
+            Self::RestartBackend | Self::RestartBusyBackend => {
+                stack.backend.stop(PATIENCE)?;
+                stack.start_backend()?;
+            }
+            Self::KillBackend => {
+                stack.backend.kill()?;
+                stack.start_backend()?;
+            }
+            Self::RestartOneOfTwo => {
+                stack.replicas[0].stop(PATIENCE)?;
+                stack.start_replica(0)?;
+            }
+            Self::RestartRedis => {
+                if let Some(redis) = &mut stack.redis {
+                    redis.stop(PATIENCE)?;
+                }
+                sleep(REDIS_AWAY).await;
+                stack.start_redis()?;
+            }
+        }
+        Ok(())
+    }
+}
