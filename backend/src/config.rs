@@ -120,7 +120,9 @@ pub struct Worker {
     pub lease: Duration,
     #[serde(rename = "attempt_timeout_ms", deserialize_with = "millis")]
     pub attempt_timeout: Duration,
-    pub max_attempts: u32,
+    #[serde(rename = "give_up_after_s", deserialize_with = "seconds")]
+    pub give_up_after: Duration,
+    pub min_attempts: u32,
     #[serde(rename = "backoff_base_ms", deserialize_with = "millis")]
     pub backoff_base: Duration,
     #[serde(rename = "backoff_cap_ms", deserialize_with = "millis")]
@@ -276,7 +278,9 @@ impl Config {
             sources = sources.add_source(File::from(file).format(FileFormat::Toml));
         }
         let environment = environment.prefix_separator("__").separator("__").try_parsing(true);
-        let mut config: Self = sources.add_source(environment).build()?.try_deserialize()?;
+        let sources = sources.add_source(environment).build()?;
+        check::ensure_not_removed(&sources)?;
+        let mut config: Self = sources.try_deserialize()?;
         config.read_secrets()?;
         config.check()?;
         Ok(config)

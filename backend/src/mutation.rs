@@ -11,6 +11,8 @@ pub enum Mutation {
     Atomicity,
     /// A new owner reads only what comes from then on.
     Recovery,
+    /// An event is given up after a number of attempts, however soon that is.
+    GiveUpByCount,
 }
 
 /// Which one, if any.
@@ -19,6 +21,7 @@ pub fn current() -> Option<Mutation> {
         Ok("fencing") => Some(Mutation::Fencing),
         Ok("atomicity") => Some(Mutation::Atomicity),
         Ok("recovery") => Some(Mutation::Recovery),
+        Ok("give-up-by-count") => Some(Mutation::GiveUpByCount),
         _ => None,
     });
     *CURRENT

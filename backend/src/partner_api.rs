@@ -169,6 +169,34 @@ impl PartnerApi {
 
 /// The wait that a server asks for, where it does so in seconds.
 pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    seconds(response.headers().get(RETRY_AFTER)?.to_str().ok()?)
+}
+
+/// Whole seconds, as many as a duration holds where there are more.
+fn seconds(text: &str) -> Option<Duration> {
+    let digits = text.trim();
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| Duration::from_secs(digits.parse().unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_read_however_long_it_is() {
+        let most = Duration::from_secs(u64::MAX);
+        for (text, expected) in [
+            ("0", Some(Duration::ZERO)),
+            (" 120 ", Some(Duration::from_secs(120))),
+            ("18446744073709551615", Some(most)),
+            ("99999999999999999999999", Some(most)),
+            ("", None),
+            ("-1", None),
+            ("1.5", None),
+            ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ] {
+            assert_eq!(seconds(text), expected, "{text}");
+        }
+    }
 }

@@ -80,7 +80,6 @@ pub async fn run(chaos: &Chaos) -> Result<Report> {
     .backend("EDGE__WORKER__LEASE_MS", LEASE.as_millis())
     .backend("EDGE__WORKER__BACKOFF_BASE_MS", 20)
     .backend("EDGE__WORKER__BACKOFF_CAP_MS", 500)
-    .backend("EDGE__WORKER__MAX_ATTEMPTS", 1_000)
     .backend("EDGE__PARTNER_API__TIMEOUT_MS", 2_000)
     .backend("EDGE__SINK__TIMEOUT_MS", 2_000)
     .backend("EDGE__WORKER__ATTEMPT_TIMEOUT_MS", 5_000);

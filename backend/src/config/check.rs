@@ -53,7 +53,10 @@ impl Config {
         within("worker.parallelism", &worker.parallelism, 1..=100_000)?;
         within("worker.window", &worker.window, 1..=100_000)?;
         within("worker.lease_ms", &worker.lease, Duration::from_secs(1)..=Duration::from_secs(60))?;
-        within("worker.max_attempts", &worker.max_attempts, 1..=1_000)?;
+        let (day, year) = (Duration::from_secs(86_400), Duration::from_secs(31_536_000));
+        within("worker.give_up_after_s", &worker.give_up_after, Duration::ZERO..=year)?;
+        within("worker.min_attempts", &worker.min_attempts, 1..=1_000)?;
+        within("worker.backoff_cap_ms", &worker.backoff_cap, Duration::from_millis(1)..=day)?;
         within("handler.wait_for_case_s", &self.handler.wait_for_case, Duration::ZERO..=Duration::from_secs(604_800))?;
         within("worker.backoff_base_ms", &worker.backoff_base, Duration::from_millis(1)..=worker.backoff_cap)?;
         let both = self.partner_api.timeout + self.sink.timeout;
@@ -89,6 +92,16 @@ impl Config {
         let signs = secret.is_empty() || SigningKey::parse(secret).is_ok();
         ensure(signs, "sink.secret", "must be `whsec_` and 24 to 64 bytes in base64")
     }
+}
+
+/// Settings that existed once, each with what replaces it.
+const REMOVED: [(&str, &str); 1] =
+    [("worker.max_attempts", "no longer exists: set `worker.give_up_after_s` and `worker.min_attempts` instead")];
+
+/// Checks that no setting is used that was replaced by another.
+pub(super) fn ensure_not_removed(sources: &config::Config) -> Check {
+    let used = REMOVED.iter().find(|(key, _)| sources.get::<config::Value>(key).is_ok());
+    used.map_or(Ok(()), |&(key, problem)| Err(invalid(key, problem)))
 }
 
 fn check_url(key: &'static str, url: &str) -> Check {

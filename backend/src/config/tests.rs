@@ -61,6 +61,8 @@ fn a_bad_setting_is_named() {
         ("[ingest]\nproof_file = \"/missing\"", "ingest.proof_file"),
         ("[ingest]\nstore_timeout_ms = 6000", "ingest.store_timeout_ms"),
         ("[worker]\nlease_ms = 10", "worker.lease_ms"),
+        ("[worker]\nmax_attempts = 24", "`worker.max_attempts` no longer exists: set `worker.give_up_after_s`"),
+        ("[worker]\nbackoff_cap_ms = 100000000", "worker.backoff_cap_ms"),
         ("[worker]\nattempt_timeout_ms = 1000", "worker.attempt_timeout_ms"),
         ("[worker]\nbackoff_base_ms = 1000000", "worker.backoff_base_ms"),
         ("[partner_api]\nbase_url = \"api.truenroll.com\"", "partner_api.base_url"),

@@ -14,6 +14,7 @@ use tracing::Instrument;
 
 use super::{Work, backoff};
 use crate::{
+    config,
     event::Event,
     handler::{HandlerError, Outcome, Retry},
     inbox::{Entry, EntryId, Fenced, InboxError, Lease},
@@ -40,6 +41,8 @@ pub(super) struct Task {
     pub(super) id: EntryId,
     /// What was read of it, unless it has to be read again.
     pub(super) loaded: Option<Box<(Entry, Event)>>,
+    /// Whether it has waited for its retry here, so that it is due whatever the wall clock says.
+    pub(super) has_waited: bool,
 }
 
 /// Tries once, if it is time, and stores what came of it.
@@ -53,8 +56,10 @@ pub(super) async fn work_on(work: &Work, lease: &Lease, task: Task, stop: &Cance
             (entry, event)
         }
     };
-    if let Some(wait) = entry.due.and_then(|due| due.duration_since(SystemTime::now()).ok()) {
-        return End::Waits(wait);
+    if !task.has_waited
+        && let Some(wait) = entry.due.and_then(|due| due.duration_since(SystemTime::now()).ok())
+    {
+        return wait_for(work, lease, &entry, wait).await;
     }
     let span = tracing::info_span!("event", event_key = event.key.as_str());
     async {
@@ -74,12 +79,40 @@ pub(super) async fn work_on(work: &Work, lease: &Lease, task: Task, stop: &Cance
     .await
 }
 
+/// Lets an event wait until it is due. A time that lies further ahead than any that this version notes was written by a
+/// clock that was ahead, or ours is behind: it is replaced, so that another owner does not wait for it again.
+async fn wait_for(work: &Work, lease: &Lease, entry: &Entry, wait: Duration) -> End {
+    let longest = backoff::longest(&work.settings);
+    if wait <= longest {
+        return End::Waits(wait);
+    }
+    tracing::warn!(entry = %entry.id, ?wait, "the next attempt was set for too far ahead: a clock is or was wrong");
+    match store(|| lease.retry(entry.id, entry.attempts, SystemTime::now() + longest)).await {
+        Ok(()) => End::Waits(longest),
+        Err(Fenced) => End::Fenced,
+    }
+}
+
+/// Whether an event has had its chance: it is old enough, and was attempted often enough.
+fn gives_up(settings: &config::Worker, age: Duration, attempts: u32) -> bool {
+    #[cfg(feature = "mutations")]
+    if crate::mutation::current() == Some(crate::mutation::Mutation::GiveUpByCount) {
+        return attempts >= 24;
+    }
+    age >= settings.give_up_after && attempts >= settings.min_attempts
+}
+
+/// How long ago the event arrived; zero if the clock was set back since.
+fn age(received_at: SystemTime) -> Duration {
+    SystemTime::now().duration_since(received_at).unwrap_or_default()
+}
+
 /// After a try that failed.
 async fn conclude(work: &Work, lease: &Lease, entry: &Entry, error: HandlerError) -> End {
     let was_tried = !matches!(error.retry, Retry::NotTried(_));
     let attempts = entry.attempts + u32::from(was_tried);
     let code = FailureLabels { code: error.code };
-    if error.retry == Retry::Never || (was_tried && attempts >= work.settings.max_attempts) {
+    if error.retry == Retry::Never || (was_tried && gives_up(&work.settings, age(entry.received_at), attempts)) {
         tracing::error!(code = error.code, attempts, "a dead letter: {}", error.detail);
         let buried = store(|| lease.bury(entry.id, error.code, &error.detail, attempts)).await;
         work.metrics.dead_letters.get_or_create(&code).inc();
@@ -118,8 +151,7 @@ async fn try_once(work: &Work, event: &Event) -> Result<(), HandlerError> {
         Err(_) => return Err(failed("attempt_timeout", "the try took longer than `worker.attempt_timeout_ms`")),
     }
     work.metrics.delivered.get_or_create(&event.name.into()).inc();
-    let age = SystemTime::now().duration_since(event.received_at).unwrap_or_default();
-    work.metrics.end_to_end_seconds.observe(age.as_secs_f64());
+    work.metrics.end_to_end_seconds.observe(age(event.received_at).as_secs_f64());
     Ok(())
 }
 
@@ -190,6 +222,33 @@ mod tests {
         let metrics = Arc::new(Metrics::default());
         let work = Work::new(&config.worker, handlers, Sink::Log, metrics);
         try_once(&work, &event).await.unwrap_err()
+    }
+
+    #[test]
+    fn an_event_is_given_up_when_it_is_old_and_was_attempted_often_enough() {
+        let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+        let mut settings = backoff::tests::settings();
+        (settings.give_up_after, settings.min_attempts) = (hours(72), 12);
+        for (age, attempts, expected) in [
+            (hours(0), 1, false),
+            (hours(0), u32::MAX, false),
+            (hours(71), 1_000, false),
+            (hours(72), 11, false),
+            (hours(72), 12, true),
+            (Duration::MAX, 11, false),
+            (Duration::MAX, 12, true),
+        ] {
+            assert_eq!(gives_up(&settings, age, attempts), expected, "{age:?}, {attempts}");
+        }
+        settings.give_up_after = Duration::ZERO;
+        assert!(gives_up(&settings, Duration::ZERO, 12), "by the count alone");
+    }
+
+    #[test]
+    fn an_age_is_never_negative() {
+        assert_eq!(age(SystemTime::now() + Duration::from_secs(86_400)), Duration::ZERO);
+        assert!(age(SystemTime::UNIX_EPOCH) > Duration::from_secs(86_400));
+        assert_eq!(age(crate::event::from_millis(u64::MAX)), Duration::ZERO);
     }
 
     #[tokio::test]

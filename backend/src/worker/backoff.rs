@@ -11,24 +11,32 @@ pub(super) fn delay(settings: &config::Worker, attempts: u32, retry: Retry) -> D
     let jittered = ceiling.mul_f64(fastrand::f64());
     match retry {
         // What a server asks for is bounded too: it may ask for a year.
-        Retry::After(asked) | Retry::NotTried(asked) => {
-            asked.min(settings.backoff_cap) + jittered.min(Duration::from_secs(1))
-        }
+        Retry::After(asked) | Retry::NotTried(asked) => asked.min(settings.backoff_cap) + jittered.min(SPREAD),
         Retry::Later | Retry::Never => jittered,
     }
 }
 
+/// How far apart the attempts are spread that a server asks for at the same time, at most.
+const SPREAD: Duration = Duration::from_secs(1);
+
+/// The longest wait that [`delay`] returns.
+pub(super) fn longest(settings: &config::Worker) -> Duration {
+    settings.backoff_cap.saturating_add(SPREAD)
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn settings() -> config::Worker {
+    /// Settings of which only the back-off matters.
+    pub(in crate::worker) fn settings() -> config::Worker {
         config::Worker {
             parallelism: 1,
             window: 1,
             lease: Duration::from_secs(10),
             attempt_timeout: Duration::from_secs(60),
-            max_attempts: 40,
+            give_up_after: Duration::ZERO,
+            min_attempts: 1,
             backoff_base: Duration::from_secs(1),
             backoff_cap: Duration::from_secs(60),
         }
@@ -52,5 +60,16 @@ mod tests {
         let wished = |seconds| delay(&settings(), 1, Retry::After(Duration::from_secs(seconds)));
         assert!(wished(30) >= Duration::from_secs(30) && wished(30) <= Duration::from_secs(31));
         assert!(wished(86_400) <= Duration::from_secs(61));
+    }
+
+    #[test]
+    fn no_wait_is_longer_than_the_longest_whatever_is_asked_for() {
+        for asked in [Duration::ZERO, Duration::from_secs(60), Duration::from_secs(u64::MAX), Duration::MAX] {
+            for retry in [Retry::Never, Retry::Later, Retry::After(asked), Retry::NotTried(asked)] {
+                for attempts in [0, 1, 32, u32::MAX] {
+                    assert!(delay(&settings(), attempts, retry) <= longest(&settings()), "{retry:?}, {attempts}");
+                }
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     future::poll_fn,
     sync::Arc,
+    time::Duration,
 };
 
 use envelope::{CaseId, Feature};
@@ -20,6 +21,7 @@ use tokio_util::{sync::CancellationToken, time::DelayQueue};
 use super::{
     Work,
     attempt::{End, Task, store, work_on},
+    backoff,
 };
 use crate::{
     event::Event,
@@ -53,10 +55,14 @@ enum Queued {
     Loaded(Box<(Entry, Event)>),
     /// To be read again when its turn comes.
     Stored(EntryId),
+    /// The same, and it has waited for its retry, or waits for it.
+    Waited(EntryId),
 }
 
 /// For each event that the window holds in memory, the identifiers of so many that wait for a next try.
 const PARKED: usize = 100;
+/// The longest wait that is put into the queue, which panics at waits of more than two years.
+const LONGEST: Duration = Duration::from_secs(86_400);
 /// How many events leave the inbox together, at most.
 const TOGETHER: usize = 256;
 
@@ -119,7 +125,8 @@ impl Lanes {
             let Some(lane) = self.ready.pop_front() else { return };
             let Some(first) = self.lanes.get_mut(&lane).and_then(VecDeque::front_mut) else { continue };
             let id = first.id();
-            let task = Task { id, loaded: std::mem::replace(first, Queued::Stored(id)).loaded() };
+            let queued = std::mem::replace(first, Queued::Stored(id));
+            let task = Task { id, has_waited: matches!(queued, Queued::Waited(_)), loaded: queued.loaded() };
             let (work, lease, stop) = (Arc::clone(&self.work), self.lease.clone(), self.stop.clone());
             self.busy.spawn(async move { (lane, work_on(&work, &lease, task, &stop).await) });
         }
@@ -143,11 +150,19 @@ impl Lanes {
         match end {
             End::Fenced => return Err(Fenced),
             End::Stopped => {}
-            End::Waits(delay) => drop(self.parked.insert(lane, delay)),
+            End::Waits(delay) => self.let_wait(lane, delay),
             End::Handled(entry) => self.handled.push_back((lane, entry)),
             End::Gone => self.go_on(lane),
         }
         Ok(())
+    }
+
+    /// By the monotonic clock, so that a wall clock that jumps makes no wait longer.
+    fn let_wait(&mut self, lane: Case, delay: Duration) {
+        if let Some(first) = self.lanes.get_mut(&lane).and_then(VecDeque::front_mut) {
+            *first = Queued::Waited(first.id());
+        }
+        self.parked.insert(lane, delay.min(backoff::longest(&self.work.settings)).min(LONGEST));
     }
 
     /// A lane's first event is not in the inbox any more.
@@ -203,14 +218,14 @@ impl Queued {
     fn id(&self) -> EntryId {
         match self {
             Self::Loaded(loaded) => loaded.0.id,
-            Self::Stored(id) => *id,
+            Self::Stored(id) | Self::Waited(id) => *id,
         }
     }
 
     fn loaded(self) -> Option<Box<(Entry, Event)>> {
         match self {
             Self::Loaded(loaded) => Some(loaded),
-            Self::Stored(_) => None,
+            Self::Stored(_) | Self::Waited(_) => None,
         }
     }
 }

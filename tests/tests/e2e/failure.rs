@@ -145,7 +145,8 @@ async fn redis_killed_in_the_middle_of_work_loses_nothing_that_was_accepted() {
 async fn attempts_are_remembered_over_a_crash() {
     let mut fixture = Fixture::start_with(|options| {
         options
-            .backend("EDGE__WORKER__MAX_ATTEMPTS", 4)
+            .backend("EDGE__WORKER__GIVE_UP_AFTER_S", 0)
+            .backend("EDGE__WORKER__MIN_ATTEMPTS", 4)
             .backend("EDGE__WORKER__BACKOFF_BASE_MS", 1)
             .backend("EDGE__WORKER__BACKOFF_CAP_MS", 60_000)
     })

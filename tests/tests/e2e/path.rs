@@ -166,7 +166,10 @@ async fn a_lane_that_waits_does_not_hold_up_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_never_be_handled_is_a_dead_letter_with_its_error() {
-    let fixture = Fixture::start_with(|options| options.backend("EDGE__WORKER__MAX_ATTEMPTS", 3)).await;
+    let fixture = Fixture::start_with(|options| {
+        options.backend("EDGE__WORKER__GIVE_UP_AFTER_S", 0).backend("EDGE__WORKER__MIN_ATTEMPTS", 3)
+    })
+    .await;
     let world = &fixture.simulator.world;
     let deleted = fixture.event("deleted", Feature::Extraction, Stage::Completed, AT);
     world.delete("deleted");
@@ -276,7 +279,10 @@ async fn nothing_personal_is_in_a_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_replayed_by_what_they_are_and_in_their_order() {
-    let fixture = Fixture::start_with(|options| options.backend("EDGE__WORKER__MAX_ATTEMPTS", 1)).await;
+    let fixture = Fixture::start_with(|options| {
+        options.backend("EDGE__WORKER__GIVE_UP_AFTER_S", 0).backend("EDGE__WORKER__MIN_ATTEMPTS", 1)
+    })
+    .await;
     let backend = |arguments: &[&str]| fixture.stack.backend_command(arguments).unwrap();
     fixture.simulator.application.fail_next(vec![(StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO); 4]);
     let times = ["2025-06-22T10:30:00Z", "2025-06-22T10:30:01Z", "2025-06-22T10:30:02Z"];
@@ -310,7 +316,8 @@ async fn dead_letters_are_replayed_by_what_they_are_and_in_their_order() {
 async fn a_partner_api_that_is_down_is_left_alone_and_costs_no_event_its_tries() {
     let fixture = Fixture::start_with(|options| {
         options
-            .backend("EDGE__WORKER__MAX_ATTEMPTS", 3)
+            .backend("EDGE__WORKER__GIVE_UP_AFTER_S", 0)
+            .backend("EDGE__WORKER__MIN_ATTEMPTS", 3)
             .backend("EDGE__PARTNER_API__BREAKER_FAILURES", 2)
             .backend("EDGE__PARTNER_API__BREAKER_OPEN_MS", 1_000)
     })
