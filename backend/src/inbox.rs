@@ -34,11 +34,9 @@ use envelope::{CaseId, Envelope, EventKey, Feature, Timestamp};
 use redis::{ErrorKind, IntoConnectionInfo, RedisError, aio::ConnectionManager};
 use tokio::time::timeout;
 
-use crate::{
-    config::{self, Durability},
-    event::to_millis,
-};
+use crate::config::{self, Durability};
 
+mod accept;
 mod cases;
 mod confirm;
 mod dead;
@@ -60,6 +58,7 @@ pub use reader::{Batch, Entry, EntryId, Reader};
 
 use confirm::{Demand, Where};
 use keys::Keys;
+use server_check::Requirements;
 use servers::{Servers, Side};
 
 /// The inbox, cheap to clone.
@@ -71,8 +70,7 @@ pub struct Inbox {
     retention: Duration,
     apart_retention: Duration,
     timeout: Duration,
-    durability: Durability,
-    checks_server: bool,
+    requirements: Option<Requirements>,
 }
 
 /// Where an event is stored.
@@ -125,7 +123,7 @@ pub enum Accepted {
 }
 
 /// Why the inbox could not do what it should. Whatever it was, an event that was to be stored may or may not be.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum InboxError {
     /// Redis did not answer in time.
     #[error("Redis did not answer within {0:?}")]
@@ -162,16 +160,18 @@ impl Inbox {
             Durability::Replicas(replicas) => Some(Where::Replicas(replicas)),
             Durability::Memory => None,
         };
-        let demand = needed.map(|needed| Demand { needed, patience: store_timeout / 2, retention });
+        let demand = needed.map(|needed| Demand { needed, retention });
+        let (durability, topology) = (config.durability, config.topology);
+        let requirements =
+            config.check_server.then_some(Requirements { durability, topology, patience: store_timeout });
         let inbox = Self {
-            servers: Arc::new(Servers::connect(config, &keys, demand).await?),
+            servers: Arc::new(Servers::connect(config, &keys, demand, requirements).await?),
             side: Side::Work,
             keys,
             retention,
             apart_retention: days(config.apart_retention_days),
             timeout: store_timeout,
-            durability: config.durability,
-            checks_server: config.check_server,
+            requirements,
         };
         if config.check_server {
             inbox.wait_until_fit().await?;
@@ -188,80 +188,6 @@ impl Inbox {
     /// How many partitions there are.
     pub fn partitions(&self) -> u32 {
         self.keys.partitions()
-    }
-
-    /// Stores an event unless it is known, both in one step.
-    ///
-    /// # Errors
-    /// Where it is not known to be stored. The caller must not say yes.
-    pub async fn accept(&self, arrival: &Arrival<'_>) -> Result<Accepted, InboxError> {
-        #[cfg(feature = "mutations")]
-        if crate::mutation::current() == Some(crate::mutation::Mutation::Atomicity) {
-            return self.accept_in_two_steps(arrival).await;
-        }
-        let Arrival { key, case_id, body, .. } = arrival;
-        let partition = self.keys.partition_of(case_id.as_str());
-        let keys = self.keys.of_partition(partition);
-        let seen = keys.seen(key);
-        let (script, feature, mut call) = match arrival.place {
-            Place::Inbox(feature) => {
-                let (inbox, case, late) = (keys.inbox(feature), keys.case(case_id), keys.late(feature, case_id));
-                let call = scripts::call(&scripts::ACCEPT, &[&seen, &inbox, &case, &late], SIZE + body.len());
-                (&scripts::ACCEPT, feature.as_str(), call)
-            }
-            Place::Quarantine => {
-                let call = scripts::call(&scripts::SET_APART, &[&seen, &keys.quarantine()], SIZE + body.len());
-                (&scripts::SET_APART, "", call)
-            }
-        };
-        call.arg(scripts::body_hash(body)).arg(self.retention_millis());
-        call.arg(key.as_str()).arg(*body).arg(to_millis(arrival.received_at));
-        call.arg(feature).arg(arrival.occurred_at.unix_millis());
-        if let Some(must) = arrival.missed {
-            call.arg(must);
-        }
-        let server = self.servers.of_partition(partition);
-        server.ensure_fit()?;
-        let link = server.link(self.side);
-        let answer: i64 = self.bounded(scripts::run(script, &call, &mut link.connection.clone())).await?;
-        // Of a missed event that somebody else has made up for nothing is stored with this key.
-        if answer != 3 || arrival.missed.is_none() {
-            // A duplicate as well: whoever stored the event may not have waited to the end.
-            match timeout(self.timeout, server.confirm(link, seen)).await {
-                Ok(confirmed) => confirmed?,
-                Err(_) => return Err(InboxError::Timeout(self.timeout)),
-            }
-        }
-        Ok(match answer {
-            0 => Accepted::Stored,
-            1 => Accepted::Duplicate,
-            3 => Accepted::Late,
-            _ => Accepted::Conflict,
-        })
-    }
-
-    /// What every naive receiver does.
-    #[cfg(feature = "mutations")]
-    async fn accept_in_two_steps(&self, arrival: &Arrival<'_>) -> Result<Accepted, InboxError> {
-        let Arrival { place, key, case_id, body, received_at, .. } = *arrival;
-        let partition = self.keys.partition_of(case_id.as_str());
-        let (keys, mut connection) = (self.keys.of_partition(partition), self.connection(partition));
-        let mut set = redis::cmd("SET");
-        set.arg(keys.seen(key)).arg(scripts::body_hash(body)).arg("NX").arg("PX").arg(self.retention_millis());
-        let is_new: Option<String> = self.bounded(set.query_async(&mut connection)).await?;
-        if is_new.is_none() {
-            return Ok(Accepted::Duplicate);
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        let stream = match place {
-            Place::Inbox(feature) => keys.inbox(feature),
-            Place::Quarantine => keys.quarantine(),
-        };
-        let mut add = redis::cmd("XADD");
-        add.arg(stream).arg("*").arg("key").arg(key.as_str()).arg("body").arg(body);
-        add.arg("received").arg(to_millis(received_at));
-        self.bounded(add.exec_async(&mut connection)).await?;
-        Ok(Accepted::Stored)
     }
 
     /// Whether a server answers, and does what it should.
@@ -349,9 +275,6 @@ impl Inbox {
         )))
     }
 }
-
-/// What the arguments of a call that stores an event come to, besides the body, more or less.
-const SIZE: usize = 256;
 
 fn days(days: u32) -> Duration {
     Duration::from_secs(u64::from(days) * 86_400)

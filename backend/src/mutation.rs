@@ -1,4 +1,4 @@
-//! One of the backend's protections taken out, as `EDGE_MUTATION` says: the chaos suite has to notice each.
+//! One of the backend's protections taken out, as `EDGE_MUTATION` says: the chaos suite, or a test, has to notice each.
 
 use std::{env, sync::LazyLock};
 
@@ -13,6 +13,10 @@ pub enum Mutation {
     Recovery,
     /// An event is given up after a number of attempts, however soon that is.
     GiveUpByCount,
+    /// A new connection is trusted before its server was asked what it does, and a check without an answer counts as passed.
+    Fitness,
+    /// The ingest closes as soon as the process is told to stop.
+    IngestClosedFirst,
 }
 
 /// Which one, if any.
@@ -22,6 +26,8 @@ pub fn current() -> Option<Mutation> {
         Ok("atomicity") => Some(Mutation::Atomicity),
         Ok("recovery") => Some(Mutation::Recovery),
         Ok("give-up-by-count") => Some(Mutation::GiveUpByCount),
+        Ok("fitness") => Some(Mutation::Fitness),
+        Ok("ingest") => Some(Mutation::IngestClosedFirst),
         _ => None,
     });
     *CURRENT

@@ -9,6 +9,9 @@ use crate::{inbox, sink};
 
 type Check = Result<(), ConfigError>;
 
+/// Below the `per_try_timeout` of Envoy's bootstrap, so that the backend's answer comes before Envoy sends the event again.
+pub(super) const LONGEST_STORE_TIMEOUT: Duration = Duration::from_millis(4_500);
+
 impl Config {
     /// Checks all settings.
     pub(super) fn check(&self) -> Check {
@@ -27,7 +30,7 @@ impl Config {
         ensure(proofs().next().is_some(), "ingest.proof", "is missing: it must be the filter's proof")?;
         let is_proof = proofs().all(|proof| proof.len() >= 16 && !proof.contains(';'));
         ensure(is_proof, "ingest.proof", "must be at least 16 characters without ;, as in the filter's configuration")?;
-        let store_timeout = Duration::from_millis(1)..=Duration::from_millis(4_500);
+        let store_timeout = Duration::from_millis(1)..=LONGEST_STORE_TIMEOUT;
         within("ingest.store_timeout_ms", &self.ingest.store_timeout, store_timeout)?;
         within("ingest.max_body_bytes", &self.ingest.max_body_bytes, 1..=1 << 20)
     }

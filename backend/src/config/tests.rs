@@ -49,6 +49,16 @@ fn the_environment_goes_before_the_file_and_the_file_before_the_defaults() {
 }
 
 #[test]
+fn storing_takes_less_than_an_attempt_of_envoys() {
+    let bootstrap = include_str!("../../../envoy/bootstrap.yaml");
+    let line = bootstrap.lines().find_map(|line| line.trim().strip_prefix("per_try_timeout: ")).unwrap();
+    let per_try_timeout = Duration::from_secs(line.strip_suffix('s').unwrap().parse().unwrap());
+    assert!(check::LONGEST_STORE_TIMEOUT + Duration::from_millis(250) <= per_try_timeout, "{per_try_timeout:?}");
+    assert!(load("[ingest]\nstore_timeout_ms = 4500", &[]).is_ok());
+    assert!(load("[ingest]\nstore_timeout_ms = 4501", &[]).is_err());
+}
+
+#[test]
 fn a_bad_setting_is_named() {
     for (file, key) in [
         ("[redis]\npartitions = 0", "redis.partitions"),

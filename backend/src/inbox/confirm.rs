@@ -7,7 +7,7 @@ use std::{sync::OnceLock, time::Duration};
 use redis::{RedisError, aio::ConnectionManager};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::InboxError;
@@ -16,8 +16,6 @@ use super::InboxError;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Demand {
     pub(super) needed: Where,
-    /// How long to wait for it.
-    pub(super) patience: Duration,
     /// To what the life of a seen key is prolonged by asking for it.
     pub(super) retention: Duration,
 }
@@ -41,6 +39,7 @@ pub(super) struct Confirmer {
 /// Is what was stored with this key where it has to be?
 struct Question {
     seen: String,
+    deadline: Instant,
     told: oneshot::Sender<Result<Answer, RedisError>>,
 }
 
@@ -55,6 +54,8 @@ const WAITING: usize = 4_096;
 
 /// A server that takes so much longer to answer than it was to wait has failed.
 const GRACE: Duration = Duration::from_secs(1);
+/// The part of the time left that the server waits: its answer, which says what is missing, should come in time.
+const WAITS: f64 = 0.9;
 
 impl Confirmer {
     /// Asks on `connection`, which nobody else may use, in the runtime of whoever asks first.
@@ -62,8 +63,8 @@ impl Confirmer {
         Self { connection, demand, questions: OnceLock::new() }
     }
 
-    /// Waits until what was stored with the key `seen` before this call is where it has to be.
-    pub(super) async fn confirm(&self, seen: String) -> Result<(), InboxError> {
+    /// Waits until what was stored with the key `seen` before this call is where it has to be, until `deadline` at most.
+    pub(super) async fn confirm(&self, seen: String, deadline: Instant) -> Result<(), InboxError> {
         let (told, answer) = oneshot::channel();
         let stopped = || InboxError::Server("nobody waits for replicas or the disk any more".to_owned());
         let questions = self.questions.get_or_init(|| {
@@ -71,7 +72,7 @@ impl Confirmer {
             tokio::spawn(run(self.connection.clone(), asked, self.demand));
             questions
         });
-        questions.send(Question { seen, told }).await.map_err(|_| stopped())?;
+        questions.send(Question { seen, deadline, told }).await.map_err(|_| stopped())?;
         let Answer { is_there, had } = answer.await.map_err(|_| stopped())??;
         if !is_there {
             return Err(InboxError::Server("Redis has lost what it stored a moment ago".to_owned()));
@@ -85,9 +86,13 @@ impl Confirmer {
 }
 
 async fn run(mut connection: ConnectionManager, mut asked: mpsc::Receiver<Question>, demand: Demand) {
-    let (retention, patience) = (millis(demand.retention), millis(demand.patience));
+    let retention = millis(demand.retention);
     let mut questions = Vec::new();
     while asked.recv_many(&mut questions, WAITING).await > 0 {
+        // As long as the last one of them waits. To Redis 0 would mean for ever.
+        let deadline = questions.iter().map(|question| question.deadline).max().unwrap_or_else(Instant::now);
+        let left = deadline.saturating_duration_since(Instant::now()).mul_f64(WAITS);
+        let patience = millis(left).max(1);
         let mut commands = redis::pipe();
         for question in &questions {
             // Whoever wrote it did so on another connection. Replicas and the disk get all writes in one order, so it is
@@ -98,7 +103,7 @@ async fn run(mut connection: ConnectionManager, mut asked: mpsc::Receiver<Questi
             Where::Disk => commands.cmd("WAITAOF").arg(1).arg(0).arg(patience),
             Where::Replicas(replicas) => commands.cmd("WAIT").arg(replicas).arg(patience),
         };
-        let answers = match timeout(demand.patience + GRACE, commands.query_async(&mut connection)).await {
+        let answers = match timeout(left + GRACE, commands.query_async(&mut connection)).await {
             Ok(answers) => answers.and_then(read),
             Err(_) => Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))),
         };

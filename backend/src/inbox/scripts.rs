@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, aio::ConnectionManager};
+use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, aio::ConnectionLike};
 use sha2::{Digest, Sha256};
 
 pub(super) static ACCEPT: LazyLock<Script> = LazyLock::new(|| script(include_str!("accept.lua")));
@@ -39,7 +39,7 @@ pub(super) fn call(script: &Script, keys: &[&str], size_of_arguments: usize) -> 
 }
 
 /// Runs that, and where the server does not know the script loads it first.
-pub(super) async fn run(script: &Script, call: &Cmd, connection: &mut ConnectionManager) -> Result<i64, RedisError> {
+pub(super) async fn run(script: &Script, call: &Cmd, connection: &mut impl ConnectionLike) -> Result<i64, RedisError> {
     match call.query_async(connection).await {
         Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
             script.load_async(connection).await?;

@@ -3,12 +3,28 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use redis::RedisError;
-use tokio::time::{Instant, sleep};
+use redis::{RedisError, aio::ConnectionLike};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Inbox, InboxError, servers::Server};
+use super::{Inbox, InboxError};
 use crate::config::{Durability, Topology};
+
+/// What a server has to do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Requirements {
+    pub(super) durability: Durability,
+    pub(super) topology: Topology,
+    /// How long to wait for its answers.
+    pub(super) patience: Duration,
+}
+
+/// That a server does what it should.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Proof {
+    /// Whether what the server has answered is on its disk, and nothing else is demanded.
+    pub(super) syncs_always: bool,
+}
 
 /// How often the servers are asked.
 const INTERVAL: Duration = Duration::from_secs(15);
@@ -27,7 +43,7 @@ impl Inbox {
 
     async fn watch_settings(&self, shutdown: &CancellationToken) {
         let mut changes = self.servers.changes();
-        if !self.checks_server {
+        if self.requirements.is_none() {
             return;
         }
         loop {
@@ -41,16 +57,9 @@ impl Inbox {
                 _ = changes.changed() => {}
                 () = shutdown.cancelled() => return,
             }
-            for (address, server) in self.servers.all() {
-                let problem = match self.check_server(&address, &server).await {
-                    Err(InboxError::Server(problem)) => Some(problem),
-                    // That it does not answer at all is noticed by everybody who asks it.
-                    _ => None,
-                };
-                match (server.set_unfit(problem.clone()), problem) {
-                    (true, Some(problem)) => tracing::error!("no event is stored there: {problem}"),
-                    (true, None) => tracing::info!("Redis at {address} does again what it should"),
-                    (false, _) => {}
+            for server in self.servers.all().into_values() {
+                if let Err(error) = server.check().await {
+                    tracing::debug!("Redis at {}: {error}", server.address());
                 }
             }
         }
@@ -60,9 +69,10 @@ impl Inbox {
     /// for example.
     pub(super) async fn wait_until_fit(&self) -> Result<(), InboxError> {
         let until = Instant::now() + REPLICA_AWAY;
-        for (address, server) in self.servers.all() {
-            while let Err(error) = self.check_server(&address, &server).await {
-                let may_come = matches!(self.durability, Durability::Replicas(_)) && Instant::now() < until;
+        let durability = self.requirements.map(|requirements| requirements.durability);
+        for server in self.servers.all().into_values() {
+            while let Err(error) = server.check().await {
+                let may_come = matches!(durability, Some(Durability::Replicas(_))) && Instant::now() < until;
                 if !may_come {
                     return Err(error);
                 }
@@ -71,30 +81,40 @@ impl Inbox {
         }
         Ok(())
     }
+}
 
-    /// Reads a server's settings and compares them with what is demanded of it.
-    async fn check_server(&self, address: &str, server: &Server) -> Result<(), InboxError> {
-        let mut connection = server.connection();
+impl Requirements {
+    /// Reads the settings of the server at the other end of `connection` and compares them with what is demanded of it.
+    ///
+    /// # Errors
+    /// [`InboxError::Server`] where it is proved that the server does not do what it should. Every other error proves nothing.
+    pub(super) async fn check(&self, address: &str, connection: &mut impl ConnectionLike) -> Result<Proof, InboxError> {
+        match timeout(self.patience, self.ask(address, connection)).await {
+            Ok(proof) => proof,
+            Err(_) => Err(InboxError::Timeout(self.patience)),
+        }
+    }
+
+    async fn ask(&self, address: &str, connection: &mut impl ConnectionLike) -> Result<Proof, InboxError> {
         let mut command = redis::cmd("CONFIG");
-        command.arg("GET").arg("appendonly").arg("appendfsync").arg("maxmemory-policy");
+        command.arg("GET").arg("appendonly").arg("appendfsync").arg("no-appendfsync-on-rewrite");
+        command.arg("maxmemory-policy");
         let settings: HashMap<String, String> =
-            self.bounded(command.query_async(&mut connection)).await.map_err(|error| match error {
-                InboxError::Redis(error) if is_forbidden(&error) => InboxError::Server(format!(
+            command.query_async(connection).await.map_err(|error: RedisError| match error {
+                error if is_forbidden(&error) => InboxError::Server(format!(
                     "Redis does not say how it keeps its data (CONFIG GET: {error}); where that is forbidden, make sure \
                      of it in another way and set `redis.check_server` to false"
                 )),
-                error => error,
+                error => error.into(),
             })?;
         let setting = |name: &str| settings.get(name).map(String::as_str).unwrap_or_default();
-        let on_disk = self.durability == Durability::Fsync;
-        server.set_syncs_always(on_disk && setting("appendfsync") == "always");
         check_settings(setting, self.durability).map_err(|problem| at(address, &problem))?;
-        let info: String = self.bounded(redis::cmd("INFO").query_async(&mut connection)).await?;
+        let info: String = redis::cmd("INFO").query_async(connection).await?;
         check_replication(&info, self.durability).map_err(|problem| at(address, &problem))?;
-        if self.servers.topology() == Topology::Single && value(&info, "cluster_enabled") == Some("1") {
+        if self.topology == Topology::Single && value(&info, "cluster_enabled") == Some("1") {
             return Err(at(address, "it is one of a cluster: set `redis.topology` to \"cluster\""));
         }
-        Ok(())
+        Ok(Proof { syncs_always: self.durability == Durability::Fsync && setting("appendfsync") == "always" })
     }
 }
 
@@ -131,6 +151,13 @@ fn check_settings<'a>(setting: impl Fn(&str) -> &'a str, durability: Durability)
             "it does not write what it stores to its disk",
             memory,
         ),
+        (
+            on_disk && setting("no-appendfsync-on-rewrite") == "yes",
+            "no-appendfsync-on-rewrite",
+            "no",
+            "it does not sync what it stores while it rewrites its append-only file",
+            memory,
+        ),
         (on_disk && !is_synced, "appendfsync", "always", "it does not say when what it stores is on its disk", memory),
     ] {
         if is_wrong {
@@ -153,5 +180,38 @@ fn check_replication(info: &str, durability: Durability) -> Result<(), String> {
             "`redis.durability` asks for {needed} replicas, and it has {connected}: connect more, or ask for fewer"
         )),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_loses_events_is_named_with_the_value_it_should_have() {
+        let good = [
+            ("appendonly", "yes"),
+            ("appendfsync", "always"),
+            ("no-appendfsync-on-rewrite", "no"),
+            ("maxmemory-policy", "noeviction"),
+        ];
+        for (durability, name, value, said) in [
+            (Durability::Fsync, "appendfsync", "everysec", None),
+            (Durability::Fsync, "appendonly", "no", Some("set it to `appendonly yes`")),
+            (Durability::Fsync, "appendfsync", "no", Some("set it to `appendfsync always`")),
+            (Durability::Fsync, "no-appendfsync-on-rewrite", "yes", Some("set it to `no-appendfsync-on-rewrite no`")),
+            (Durability::Fsync, "maxmemory-policy", "allkeys-lru", Some("set it to `maxmemory-policy noeviction`")),
+            (Durability::Memory, "no-appendfsync-on-rewrite", "yes", None),
+            (Durability::Replicas(1), "no-appendfsync-on-rewrite", "yes", None),
+            (Durability::Memory, "appendonly", "no", None),
+            (Durability::Memory, "maxmemory-policy", "volatile-ttl", Some("noeviction")),
+        ] {
+            let settings: HashMap<_, _> = good.into_iter().chain([(name, value)]).collect();
+            let checked = check_settings(|name| settings.get(name).copied().unwrap_or_default(), durability);
+            match said {
+                None => assert_eq!(checked, Ok(()), "{durability:?}: {name} {value}"),
+                Some(said) => assert!(checked.as_ref().is_err_and(|error| error.contains(said)), "{checked:?}"),
+            }
+        }
     }
 }

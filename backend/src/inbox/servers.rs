@@ -17,13 +17,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{InboxError, confirm::Demand, keys::Keys};
+use super::{InboxError, confirm::Demand, keys::Keys, server_check::Requirements};
 use crate::{
     config::{self, Topology},
     tls,
 };
 
 mod cluster;
+mod fitness;
+mod proven;
 mod server;
 
 pub(super) use server::{Server, Side};
@@ -41,6 +43,7 @@ pub(super) struct Servers {
     login: RedisConnectionInfo,
     manager: ConnectionManagerConfig,
     demand: Option<Demand>,
+    requirements: Option<Requirements>,
     slots: Slots,
     layout: watch::Sender<Arc<Layout>>,
     doubted: Notify,
@@ -77,6 +80,7 @@ impl Servers {
         config: &config::Redis,
         keys: &Keys,
         demand: Option<Demand>,
+        requirements: Option<Requirements>,
     ) -> Result<Self, InboxError> {
         let manager = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
@@ -95,7 +99,7 @@ impl Servers {
                 let own = RedisConnectionInfo::default();
                 info = info.set_redis_settings(if password.is_empty() { own } else { own.set_password(password) });
             }
-            named.push(Arc::new(Server::new(info, &manager, demand)?));
+            named.push(Arc::new(Server::new(info, &manager, demand, requirements)?));
         }
         let mut servers = Self {
             topology: config.topology,
@@ -104,6 +108,7 @@ impl Servers {
             login,
             manager,
             demand,
+            requirements,
             slots: Slots::default(),
             layout: watch::Sender::new(Arc::new(Layout { of: Vec::new() })),
             doubted: Notify::new(),
@@ -116,10 +121,6 @@ impl Servers {
         let layout = servers.ask_for_layout(places).await?;
         servers.layout.send_replace(Arc::new(layout));
         Ok(servers)
-    }
-
-    pub(super) fn topology(&self) -> Topology {
-        self.topology
     }
 
     /// The server of a partition.
@@ -204,7 +205,8 @@ impl Servers {
                 Entry::Occupied(known) => Arc::clone(known.get()),
                 Entry::Vacant(unknown) => {
                     let info = address.clone().into_connection_info()?.set_redis_settings(self.login.clone());
-                    Arc::clone(unknown.insert(Arc::new(Server::new(info, &self.manager, self.demand)?)))
+                    let server = Server::new(info, &self.manager, self.demand, self.requirements)?;
+                    Arc::clone(unknown.insert(Arc::new(server)))
                 }
             };
             of.push(server);

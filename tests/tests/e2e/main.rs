@@ -3,8 +3,9 @@
 //! [`edge`] sends the golden vectors through Envoy, [`path`] follows events to the application, [`large`] those with large
 //! results, [`reconciler`] loses some, [`replicas`] lets several backends share the work, [`failure`] breaks things on the
 //! way, [`chaos`] breaks all of them at random, [`swap`] replaces the filter under load, [`tls`] asks for certificates,
-//! [`planned`] does what operators do every day, [`durability`] takes away what keeps events, [`giving_up`] shows how long an
-//! event is retried, [`ingest`] has a handler block its thread, [`start`] starts things wrongly,
+//! [`planned`] does what operators do every day, [`durability`] takes away what keeps events, [`fitness`] has servers that are
+//! not proven to keep them, [`restart`] restarts the only backend and Redis, [`giving_up`] shows how long an event is retried,
+//! [`ingest`] has a handler block its thread, [`start`] starts things wrongly,
 //! [`up`] runs `cargo up`, and [`wasm`] runs the filter's own tests as WebAssembly.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -14,6 +15,7 @@ mod chaos;
 mod durability;
 mod edge;
 mod failure;
+mod fitness;
 mod fixture;
 mod giving_up;
 mod hostile;
@@ -23,6 +25,7 @@ mod path;
 mod planned;
 mod reconciler;
 mod replicas;
+mod restart;
 mod start;
 mod swap;
 mod tls;

@@ -1,20 +1,23 @@
 //! One Redis server, and our connections to it.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use redis::{
-    Client, ConnectionAddr, ConnectionInfo, FromRedisValue, RedisError,
+    Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, RedisError, Script,
     aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection},
     io::tcp::TcpSettings,
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::time::{Instant, timeout};
 
+use super::{
+    fitness::Fitness,
+    proven::{Proven, Storing},
+};
 use crate::inbox::{
     InboxError,
     confirm::{Confirmer, Demand},
+    scripts,
+    server_check::Requirements,
 };
 
 /// One server.
@@ -22,10 +25,10 @@ pub(in crate::inbox) struct Server {
     pub(super) client: Client,
     ingest: Link,
     work: Link,
-    /// Whether what the server has answered is on its disk.
-    syncs_always: AtomicBool,
-    /// What it does not do as it should, where that is known.
-    unfit: watch::Sender<Option<String>>,
+    /// For all that neither stores an event nor blocks.
+    manager: ConnectionManager,
+    fitness: Arc<Fitness>,
+    requirements: Option<Requirements>,
 }
 
 /// Who stores. The ingest has a thread of its own, and so do its connections: another thread would have to be woken for
@@ -39,7 +42,7 @@ pub(in crate::inbox) enum Side {
 
 /// What is needed to store.
 pub(in crate::inbox) struct Link {
-    pub(in crate::inbox) connection: ConnectionManager,
+    proven: Proven,
     /// Waits until what was stored is where it has to be, where that is not so by itself.
     confirmer: Option<Confirmer>,
 }
@@ -57,22 +60,19 @@ impl Server {
         info: ConnectionInfo,
         manager: &ConnectionManagerConfig,
         demand: Option<Demand>,
+        requirements: Option<Requirements>,
     ) -> Result<Self, RedisError> {
         // Without TCP_NODELAY what is asked while an answer is on its way goes out together: 1 to 2 µs less for each event.
         let tcp = TcpSettings::default().set_user_timeout(UNHEARD);
         let client = Client::open(info.set_tcp_settings(tcp))?;
         let connect = || ConnectionManager::new_lazy_with_config(client.clone(), manager.clone());
+        let fitness = Arc::new(Fitness::new(client.get_connection_info().addr().to_string()));
         let link = || {
             let confirmer = demand.map(|demand| Ok::<_, RedisError>(Confirmer::new(connect()?, demand))).transpose()?;
-            Ok::<_, RedisError>(Link { connection: connect()?, confirmer })
+            let proven = Proven::new(client.clone(), requirements, Arc::clone(&fitness));
+            Ok::<_, RedisError>(Link { proven, confirmer })
         };
-        Ok(Self {
-            ingest: link()?,
-            work: link()?,
-            client,
-            syncs_always: AtomicBool::new(false),
-            unfit: watch::Sender::default(),
-        })
+        Ok(Self { ingest: link()?, work: link()?, manager: connect()?, client, fitness, requirements })
     }
 
     /// Its address, for people.
@@ -80,18 +80,39 @@ impl Server {
         self.client.get_connection_info().addr().to_string()
     }
 
-    /// Says what the server does not do as it should, and returns whether that is news.
-    pub(in crate::inbox) fn set_unfit(&self, problem: Option<String>) -> bool {
-        self.unfit.send_if_modified(|known| {
-            let is_news = *known != problem;
-            *known = problem;
-            is_news
-        })
+    /// Whether the server does what it should, as far as it has been proved.
+    pub(in crate::inbox) fn ensure_fit(&self) -> Result<(), InboxError> {
+        self.fitness.ensure()
     }
 
-    /// Whether the server does what it should, as far as is known.
-    pub(in crate::inbox) fn ensure_fit(&self) -> Result<(), InboxError> {
-        self.unfit.borrow().clone().map_or(Ok(()), |problem| Err(InboxError::Server(problem)))
+    /// Asks the server again whether it does what it should, over each connection that is stored over: they could be to
+    /// different processes.
+    ///
+    /// # Errors
+    /// What it does not do as it should, or why that is not known.
+    pub(in crate::inbox) async fn check(&self) -> Result<(), InboxError> {
+        let Some(requirements) = self.requirements else { return Ok(()) };
+        let address = self.address();
+        let storing: Vec<_> = [&self.ingest, &self.work].into_iter().filter_map(|link| link.proven.ready()).collect();
+        let mut checked = None;
+        for storing in storing {
+            let check = requirements.check(&address, &mut storing.connection.clone()).await;
+            if let Ok(proof) = &check {
+                storing.set_syncs_always(proof.syncs_always);
+            }
+            // One that is unfit counts more than one that is fit, and that more than one that did not answer.
+            checked = match (checked, check) {
+                (Some(Err(InboxError::Server(problem))), _) => Some(Err(InboxError::Server(problem))),
+                (Some(Ok(proof)), Err(error)) if !matches!(error, InboxError::Server(_)) => Some(Ok(proof)),
+                (_, check) => Some(check),
+            };
+        }
+        let checked = match checked {
+            Some(checked) => checked,
+            None => requirements.check(&address, &mut self.connection()).await,
+        };
+        self.fitness.note(&checked);
+        checked.map(drop)
     }
 
     /// What that side stores with.
@@ -102,22 +123,9 @@ impl Server {
         }
     }
 
-    /// For all commands that do not block, but those of the ingest.
+    /// For all that neither stores an event nor blocks.
     pub(in crate::inbox) fn connection(&self) -> ConnectionManager {
-        self.work.connection.clone()
-    }
-
-    /// Waits until what was stored over a link with the key `seen` is where it has to be.
-    pub(in crate::inbox) async fn confirm(&self, link: &Link, seen: String) -> Result<(), InboxError> {
-        match &link.confirmer {
-            Some(confirmer) if !self.syncs_always.load(Ordering::Relaxed) => confirmer.confirm(seen).await,
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether what the server has answered is on its disk, and nothing else is demanded.
-    pub(in crate::inbox) fn set_syncs_always(&self, syncs_always: bool) {
-        self.syncs_always.store(syncs_always, Ordering::Relaxed);
+        self.manager.clone()
     }
 
     /// A connection of its own, for a command that blocks.
@@ -166,6 +174,49 @@ impl Server {
         match timeout(ASKING, question).await {
             Ok(answer) => Ok(answer?),
             Err(_) => Err(InboxError::Timeout(ASKING)),
+        }
+    }
+}
+
+impl Link {
+    /// Runs a script that stores, and that may run twice: where the connection turns out to be lost it runs once more, over
+    /// another one. Returns the connection too, for [`Self::confirm`].
+    ///
+    /// # Errors
+    /// Where the server cannot be reached, is not proven to do what it should, or refuses.
+    pub(in crate::inbox) async fn store(&self, script: &Script, call: &Cmd) -> Result<(Arc<Storing>, i64), InboxError> {
+        let mut is_repeated = false;
+        loop {
+            let storing = self.proven.connection().await?;
+            match scripts::run(script, call, &mut storing.connection.clone()).await {
+                Ok(answer) => return Ok((storing, answer)),
+                Err(error) => {
+                    let is_lost = error.is_unrecoverable_error();
+                    if is_lost {
+                        self.proven.discard(&storing);
+                    }
+                    if !is_lost || is_repeated {
+                        return Err(error.into());
+                    }
+                }
+            }
+            is_repeated = true;
+        }
+    }
+
+    /// Waits until what was stored over that connection with the key `seen` is where it has to be, until `deadline` at most.
+    ///
+    /// # Errors
+    /// Where it is not known to be there.
+    pub(in crate::inbox) async fn confirm(
+        &self,
+        storing: &Storing,
+        seen: String,
+        deadline: Instant,
+    ) -> Result<(), InboxError> {
+        match &self.confirmer {
+            Some(confirmer) if !storing.syncs_always() => confirmer.confirm(seen, deadline).await,
+            _ => Ok(()),
         }
     }
 }

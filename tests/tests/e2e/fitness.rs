@@ -1,0 +1,135 @@
+//! A server that is not proven to keep its side gets no event acknowledged, whatever happens in between.
+
+use std::time::Duration;
+
+use tests::{
+    simulator::{sender::Answer, world::Event},
+    stack::Options,
+};
+use tokio::{task::JoinHandle, time::sleep};
+
+use crate::{
+    fixture::{Fixture, eventually},
+    start::{Redis, backend},
+};
+
+const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+const IN_MEMORY: [&str; 4] = ["--appendonly", "no", "--appendfsync", "always"];
+
+async fn over(redis: &Redis, mutation: Option<&str>) -> Fixture {
+    let (redis_url, mutation) = (Some(redis.url()), mutation.map(str::to_owned));
+    Fixture::start_with(|options| {
+        Options { redis_url, mutation, ..options }.backend("EDGE__INGEST__STORE_TIMEOUT_MS", 500)
+    })
+    .await
+}
+
+/// How many requests the backend has answered so.
+async fn answered(fixture: &Fixture, answer: &str) -> u64 {
+    let metrics = fixture.stack.backend_metrics().await.unwrap();
+    metrics.sum("edge_ingest_total", &[&format!("answer=\"{answer}\"")])
+}
+
+/// Sends all of these at once. Envoy repeats each until it is accepted.
+fn send_all(fixture: &Fixture, events: Vec<Event>) -> Vec<JoinHandle<()>> {
+    let send = |event: Event| {
+        let sender = fixture.sender.clone();
+        tokio::spawn(async move { drop(sender.send(&event).await) })
+    };
+    events.into_iter().map(send).collect()
+}
+
+/// Restarts a durable server as one that keeps nothing, and returns how many events that one gets acknowledged.
+async fn acknowledged_by_a_server_without_a_file(mutation: Option<&str>) -> u64 {
+    let mut redis = Redis::start(&DURABLE);
+    let fixture = over(&redis, mutation).await;
+    for event in fixture.events("before", 20) {
+        fixture.send_accepted(&event).await;
+    }
+    let (accepted, unavailable) = (answered(&fixture, "accepted").await, answered(&fixture, "unavailable").await);
+    redis.restart(&IN_MEMORY, u64::MAX);
+    let sending = send_all(&fixture, fixture.events("after", 40));
+    eventually("all of them are answered", async || {
+        let answers = answered(&fixture, "accepted").await + answered(&fixture, "unavailable").await;
+        answers >= accepted + unavailable + 40
+    })
+    .await;
+    let acknowledged = answered(&fixture, "accepted").await - accepted;
+    redis.restart(&DURABLE, u64::MAX);
+    for sent in sending {
+        sent.await.unwrap();
+    }
+    acknowledged
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_comes_back_without_its_file_gets_no_event_acknowledged() {
+    assert_eq!(acknowledged_by_a_server_without_a_file(None).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_fitness_forgotten_a_server_without_its_file_gets_events_acknowledged() {
+    assert!(acknowledged_by_a_server_without_a_file(Some("fitness")).await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_without_an_answer_proves_nothing() {
+    let redis = Redis::start(&DURABLE);
+    let fixture = over(&redis, None).await;
+    let client = redis::Client::open(redis.url()).unwrap();
+    let set = |value: &str| {
+        let mut connection = client.get_connection().unwrap();
+        redis::cmd("CONFIG").arg("SET").arg("appendonly").arg(value).exec(&mut connection).unwrap();
+    };
+    set("no");
+    let ready = async || {
+        let answer = tests::simulator::sender::client().get(format!("{}/readyz", fixture.stack.admin())).send().await;
+        answer.unwrap().status().as_u16()
+    };
+    eventually("the backend has noticed", async || ready().await == 503).await;
+    redis.process.signal("STOP").unwrap();
+    // The fault itself: several checks in a row get no answer.
+    sleep(Duration::from_secs(4)).await;
+    redis.process.signal("CONT").unwrap();
+    let sending = send_all(&fixture, fixture.events("hung", 20));
+    eventually("all of them are answered", async || {
+        answered(&fixture, "accepted").await + answered(&fixture, "unavailable").await >= 20
+    })
+    .await;
+    assert_eq!(answered(&fixture, "accepted").await, 0);
+    set("yes");
+    for sent in sending {
+        sent.await.unwrap();
+    }
+    eventually("the backend takes events again", async || ready().await == 200).await;
+    for event in fixture.events("hung", 20) {
+        eventually("it is taken", async || fixture.sender.send(&event).await != Answer::Unavailable).await;
+    }
+    fixture.delivered(20).await;
+}
+
+#[test]
+fn a_server_that_does_not_sync_during_a_rewrite_is_refused() {
+    let redis = Redis::start(&[&DURABLE[..], &["--no-appendfsync-on-rewrite", "yes"]].concat());
+    let (code, log) = backend(&[("EDGE__REDIS__URL", &redis.url())]);
+    assert!(code == Some(1) && log.contains("set it to `no-appendfsync-on-rewrite no`"), "{log}");
+}
+
+#[test]
+fn outcomes_without_a_signature_are_warned_about() {
+    // Redis is not there, so that the backend ends by itself.
+    let url = format!("redis://127.0.0.1:{}", tests::process::free_port().unwrap());
+    let log = |secret: &str| {
+        let settings = [
+            ("EDGE__REDIS__URL", url.as_str()),
+            ("EDGE__SINK__KIND", "http"),
+            ("EDGE__SINK__URL", "http://127.0.0.1:1/outcomes"),
+            ("EDGE__SINK__SECRET", secret),
+        ];
+        backend(&settings).1
+    };
+    let unsigned = log("");
+    assert!(unsigned.contains("WARN") && unsigned.contains("`sink.secret`"), "{unsigned}");
+    let signed = log("whsec_c2ltdWxhdG9yLWFuZC1iYWNrZW5kLXNoYXJlLWl0");
+    assert!(!signed.contains("`sink.secret`"), "{signed}");
+}
