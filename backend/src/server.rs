@@ -1,4 +1,5 @@
-//! Starts everything, and stops it in order.
+//! Starts everything, and stops it in order: first new attempts, then those that run, and last the ingest, so that events are
+//! stored until the process ends.
 
 use std::{io, sync::Arc, thread, time::Duration};
 
@@ -9,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin,
-    config::Config,
+    config::{Config, SinkKind},
     handler::Handlers,
     inbox::Inbox,
     ingest,
@@ -34,43 +35,61 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let api = PartnerApi::new(&config.partner_api).context("cannot set up the client of the Partner API")?;
     let handlers = extend(Handlers::standard(&api, &config.handler), &api);
+    if config.sink.kind == SinkKind::Http && config.sink.secret.reveal().is_empty() {
+        tracing::warn!(
+            "`sink.secret` is empty, so outcomes are sent unsigned and the application cannot tell who sends them: set \
+             `sink.secret` (or `sink.secret_file`) to `whsec_` and 24 to 64 random bytes in base64"
+        );
+    }
     let sink = Sink::new(&config.sink).context("cannot set up the sink")?;
     let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
     let metrics = Arc::new(Metrics::default());
 
+    // What has to go on until nothing is stored any more.
+    let (background, last) = (TaskTracker::new(), CancellationToken::new());
+    background.spawn(inbox.clone().watch_servers(last.clone()));
     let workers = TaskTracker::new();
-    workers.spawn(inbox.clone().watch_servers(shutdown.clone()));
     let reconciler = Reconciler::new(inbox.clone(), api, &config.reconciler, Arc::clone(&metrics));
     workers.spawn(reconciler.run(shutdown.clone()));
-    let work = Work::new(&config.worker, handlers, sink, Arc::clone(&metrics));
-    worker::start(&inbox, &Arc::new(work), &workers, &shutdown);
+    let work = Arc::new(Work::new(&config.worker, handlers, sink, Arc::clone(&metrics)));
+    worker::start(&inbox, &work, &workers, &shutdown);
     workers.close();
 
-    let servers = TaskTracker::new();
-    let stop_admin = CancellationToken::new();
+    let (stop_ingest, stop_admin) = (CancellationToken::new(), CancellationToken::new());
+    #[cfg(feature = "mutations")]
+    let stop_ingest = match crate::mutation::current() {
+        Some(crate::mutation::Mutation::IngestClosedFirst) => shutdown.child_token(),
+        _ => stop_ingest,
+    };
     let routes = ingest::routes(&config.ingest, inbox.for_ingest(), Arc::clone(&metrics));
     tracing::info!(ingest = %ingest.local_addr()?, admin = %admin.local_addr()?, "ready for events");
-    let mut ingest_ended = serve_apart(ingest, routes, shutdown.clone()).context("cannot start the ingest's thread")?;
+    let mut ingest_ended =
+        serve_apart(ingest, routes, stop_ingest.clone()).context("cannot start the ingest's thread")?;
     let routes = admin::routes(admin::Context { inbox, metrics, shutdown: shutdown.clone() });
-    servers.spawn(serve(admin, routes, stop_admin.clone()));
-    servers.close();
+    background.spawn(serve(admin, routes, stop_admin.clone()));
+    background.close();
 
     tokio::select! {
         biased;
         () = shutdown.cancelled() => {}
         _ = &mut ingest_ended => anyhow::bail!("the ingest's thread has ended"),
     }
-    tracing::info!(grace = ?config.shutdown.grace, "stopping: no new events, finishing those in progress");
+    tracing::info!(grace = ?config.shutdown.grace, "stopping: finishing the attempts in progress, still storing events");
     if timeout(config.shutdown.grace, workers.wait()).await.is_err() {
-        tracing::warn!("work in progress did not finish in time; it will be done again after the next start");
+        tracing::warn!("the grace period ends some attempts; the next backend repeats them");
+        work.abandon();
+        _ = timeout(CLOSING, workers.wait()).await;
     }
+    stop_ingest.cancel();
+    // An event may take that long to be stored. Idle connections would keep the server up longer.
+    _ = timeout(config.ingest.store_timeout + CLOSING, ingest_ended).await;
+    last.cancel();
     stop_admin.cancel();
-    // Idle connections would keep the servers up.
-    _ = timeout(CLOSING, async { tokio::join!(servers.wait(), ingest_ended) }).await;
+    _ = timeout(CLOSING, background.wait()).await;
     Ok(())
 }
 
-/// How long connections may take to close once everything else is done.
+/// How long leases may take to be given back, and connections to close, once everything else is done.
 const CLOSING: Duration = Duration::from_secs(1);
 
 /// Serves in a thread with a runtime of its own, until `stop` is cancelled; what is returned then resolves. A handler that

@@ -27,6 +27,8 @@ pub struct Work {
     permits: Permits,
     /// The features that are not worked on now.
     paused: watch::Sender<HashSet<Feature>>,
+    /// Cancelled when what runs is not waited for any longer.
+    abandoned: CancellationToken,
 }
 
 /// How many tries may run at once: in all, and of one feature, so that a slow one leaves some for the others.
@@ -40,7 +42,13 @@ impl Work {
     /// Work under these settings.
     pub fn new(settings: &config::Worker, handlers: Handlers, sink: Sink, metrics: Arc<Metrics>) -> Self {
         let (permits, paused) = (Permits::new(settings.parallelism), watch::Sender::default());
-        Self { settings: settings.clone(), handlers, sink, metrics, permits, paused }
+        let abandoned = CancellationToken::new();
+        Self { settings: settings.clone(), handlers, sink, metrics, permits, paused, abandoned }
+    }
+
+    /// Drops the attempts that run, and gives the leases back at once, so that the next owner repeats them.
+    pub fn abandon(&self) {
+        self.abandoned.cancel();
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
 const EXPIRING: Duration = Duration::from_secs(3_600);
 
 /// Works on a partition until `stop` is cancelled and what is then in progress is finished, or until the lease is lost, or
-/// another server holds the partition: then it is to be owned anew.
+/// another server holds the partition: then it is to be owned anew. What runs when the work is abandoned is dropped.
 pub(super) async fn own(lease: Lease, work: Arc<Work>, stop: CancellationToken) {
     let partition = lease.partition();
     tracing::debug!(partition, "owned");
@@ -29,14 +29,15 @@ pub(super) async fn own(lease: Lease, work: Arc<Work>, stop: CancellationToken) 
     let lost = CancellationToken::new();
     let keeper = tokio::spawn(keep(lease.clone(), lost.clone()));
     let expiring = AbortOnDropHandle::new(tokio::spawn(expire(lease.clone(), Arc::clone(&work))));
-    let (finished, moved) = tokio::select! {
+    let (finished, given_up) = tokio::select! {
         finished = lost.run_until_cancelled(work_on_all(&lease, &work, &stop, &lost)) => (finished.is_some(), false),
         () = lease.moved() => (false, true),
+        () = work.abandoned.cancelled() => (false, true),
     };
     keeper.abort();
     drop(expiring);
     work.metrics.partitions_owned.dec();
-    if (finished && !lost.is_cancelled()) || moved {
+    if (finished && !lost.is_cancelled()) || given_up {
         // Without this the next owner would have to wait for the lease to run out.
         let release = store(|| lease.release());
         _ = tokio::time::timeout(lease.time_to_live(), release).await;

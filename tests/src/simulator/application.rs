@@ -29,6 +29,7 @@ struct Taken {
     complaints: Vec<String>,
     faults: VecDeque<(StatusCode, Duration)>,
     pace: Duration,
+    busy: usize,
 }
 
 /// One outcome that was taken.
@@ -54,6 +55,7 @@ async fn take(State(application): State<Arc<Application>>, headers: HeaderMap, b
         let mut state = application.state();
         (state.faults.pop_front(), state.pace)
     };
+    let _busy = Busy::new(&application);
     tokio::time::sleep(pace.mul_f64(fastrand::f64())).await;
     if let Some((status, delay)) = fault {
         tokio::time::sleep(delay).await;
@@ -70,6 +72,22 @@ async fn take(State(application): State<Arc<Application>>, headers: HeaderMap, b
             application.state().complaints.push(complaint);
             StatusCode::BAD_REQUEST
         }
+    }
+}
+
+/// A request that is being answered, until it is dropped: also where the client goes away.
+struct Busy<'a>(&'a Application);
+
+impl<'a> Busy<'a> {
+    fn new(application: &'a Application) -> Self {
+        application.state().busy += 1;
+        Self(application)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.state().busy -= 1;
     }
 }
 
@@ -95,6 +113,11 @@ impl Application {
             *times.entry(&delivery.key).or_default() += 1;
         }
         (times.len() as u64, times.values().map(|times| times - 1).sum())
+    }
+
+    /// How many requests are being answered now.
+    pub fn busy(&self) -> usize {
+        self.state().busy
     }
 
     /// What was wrong with deliveries.

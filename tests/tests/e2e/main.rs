@@ -4,7 +4,7 @@
 //! results, [`reconciler`] loses some, [`replicas`] lets several backends share the work, [`failure`] breaks things on the
 //! way, [`chaos`] breaks all of them at random, [`swap`] replaces the filter under load, [`tls`] asks for certificates,
 //! [`planned`] does what operators do every day, [`durability`] takes away what keeps events, [`fitness`] has servers that are
-//! not proven to keep them, [`restart`] restarts the only backend and Redis, [`giving_up`] shows how long an event is retried,
+//! not proven to keep them, [`restart`] restarts the only backend, [`giving_up`] shows how long an event is retried,
 //! [`ingest`] has a handler block its thread, [`start`] starts things wrongly,
 //! [`up`] runs `cargo up`, and [`wasm`] runs the filter's own tests as WebAssembly.
 
