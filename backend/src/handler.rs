@@ -17,6 +17,9 @@ use crate::{
 
 mod completed;
 mod failed;
+mod readiness;
+
+pub use completed::result;
 
 use completed::StageCompleted;
 use failed::StageFailed;

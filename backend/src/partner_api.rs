@@ -8,7 +8,7 @@ use reqwest::{
     header::{HeaderMap, HeaderValue, RETRY_AFTER},
     redirect,
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
 use crate::{
     config,
@@ -20,7 +20,7 @@ mod case;
 mod error;
 mod gate;
 
-pub use case::{Case, CaseStatus, Credential, StageResult, Upload};
+pub use case::{Case, CaseStatus, Credential, Parts, StageResult, Upload};
 pub use error::{PartnerApiError, PartnerApiErrorKind};
 
 use error::PartnerApiErrorKind as Kind;
@@ -36,12 +36,6 @@ pub struct PartnerApi {
     spool: Arc<Path>,
     paging: Arc<config::Paging>,
     gate: Arc<Gate>,
-}
-
-/// What every answer is wrapped in.
-#[derive(Deserialize)]
-struct Answer<T> {
-    data: T,
 }
 
 impl PartnerApi {
@@ -117,12 +111,38 @@ impl PartnerApi {
         let segments: Vec<_> = ["cases", id.as_str()].into_iter().chain(own).collect();
         let url = self.url(&segments);
         let answer = self.fetch(url).await?;
+        let (statuses, data) = Self::read(&answer, name).await?;
+        Ok(StageResult::new(statuses, data))
+    }
+
+    /// `GET /cases/{id}`, also as the API wrote it.
+    ///
+    /// # Errors
+    /// Where the API does not give the case.
+    pub async fn case_with_document(&self, id: &CaseId<'_>) -> Result<(Case, Document), PartnerApiError> {
+        let answer = self.fetch(self.url(&["cases", id.as_str()])).await?;
+        let (_, data) = Self::read(&answer, "").await?;
+        let case = data.clone().parse().await.map_err(|_| Kind::Unreadable)?;
+        Ok((case, data))
+    }
+
+    /// What the parts of the result `name` state, and the answer's data.
+    async fn read(answer: &Document, name: &'static str) -> Result<(answer::Statuses, Document), PartnerApiError> {
         let read = match answer.in_memory() {
             Some(bytes) => answer::read(bytes, name),
             None => answer.clone().read(move |reader| answer::read_from(reader, name)).await.flatten(),
         };
-        let (statuses, data) = read.map_err(|_| Kind::Unreadable)?;
-        Ok(StageResult::new(statuses, answer.part(data)))
+        match read {
+            Ok(answer::Answered { is_failure: false, statuses, data }) => Ok((statuses, answer.part(data))),
+            Ok(_) => Err(Kind::Unsuccessful.into()),
+            Err(_) => Err(Self::unreadable(answer)),
+        }
+    }
+
+    /// The error for an answer that is not as documented, which may say itself that the call failed.
+    fn unreadable(answer: &Document) -> PartnerApiError {
+        let says_so = answer.in_memory().is_some_and(answer::says_that_it_failed);
+        if says_so { Kind::Unsuccessful.into() } else { Kind::Unreadable.into() }
     }
 
     /// The segments are percent-encoded wherever they hold what a path cannot.
@@ -135,8 +155,9 @@ impl PartnerApi {
     }
 
     async fn get<T: DeserializeOwned + Send + 'static>(&self, url: Url) -> Result<T, PartnerApiError> {
-        let answer: Answer<T> = self.fetch(url).await?.parse().await.map_err(|_| Kind::Unreadable)?;
-        Ok(answer.data)
+        let answer = self.fetch(url).await?;
+        let (_, data) = Self::read(&answer, "").await?;
+        Ok(data.parse().await.map_err(|_| Kind::Unreadable)?)
     }
 
     async fn fetch(&self, url: Url) -> Result<Document, PartnerApiError> {

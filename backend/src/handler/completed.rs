@@ -1,9 +1,17 @@
-//! Stages that completed: fetch the result.
+//! Stages that completed: fetch the result, once the Partner API shows that the stage is at its end.
 
 use async_trait::async_trait;
+use envelope::Feature;
 
-use super::{FeatureHandler, HandlerError, Outcome, Retry};
-use crate::{event::Event, partner_api::PartnerApi};
+use super::{
+    FeatureHandler, HandlerError, Outcome, Retry,
+    readiness::{self, Readiness},
+};
+use crate::{
+    document::Document,
+    event::Event,
+    partner_api::{PartnerApi, PartnerApiError, PartnerApiErrorKind},
+};
 
 /// Fetches what the documents are, what they say, whether they were tampered with, or their translation.
 pub(super) struct StageCompleted {
@@ -18,13 +26,45 @@ impl StageCompleted {
 
 #[async_trait]
 impl FeatureHandler for StageCompleted {
-    /// The event says that the stage completed; the result says so too only where some part of it has.
     async fn handle(&self, event: &Event) -> Result<Outcome, HandlerError> {
-        let result = self.api.result(&event.case_id, event.name.feature).await?;
-        if result.is_pending() {
-            let detail = "the Partner API has no completed part of the result yet".to_owned();
-            return Err(HandlerError { code: "not_ready", detail, retry: Retry::Later });
-        }
-        Ok(Outcome::Result { result: result.into_document() })
+        Ok(Outcome::Result { result: result(&self.api, event).await? })
     }
+}
+
+/// The result of the event's feature, if the Partner API shows that the stage is at its end: that an event says so is not
+/// enough. The case is fetched as well only if the result alone does not tell.
+///
+/// # Errors
+/// `not_ready`, to be retried, until the stage is at its end; and if the API does not give the result.
+pub async fn result(api: &PartnerApi, event: &Event) -> Result<Document, HandlerError> {
+    let (case_id, feature) = (&event.case_id, event.name.feature);
+    if feature == Feature::Classification {
+        let (case, document) = api.case_with_document(case_id).await?;
+        return ready(readiness::of_classification(&case), document);
+    }
+    match api.result(case_id, feature).await {
+        Ok(result) => match readiness::of_parts(result.parts()) {
+            Readiness::Unclear => {
+                let readiness = readiness::of_unclear_result(&api.case(case_id).await?, feature);
+                ready(readiness, result.into_document())
+            }
+            readiness => ready(readiness, result.into_document()),
+        },
+        Err(PartnerApiError { kind: PartnerApiErrorKind::NotRequested, .. }) => {
+            Err(not_ready(readiness::of_missing_result(&api.case(case_id).await?, feature)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn ready(readiness: Readiness, document: Document) -> Result<Document, HandlerError> {
+    if readiness == Readiness::Ready { Ok(document) } else { Err(not_ready(readiness)) }
+}
+
+fn not_ready(readiness: Readiness) -> HandlerError {
+    if readiness == Readiness::NotRequested {
+        return PartnerApiError::from(PartnerApiErrorKind::NotRequested).into();
+    }
+    let detail = "the Partner API does not show the stage at its end yet".to_owned();
+    HandlerError { code: "not_ready", detail, retry: Retry::Later }
 }

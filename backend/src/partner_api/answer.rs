@@ -21,38 +21,76 @@ pub(super) struct Statuses {
     pub(super) parts: u64,
     /// How many of these are not at their end.
     pub(super) pending: u64,
+    /// How many completed.
+    pub(super) completed: u64,
     /// How many failed.
     pub(super) failed: u64,
 }
 
-/// Reads an answer with the result `name`. Returns what its parts say, and where its data is.
+/// What was read of an answer.
+#[derive(Debug, Default)]
+pub(super) struct Answered {
+    /// Whether it says `"success": false`, with a status that says otherwise.
+    pub(super) is_failure: bool,
+    /// What its parts say.
+    pub(super) statuses: Statuses,
+    /// Where its data is.
+    pub(super) data: Range<u64>,
+}
+
+/// The member `success`. What is not a boolean there is not documented, and says nothing.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Success {
+    Flag(bool),
+    Other(IgnoredAny),
+}
+
+impl Success {
+    fn is_failure(&self) -> bool {
+        matches!(self, Self::Flag(false))
+    }
+}
+
+/// Whether an answer says that the call failed, whatever else it says.
+pub(super) fn says_that_it_failed(answer: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Flag {
+        success: Success,
+    }
+    serde_json::from_slice::<Flag>(answer).is_ok_and(|answer| answer.success.is_failure())
+}
+
+/// Reads an answer with the result `name`: what its parts say, and where its data is.
 ///
 /// # Errors
 /// Where it is not such an answer, or its data is neither an object nor a list.
-pub(super) fn read(answer: &[u8], name: &str) -> io::Result<(Statuses, Range<u64>)> {
+pub(super) fn read(answer: &[u8], name: &str) -> io::Result<Answered> {
     #[derive(Deserialize)]
     struct InMemory<'a> {
+        success: Option<Success>,
         #[serde(borrow)]
         data: &'a RawValue,
     }
-    let data = serde_json::from_slice::<InMemory<'_>>(answer)?.data.get();
+    let InMemory { success, data } = serde_json::from_slice(answer)?;
+    let (is_failure, data) = (success.is_some_and(|success| success.is_failure()), data.get());
     let mut statuses = Statuses::default();
     let look = Look { within: Within::Data(name), statuses: &mut statuses };
     look.deserialize(&mut serde_json::Deserializer::from_str(data))?;
     let begin = (data.as_ptr().addr() - answer.as_ptr().addr()) as u64;
-    Ok((statuses, begin..begin + data.len() as u64))
+    Ok(Answered { is_failure, statuses, data: begin..begin + data.len() as u64 })
 }
 
 /// The same for an answer that is not in memory: byte by byte, which is slower.
 ///
 /// # Errors
 /// Those of [`read`], and where it cannot be read.
-pub(super) fn read_from(reader: &mut dyn Read, name: &str) -> io::Result<(Statuses, Range<u64>)> {
+pub(super) fn read_from(reader: &mut dyn Read, name: &str) -> io::Result<Answered> {
     let place = Cell::new(0);
     let mut json = serde_json::Deserializer::from_reader(Counted { reader, place: &place });
-    let data = json.deserialize_map(Answer { name, place: &place })?;
+    let answered = json.deserialize_map(Answer { name, place: &place })?;
     json.end()?;
-    Ok(data)
+    Ok(answered)
 }
 
 /// Counts what is read. serde_json takes one byte at a time, and none after the one that ends a list or an object.
@@ -75,16 +113,18 @@ struct Answer<'a> {
 }
 
 impl<'de> Visitor<'de> for Answer<'_> {
-    type Value = (Statuses, Range<u64>);
+    type Value = Answered;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object with a member `data`")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut data = None;
+        let (mut data, mut is_failure) = (None, false);
         while let Some(name) = map.next_key::<String>()? {
-            if name == "data" {
+            if name == "success" {
+                is_failure |= map.next_value::<Success>()?.is_failure();
+            } else if name == "data" {
                 if data.is_some() {
                     return Err(de::Error::duplicate_field("data"));
                 }
@@ -93,7 +133,8 @@ impl<'de> Visitor<'de> for Answer<'_> {
                 map.next_value::<IgnoredAny>()?;
             }
         }
-        data.ok_or_else(|| de::Error::missing_field("data"))
+        let (statuses, data) = data.ok_or_else(|| de::Error::missing_field("data"))?;
+        Ok(Answered { is_failure, statuses, data })
     }
 }
 
@@ -172,6 +213,7 @@ impl<'de> Visitor<'de> for Look<'_> {
         if self.within == Within::Status {
             self.statuses.parts += 1;
             self.statuses.pending += u64::from(matches!(text, "queued" | "processing"));
+            self.statuses.completed += u64::from(text == "completed");
             self.statuses.failed += u64::from(text == "failed");
         }
         self.scalar()
@@ -215,7 +257,11 @@ mod tests {
     /// Both ways have to come to the same.
     fn read(answer: &str, name: &str) -> Option<(Statuses, String)> {
         let found = [super::read(answer.as_bytes(), name), read_from(&mut answer.as_bytes(), name)].map(|read| {
-            let (statuses, Range { start, end }) = read.ok()?;
+            let Answered { is_failure, statuses, data: Range { start, end } } = read.ok()?;
+            assert_eq!(is_failure, says_that_it_failed(answer.as_bytes()), "{answer}");
+            if is_failure {
+                return None;
+            }
             let data = &answer[usize::try_from(start).unwrap()..usize::try_from(end).unwrap()];
             Some((statuses, data.trim().to_owned()))
         });
@@ -230,10 +276,12 @@ mod tests {
 
     #[test]
     fn the_parts_statuses_are_counted_wherever_the_parts_are() {
-        let counted = |parts, pending, failed| Statuses { parts, pending, failed };
+        let counted = |parts, pending, failed| Statuses { parts, pending, completed: 0, failed };
         assert_eq!(statuses(r#"{"forensics":[{"status":"processing"},{"status":"queued"}]}"#), counted(2, 2, 0));
         assert_eq!(statuses(r#"[{"status":"processing"},{"x":[{"status":"failed"}]},7]"#), counted(1, 1, 0));
         assert_eq!(statuses(r#"{"forensics":[{"status":"failed"},{"status":"new"}]}"#), counted(2, 0, 1));
+        let completed = Statuses { parts: 2, completed: 1, ..Statuses::default() };
+        assert_eq!(statuses(r#"{"forensics":[{"status":"completed"},{"status":"done"}]}"#), completed);
         for other in
             [r#"{"forensics":[]}"#, r#"{"forensics":{"status":"failed"}}"#, r#"{"status":"failed"}"#, "[[1.5]]"]
         {
@@ -250,6 +298,25 @@ mod tests {
             ] {
                 assert_eq!(read(&answer, "extraction").unwrap().1, data, "{answer}");
             }
+        }
+    }
+
+    #[test]
+    fn an_answer_that_says_that_the_call_failed_is_not_a_result() {
+        for answer in [
+            r#"{"success":false,"data":{"forensics":[{"status":"completed"}]}}"#,
+            r#"{"data":{"forensics":[{"status":"completed"}]}, "success" : false}"#,
+            r#"{"success":false,"message":"x","data":[]}"#,
+        ] {
+            assert!(super::read(answer.as_bytes(), "forensics").unwrap().is_failure, "{answer}");
+            assert_eq!(read(answer, "forensics"), None, "{answer}");
+        }
+        for answer in [r#"{"success":false}"#, r#"{"success":false,"data":null}"#] {
+            assert!(says_that_it_failed(answer.as_bytes()) && read(answer, "forensics").is_none(), "{answer}");
+        }
+        for success in ["true", "null", "0", "\"false\"", "{\"success\":false}"] {
+            let answer = format!(r#"{{"success":{success},"data":{{"success":false}}}}"#);
+            assert!(read(&answer, "forensics").is_some(), "{answer}");
         }
     }
 

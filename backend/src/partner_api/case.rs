@@ -85,6 +85,17 @@ pub struct StageResult {
     document: Document,
 }
 
+/// How many parts a result has, and how far these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts {
+    /// How many state a status.
+    pub all: u64,
+    /// How many of these are queued or processing.
+    pub pending: u64,
+    /// How many of these are completed or failed.
+    pub ended: u64,
+}
+
 impl Upload {
     /// Whether everything that was asked for is at its end.
     pub fn is_at_end(&self) -> bool {
@@ -105,9 +116,10 @@ impl StageResult {
         Self { statuses, document }
     }
 
-    /// Whether the result has parts, and none of them is at its end.
-    pub fn is_pending(&self) -> bool {
-        self.statuses.parts > 0 && self.statuses.pending == self.statuses.parts
+    /// How far its parts are.
+    pub fn parts(&self) -> Parts {
+        let Statuses { parts: all, pending, completed, failed } = self.statuses;
+        Parts { all, pending, ended: completed + failed }
     }
 
     /// Whether the result has parts, and all of them failed.

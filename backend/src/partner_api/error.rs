@@ -50,6 +50,9 @@ pub enum PartnerApiErrorKind {
     /// We did not call, since too many calls in a row had failed.
     #[error("not called, since it failed too often")]
     CircuitOpen,
+    /// 200, with an answer that says `"success": false`.
+    #[error("an answer that says that the call failed")]
+    Unsuccessful,
     /// The answer is not what is documented.
     #[error("an answer that is not as documented")]
     Unreadable,
@@ -86,6 +89,7 @@ impl PartnerApiError {
             | Kind::CircuitOpen
             | Kind::Server(_)
             | Kind::Unexpected(_)
+            | Kind::Unsuccessful
             | Kind::Unreadable
             | Kind::NotKept => true,
         }
@@ -106,6 +110,7 @@ impl PartnerApiError {
             Kind::CircuitOpen => "api_circuit_open",
             Kind::Server(_) => "api_server_error",
             Kind::Unexpected(_) => "api_unexpected_status",
+            Kind::Unsuccessful => "api_unsuccessful",
             Kind::Unreadable => "api_unreadable",
             Kind::NotKept => "api_not_kept",
             Kind::TooLarge => "api_too_large",

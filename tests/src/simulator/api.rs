@@ -34,6 +34,10 @@ async fn guard(State(world): State<Arc<World>>, request: Request, next: Next) ->
     if !has_key(request.headers(), world.api_key()) {
         return refuse(StatusCode::UNAUTHORIZED);
     }
+    if world.is_unsuccessful() {
+        let data = json!({ "extraction": [{ "status": "completed" }] });
+        return Json(json!({ "success": false, "message": "Something failed", "data": data })).into_response();
+    }
     match fault.filter(|fault| fault.status != 200) {
         None => next.run(request).await,
         Some(fault) => {
@@ -68,6 +72,9 @@ async fn result(State(world): State<Arc<World>>, Path((id, name)): Path<(String,
     // Classification has no result of its own.
     let feature = Feature::parse(&name).filter(|&feature| feature != Feature::Classification);
     let (Some(feature), Some(case)) = (feature, world.case(&id)) else { return refuse(StatusCode::NOT_FOUND) };
+    if world.refuses_early() && !case.has_ended(feature) {
+        return refuse(StatusCode::BAD_REQUEST);
+    }
     case.result(feature, &world.page()).map_or_else(|| refuse(StatusCode::BAD_REQUEST), wrapped)
 }
 

@@ -21,6 +21,8 @@ struct State {
     faults: VecDeque<Fault>,
     calls: u64,
     page: String,
+    unsuccessful: u64,
+    refuses_early: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -85,15 +87,12 @@ impl World {
         let case = state.cases.get_mut(case)?;
         let upload = case.uploads.iter_mut().rev().find(|upload| upload.stages.contains_key(&feature))?;
         upload.stages.insert(feature, Some(stage));
-        let name = EventName { feature, stage };
-        let instant = Timestamp::parse(at)?;
-        let payload = json!({ "caseId": case.id, "externalId": case.external_id, "occurredAt": at });
-        Some(Event {
-            name,
-            case: case.id.clone(),
-            key: format!("{name}:{}:{instant}", case.id),
-            body: json!({ "eventName": name.as_str(), "payload": payload }).to_string(),
-        })
+        Event::new(EventName { feature, stage }, &case.id, case.external_id.as_deref(), at)
+    }
+
+    /// An event as somebody else may forge it: nothing has come to its end, and the case may not exist.
+    pub fn forge(&self, case: &str, feature: Feature, stage: Stage, at: &str) -> Option<Event> {
+        Event::new(EventName { feature, stage }, case, Some("forged"), at)
     }
 
     /// Deletes a case.
@@ -109,6 +108,16 @@ impl World {
     /// Makes the next calls of the Partner API go wrong, one after the other.
     pub fn fail_next(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state().faults.extend(faults);
+    }
+
+    /// Makes the next calls of the Partner API answer 200 and say that they failed.
+    pub fn be_unsuccessful(&self, calls: u64) {
+        self.state().unsuccessful = calls;
+    }
+
+    /// Makes the Partner API answer 400 for a result of which no part is at its end.
+    pub fn refuse_early(&self) {
+        self.state().refuses_early = true;
     }
 
     /// Makes all calls right again.
@@ -131,6 +140,17 @@ impl World {
         state.faults.pop_front()
     }
 
+    pub(super) fn is_unsuccessful(&self) -> bool {
+        let mut state = self.state();
+        let is_unsuccessful = state.unsuccessful > 0;
+        state.unsuccessful -= u64::from(is_unsuccessful);
+        is_unsuccessful
+    }
+
+    pub(super) fn refuses_early(&self) -> bool {
+        self.state().refuses_early
+    }
+
     pub(super) fn page(&self) -> String {
         let page = self.state().page.clone();
         if page.is_empty() { "<p>Zeugnis</p>".to_owned() } else { page }
@@ -146,6 +166,19 @@ impl World {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Event {
+    fn new(name: EventName, case: &str, external_id: Option<&str>, at: &str) -> Option<Self> {
+        let instant = Timestamp::parse(at)?;
+        let payload = json!({ "caseId": case, "externalId": external_id, "occurredAt": at });
+        Some(Self {
+            name,
+            case: case.to_owned(),
+            key: format!("{name}:{case}:{instant}"),
+            body: json!({ "eventName": name.as_str(), "payload": payload }).to_string(),
+        })
     }
 }
 
@@ -173,13 +206,18 @@ impl Case {
                 "status": Self::status_of(upload.stages.values()),
             })
         });
-        let credentials = self.uploads.iter().map(|upload| {
-            json!({
+        // Classification is what finds the credentials.
+        let credentials = self.uploads.iter().filter_map(|upload| {
+            let status = match upload.stages.get(&Feature::Classification) {
+                Some(stage) => stage.map(Stage::as_str)?,
+                None => Self::status_of(upload.stages.values()),
+            };
+            Some(json!({
                 "credentialId": format!("{}-credential", upload.id),
                 "uploadId": upload.id,
                 "credentialType": "transcript",
-                "status": Self::status_of(upload.stages.values()),
-            })
+                "status": status,
+            }))
         });
         json!({
             "id": self.id,
@@ -195,6 +233,11 @@ impl Case {
         let asked = self.uploads.iter().filter_map(|upload| Some((upload, upload.stages.get(&feature)?)));
         let parts: Vec<_> = asked.map(|(upload, stage)| part(upload, feature, *stage, page)).collect();
         (!parts.is_empty()).then(|| json!({ "id": self.id, "externalId": self.external_id, feature.as_str(): parts }))
+    }
+
+    /// Whether a part of the feature's result is at its end.
+    pub(super) fn has_ended(&self, feature: Feature) -> bool {
+        self.uploads.iter().any(|upload| upload.stages.get(&feature).is_some_and(Option::is_some))
     }
 
     fn status_of<'a>(stages: impl Iterator<Item = &'a Option<Stage>>) -> &'static str {

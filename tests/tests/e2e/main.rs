@@ -5,7 +5,7 @@
 //! way, [`chaos`] breaks all of them at random, [`swap`] replaces the filter under load, [`tls`] asks for certificates,
 //! [`planned`] does what operators do every day, [`durability`] takes away what keeps events, [`fitness`] has servers that are
 //! not proven to keep them, [`restart`] restarts the only backend, [`giving_up`] shows how long an event is retried,
-//! [`ingest`] has a handler block its thread, [`start`] starts things wrongly,
+//! [`forged`] sends events that are not true, [`ingest`] has a handler block its thread, [`start`] starts things wrongly,
 //! [`up`] runs `cargo up`, and [`wasm`] runs the filter's own tests as WebAssembly.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -17,6 +17,7 @@ mod edge;
 mod failure;
 mod fitness;
 mod fixture;
+mod forged;
 mod giving_up;
 mod hostile;
 mod ingest;

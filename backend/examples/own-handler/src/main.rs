@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use backend::{
     cli,
     event::Event,
-    handler::{FeatureHandler, HandlerError, Outcome, Retry},
+    handler::{self, FeatureHandler, HandlerError, Outcome, Retry},
     partner_api::PartnerApi,
 };
 use envelope::{EventName, Feature, Stage};
@@ -42,13 +42,9 @@ struct Credits {
 impl FeatureHandler for Credits {
     /// May be called again for the same event, so it does nothing but read.
     async fn handle(&self, event: &Event) -> Result<Outcome, HandlerError> {
-        // Errors of the Partner API become tries or dead letters by themselves.
-        let extraction = self.api.extraction(&event.case_id).await?;
-        if extraction.is_pending() {
-            let detail = "nothing is extracted yet".to_owned();
-            return Err(HandlerError { code: "not_ready", detail, retry: Retry::Later });
-        }
-        let data: Value = extraction.into_document().parse().await.map_err(|_| HandlerError {
+        // Errors of the Partner API, and that nothing is extracted yet, become retries or dead letters by themselves.
+        let extraction = handler::result(&self.api, event).await?;
+        let data: Value = extraction.parse().await.map_err(|_| HandlerError {
             code: "unreadable",
             detail: "the extraction cannot be read".to_owned(),
             retry: Retry::Later,
