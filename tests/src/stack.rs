@@ -268,6 +268,11 @@ impl Stack {
         Ok(())
     }
 
+    /// Adds a setting for the backends that are started from now on, by its name in the environment.
+    pub fn set_backend(&mut self, name: &'static str, value: impl ToString) {
+        self.options.backend.push((name, value.to_string()));
+    }
+
     /// Starts one of the other backends anew.
     ///
     /// # Errors

@@ -6,12 +6,16 @@
 //! [`planned`] does what operators do every day, [`durability`] takes away what keeps events, [`fitness`] has servers that are
 //! not proven to keep them, [`restart`] restarts the only backend, [`giving_up`] shows how long an event is retried,
 //! [`forged`] sends events that are not true, [`ingest`] has a handler block its thread, [`start`] starts things wrongly,
+//! [`dns`] has the backend's name stop resolving,
+//! [`connections`] has many requests and connections wait,
 //! [`up`] runs `cargo up`, and [`wasm`] runs the filter's own tests as WebAssembly.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "what was measured is shown with `--nocapture`")]
 
 mod chaos;
+mod connections;
+mod dns;
 mod durability;
 mod edge;
 mod failure;

@@ -1,0 +1,150 @@
+//! The only backend is away, or its name stops resolving, for some seconds: requests wait, and none is rejected.
+
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tests::{
+    dns::{DnsServer, Reply},
+    simulator::steady::Steady,
+    stack::Options,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinHandle,
+};
+
+use crate::fixture::{Fixture, eventually};
+
+const FIRST: Ipv4Addr = Ipv4Addr::LOCALHOST;
+const SECOND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// A stack whose Envoy finds the backend by a name that `dns` resolves.
+async fn start(dns: &DnsServer) -> Fixture {
+    let bootstrap = vec![
+        ("backend_address", "backend.test".to_owned()),
+        ("dns_resolver_address", "127.0.0.1".to_owned()),
+        ("dns_resolver_port", dns.port().to_string()),
+    ];
+    Fixture::start_with(|options| Options { enable: vec!["dns_resolver"], bootstrap, ..options }).await
+}
+
+/// Waits until the sender has sent that many more events, 50 per second.
+async fn send_more(steady: &Steady, events: usize) {
+    let enough = steady.sent() + events;
+    eventually("there is traffic", async || steady.sent() >= enough).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_backend_is_down_for_14_seconds_and_nothing_is_rejected() {
+    let mut fixture = Fixture::start().await;
+    let steady = fixture.steady("down");
+    send_more(&steady, 50).await;
+    fixture.stack.backend.kill().unwrap();
+    send_more(&steady, 14 * 50).await;
+    fixture.stack.start_backend().unwrap();
+    let report = fixture.all_accepted_and_delivered(steady).await;
+    tests::tools::say(&format!("the backend was down for 14 s: {} sent, longest {:?}", report.sent, report.longest));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_whose_name_stops_resolving_comes_back_and_nothing_is_rejected() {
+    let dns = DnsServer::start(Reply::Addresses(vec![FIRST])).await.unwrap();
+    let mut fixture = start(&dns).await;
+    let port = fixture.stack.ingest().rsplit_once(':').unwrap().1.to_owned();
+    let outages = [
+        (Reply::NxDomain, FIRST),
+        (Reply::NxDomain, SECOND),
+        (Reply::ServFail, FIRST),
+        (Reply::Empty, SECOND),
+        (Reply::Silence, FIRST),
+        (Reply::Addresses(vec![FIRST]), SECOND),
+    ];
+    for (number, (outage, back_at)) in outages.into_iter().enumerate() {
+        let steady = fixture.steady(&format!("outage-{number}"));
+        send_more(&steady, 25).await;
+        fixture.stack.backend.kill().unwrap();
+        dns.set(outage.clone());
+        eventually("Envoy has asked again", async || dns.queries() >= 2).await;
+        send_more(&steady, 150).await;
+        fixture.stack.set_backend("EDGE__INGEST__LISTEN", format!("{back_at}:{port}"));
+        dns.set(Reply::Addresses(vec![back_at]));
+        fixture.stack.start_backend().unwrap();
+        send_more(&steady, 25).await;
+        let report = fixture.all_accepted_and_delivered(steady).await;
+        let (sent, longest) = (report.sent, report.longest);
+        tests::tools::say(&format!("{outage:?}, then back at {back_at}: {sent} sent, longest {longest:?}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_does_not_resolve_while_its_backend_runs_rejects_nothing() {
+    let dns = DnsServer::start(Reply::Addresses(vec![FIRST])).await.unwrap();
+    let fixture = start(&dns).await;
+    let steady = fixture.steady("dns-down");
+    for outage in [Reply::NxDomain, Reply::ServFail, Reply::Empty, Reply::Silence] {
+        dns.set(outage);
+        eventually("Envoy has asked again", async || dns.queries() >= 2).await;
+        send_more(&steady, 50).await;
+    }
+    fixture.all_accepted_and_delivered(steady).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_wait_for_a_name_that_has_never_resolved() {
+    for outage in [Reply::NxDomain, Reply::ServFail, Reply::Empty, Reply::Silence] {
+        let dns = DnsServer::start(outage.clone()).await.unwrap();
+        let fixture = start(&dns).await;
+        let steady = fixture.steady("first");
+        send_more(&steady, 100).await;
+        dns.set(Reply::Addresses(vec![FIRST]));
+        send_more(&steady, 25).await;
+        let report = fixture.all_accepted_and_delivered(steady).await;
+        tests::tools::say(&format!("{outage:?} at Envoy's start: longest {:?}", report.longest));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_addresses_behind_one_name_are_used_and_one_of_them_may_fail() {
+    let dns = DnsServer::start(Reply::Addresses(vec![FIRST])).await.unwrap();
+    let fixture = start(&dns).await;
+    let backend = fixture.stack.ingest().replace("http://", "");
+    let port: u16 = backend.rsplit_once(':').unwrap().1.parse().unwrap();
+    let third = Ipv4Addr::new(127, 0, 0, 3);
+    let (one, to_one) = forward((SECOND, port), backend.clone()).await;
+    let (_other, to_other) = forward((third, port), backend).await;
+    dns.set(Reply::Addresses(vec![SECOND, third]));
+    eventually("Envoy knows both", async || dns.queries() >= 2).await;
+
+    let steady = fixture.steady("both");
+    eventually("both get requests", async || {
+        [&to_one, &to_other].iter().all(|connections| connections.load(Ordering::Relaxed) > 0)
+    })
+    .await;
+    one.abort();
+    send_more(&steady, 100).await;
+    fixture.all_accepted_and_delivered(steady).await;
+}
+
+/// Forwards connections from one address to another, and counts them. Aborting it also closes those that are open.
+async fn forward(from: (Ipv4Addr, u16), to: String) -> (JoinHandle<()>, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(from).await.unwrap();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    let task = tokio::spawn(async move {
+        let mut open = tokio::task::JoinSet::new();
+        while let Ok((mut inside, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let to = to.clone();
+            open.spawn(async move {
+                let mut outside = TcpStream::connect(to).await?;
+                tokio::io::copy_bidirectional(&mut inside, &mut outside).await
+            });
+        }
+    });
+    (task, connections)
+}
