@@ -4,7 +4,8 @@
 //! Cases are spread over a fixed number of partitions by a hash of their identifier. A partition's keys share a hash tag,
 //! so that one script can change them all, and so that Redis Cluster can spread the partitions ([`keys`] names them all):
 //!
-//! - **seen**, one string an event: that the event was received, with the body's hash, until the retention ends.
+//! - **seen**, one string an event: that the event was received, with the body's hash, until the retention ends; and while
+//!   it is a dead letter, which one, so that a redelivery brings it back.
 //! - **inbox**, a stream for each feature: the events that are not dealt with, in the order in which they arrived. An event
 //!   leaves the stream only when it is completed or buried. So what is pending *is* the stream: a process that takes over a
 //!   partition reads it from the start, and there is no second list of what was handed to whom that could disagree with it.
@@ -120,6 +121,8 @@ pub enum Accepted {
     Conflict,
     /// It had been missed, and was made up for before it came.
     Late,
+    /// It was a dead letter, and is in the inbox again, with the body that was stored first.
+    Revived,
 }
 
 /// Why the inbox could not do what it should. Whatever it was, an event that was to be stored may or may not be.

@@ -96,6 +96,10 @@ async fn answer(
         (Ok(Accepted::Stored), Place::Inbox(_)) => ("accepted", say_yes("accepted", key)),
         (Ok(Accepted::Stored), Place::Quarantine) => ("quarantined", say_yes("quarantined", key)),
         (Ok(Accepted::Duplicate), _) => ("duplicate", say_yes("duplicate", key)),
+        (Ok(Accepted::Revived), _) => {
+            tracing::info!(event_key = key.as_str(), "a dead letter was delivered again, and is back in its lane");
+            ("revived", say_yes("accepted", key))
+        }
         (Ok(Accepted::Late), _) => ("late", say_yes("duplicate", key)),
         (Ok(Accepted::Conflict), _) => {
             tracing::warn!(event_key = key.as_str(), "an event came again with another body; the first one stands");

@@ -44,7 +44,7 @@ pub struct Metrics {
 /// By our answer to the edge.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct IngestLabels {
-    /// `accepted`, `quarantined`, `duplicate`, `late`, `conflict`, `unavailable`, `unproven` or a refusal's code.
+    /// `accepted`, `revived`, `quarantined`, `duplicate`, `late`, `conflict`, `unavailable`, `unproven` or a refusal's code.
     pub answer: &'static str,
 }
 

@@ -3,7 +3,8 @@
 -- KEYS: seen, inbox, case, late
 -- ARGV: the body's hash, the retention in milliseconds, the event key, the body, when it was received, the feature, when
 --   the stage ended, and for a missed event how many events the feature must have had; times in milliseconds since 1970
--- Returns: 0 stored, 1 known with the same body, 2 known with another body, 3 known because it was missed and made up for
+-- Returns: 0 stored, 1 known with the same body, 2 known with another body, 3 known because it was missed and made up for,
+--   4 known as a dead letter: see revive.lua
 --
 -- Invariant: the seen key exists only if the event was added to the inbox, or made up for before. Hence the entry first:
 -- should adding it fail, no seen key is left behind that would make the next delivery look like a duplicate of an event
@@ -11,7 +12,11 @@
 local found = redis.call('MGET', KEYS[1], KEYS[4])
 local known, awaited = found[1], found[2]
 if known then
-  return known == ARGV[1] and 1 or 2
+  if known == ARGV[1] then
+    return 1
+  end
+  -- bury.lua adds the dead letter's entry.
+  return string.find(known, ' ', 1, true) and 4 or 2
 end
 if ARGV[8] then
   -- Somebody else may have made up for it, or it may have come after all, since it was found to be missing.

@@ -9,6 +9,9 @@ use crate::event::to_millis;
 /// What the arguments of a call that stores an event come to, besides the body, more or less.
 const SIZE: usize = 256;
 
+/// What `accept.lua` answers so, and `revive.lua` once it has brought the event back.
+const KNOWN_AS_DEAD_LETTER: i64 = 4;
+
 impl Inbox {
     /// Stores an event unless it is known, both in one step. All of it, confirmation included, takes no longer than
     /// `ingest.store_timeout_ms`.
@@ -49,12 +52,17 @@ impl Inbox {
         let server = self.servers.of_partition(partition);
         server.ensure_fit()?;
         let link = server.link(self.side);
-        let (storing, answer) = link.store(script, &call).await?;
+        let (mut storing, mut answer) = link.store(script, &call).await?;
+        if let (KNOWN_AS_DEAD_LETTER, Place::Inbox(feature)) = (answer, arrival.place) {
+            let call = self.call(&scripts::REVIVE, &[&seen, &keys.inbox(feature), &keys.dead()], arrival);
+            (storing, answer) = link.store(&scripts::REVIVE, &call).await?;
+        }
         let accepted = match answer {
             0 => Accepted::Stored,
             1 => Accepted::Duplicate,
             2 => Accepted::Conflict,
             3 => Accepted::Late,
+            KNOWN_AS_DEAD_LETTER => Accepted::Revived,
             other => return Err(InboxError::Server(format!("a script answered {other}, which means nothing"))),
         };
         // Of a missed event that somebody else has made up for nothing is stored with this key.

@@ -1,12 +1,14 @@
 #!lua flags=allow-oom
 -- Makes an event a dead letter.
 --
--- KEYS: lease, inbox, attempts, dead
+-- KEYS: lease, inbox, attempts, dead, seen
 -- ARGV: the fencing token, the entry, the error's code, its detail, how often it was tried, when it was buried
 -- Returns: 1, or 0 where the lease is lost
 --
 -- Invariant: an event is in the inbox or among the dead letters until it is completed. Hence the dead letter first; and
--- an entry that is not in the inbox any more was buried before, by a call whose answer was lost.
+-- an entry that is not in the inbox any more was buried before, by a call whose answer was lost. The seen key then names the
+-- dead letter, `<hash> <entry>`, so that a redelivery brings it back (revive.lua). If that ends in between, the event is
+-- buried once more and the seen key names the newer dead letter.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end
@@ -16,7 +18,11 @@ if entry then
   for _, field in ipairs({ 'code', ARGV[3], 'detail', ARGV[4], 'attempts', ARGV[5], 'buried', ARGV[6] }) do
     fields[#fields + 1] = field
   end
-  redis.call('XADD', KEYS[4], '*', unpack(fields))
+  local letter = redis.call('XADD', KEYS[4], '*', unpack(fields))
+  local known = redis.call('GET', KEYS[5])
+  if known then
+    redis.call('SET', KEYS[5], string.sub(known, 1, 16) .. ' ' .. letter, 'KEEPTTL')
+  end
   redis.call('XDEL', KEYS[2], ARGV[2])
 end
 redis.call('HDEL', KEYS[3], ARGV[2])

@@ -68,9 +68,15 @@ impl Keys {
 }
 
 impl PartitionKeys {
-    /// `{…}:seen:<event key>`, a string with an expiry: the hash of the body that was stored.
+    /// `{…}:seen:<event key>`, a string with an expiry: the hash of the body that was stored, in 16 characters; and of a dead
+    /// letter `<hash> <entry among the dead letters>`.
     pub fn seen(&self, event: &EventKey) -> String {
-        format!("{}:seen:{event}", self.tag)
+        self.seen_as(event.as_str())
+    }
+
+    /// The same for an event whose key is stored.
+    pub fn seen_as(&self, event_key: &str) -> String {
+        format!("{}:seen:{event_key}", self.tag)
     }
 
     /// `{…}:inbox:<feature>`, a stream of `key`, `body`, `received` and `missed`: what is not dealt with.

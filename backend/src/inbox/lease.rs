@@ -174,9 +174,16 @@ impl Lease {
         detail: &str,
         attempts: u32,
     ) -> Result<Result<(), Fenced>, InboxError> {
+        let (id, inbox) = (entry.to_string(), self.keys.inbox(entry.feature()));
+        let mut read = redis::cmd("XRANGE");
+        read.arg(&inbox).arg(&id).arg(&id);
+        let found: Vec<StreamEntry> = self.inbox.bounded(read.query_async(&mut self.connection())).await?;
+        // Where there is no entry nothing is buried either, and the seen key does not matter.
+        let event_key: String = found.into_iter().next().and_then(|mut entry| entry.take("key")).unwrap_or_default();
         let mut call = self.call(&scripts::BURY);
-        call.key(self.keys.inbox(entry.feature())).key(self.keys.attempts(entry.feature())).key(self.keys.dead());
-        call.arg(entry.to_string()).arg(code).arg(detail).arg(attempts).arg(to_millis(SystemTime::now()));
+        call.key(inbox).key(self.keys.attempts(entry.feature())).key(self.keys.dead());
+        call.key(self.keys.seen_as(&event_key));
+        call.arg(id).arg(code).arg(detail).arg(attempts).arg(to_millis(SystemTime::now()));
         self.fenced(&call).await
     }
 

@@ -16,6 +16,7 @@ pub(super) static MISSING: LazyLock<Script> = LazyLock::new(|| script(include_st
 pub(super) static PAUSE: LazyLock<Script> = LazyLock::new(|| script(include_str!("pause.lua")));
 pub(super) static READMIT: LazyLock<Script> = LazyLock::new(|| script(include_str!("readmit.lua")));
 pub(super) static REPLAY: LazyLock<Script> = LazyLock::new(|| script(include_str!("replay.lua")));
+pub(super) static REVIVE: LazyLock<Script> = LazyLock::new(|| script(include_str!("revive.lua")));
 pub(super) static SET_APART: LazyLock<Script> = LazyLock::new(|| script(include_str!("set_apart.lua")));
 pub(super) static RENEW: LazyLock<Script> = LazyLock::new(|| script(include_str!("renew.lua")));
 pub(super) static RELEASE: LazyLock<Script> = LazyLock::new(|| script(include_str!("release.lua")));

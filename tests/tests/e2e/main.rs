@@ -4,7 +4,8 @@
 //! results, [`reconciler`] loses some, [`replicas`] lets several backends share the work, [`failure`] breaks things on the
 //! way, [`chaos`] breaks all of them at random, [`swap`] replaces the filter under load, [`tls`] asks for certificates,
 //! [`planned`] does what operators do every day, [`durability`] takes away what keeps events, [`fitness`] has servers that are
-//! not proven to keep them, [`restart`] restarts the only backend, [`giving_up`] shows how long an event is retried,
+//! not proven to keep them, [`restart`] restarts the only backend, [`revived`]
+//! sends the events of dead letters again, [`giving_up`] shows how long an event is retried,
 //! [`forged`] sends events that are not true, [`ingest`] has a handler block its thread, [`start`] starts things wrongly,
 //! [`dns`] has the backend's name stop resolving,
 //! [`connections`] has many requests and connections wait,
@@ -31,6 +32,7 @@ mod planned;
 mod reconciler;
 mod replicas;
 mod restart;
+mod revived;
 mod start;
 mod swap;
 mod tls;

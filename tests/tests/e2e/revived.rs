@@ -1,0 +1,80 @@
+//! The events of dead letters are sent again.
+
+use axum::http::StatusCode;
+use envelope::{Feature, Stage};
+use tests::simulator::{sender::Answer, world::Event};
+
+use crate::fixture::{Fixture, eventually};
+
+/// An event that the application does not want, and that is a dead letter therefore.
+async fn dead_letter(fixture: &Fixture, case: &str) -> Event {
+    let event = fixture.event(case, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+    fixture.simulator.application.fail_next([(StatusCode::GONE, std::time::Duration::ZERO)]);
+    fixture.send_accepted(&event).await;
+    eventually("it is a dead letter", async || letters(fixture).iter().any(|letter| letter.contains(&event.key))).await;
+    event
+}
+
+/// The lines of `backend dead`.
+fn letters(fixture: &Fixture) -> Vec<String> {
+    fixture.stack.backend_command(&["dead"]).unwrap().lines().map(str::to_owned).collect()
+}
+
+async fn revived(fixture: &Fixture) -> u64 {
+    fixture.stack.backend_metrics().await.unwrap().sum("edge_ingest_total", &["answer=\"revived\""])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redelivery_brings_a_dead_letter_back() {
+    let fixture = Fixture::start().await;
+    let event = dead_letter(&fixture, "revived").await;
+    fixture.send_accepted(&event).await;
+    fixture.delivered_once(1).await;
+    assert_eq!(letters(&fixture), [""; 0]);
+    assert_eq!(revived(&fixture).await, 1);
+    assert_eq!(fixture.sender.send(&event).await, Answer::Duplicate(event.key.clone()));
+    fixture.nothing_left_over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redelivery_with_another_body_brings_back_what_was_stored_first() {
+    let fixture = Fixture::start().await;
+    let event = dead_letter(&fixture, "other-body").await;
+    let other = Event { body: format!("{} ", event.body), ..event.clone() };
+    fixture.send_accepted(&other).await;
+    fixture.delivered_once(1).await;
+    assert_eq!(letters(&fixture), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_was_replayed_is_known_again() {
+    let fixture = Fixture::start().await;
+    let event = dead_letter(&fixture, "replayed").await;
+    assert!(fixture.stack.backend_command(&["replay"]).unwrap().starts_with("1 replayed"));
+    fixture.delivered_once(1).await;
+    assert_eq!(fixture.sender.send(&event).await, Answer::Duplicate(event.key.clone()));
+    assert_eq!(revived(&fixture).await, 0);
+    fixture.delivered_once(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_dead_letter_has_expired_the_redelivery_is_stored_as_new() {
+    let fixture = Fixture::start().await;
+    let event = dead_letter(&fixture, "expired").await;
+    let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    for partition in 0..16 {
+        redis::cmd("XTRIM")
+            .arg(format!("{{edge:{partition}}}:dead"))
+            .arg("MAXLEN")
+            .arg(0)
+            .exec(&mut connection)
+            .unwrap();
+    }
+    fixture.send_accepted(&event).await;
+    fixture.delivered_once(1).await;
+    let case = format!("{{edge:*}}:case:{}", event.key.split(':').nth(1).unwrap());
+    let cases: Vec<String> = redis::cmd("KEYS").arg(&case).query(&mut connection).unwrap();
+    let had: u64 = redis::cmd("HGET").arg(&cases[0]).arg("extraction").query(&mut connection).unwrap();
+    assert_eq!(had, 1, "it is counted once, however often it came");
+}
