@@ -17,10 +17,12 @@ use crate::{
 
 mod checker;
 mod faults;
+mod network;
 mod traffic;
 
 pub use checker::Violation;
 pub use faults::Kind;
+pub use network::Path;
 
 use faults::Faults;
 use traffic::Traffic;
@@ -57,6 +59,7 @@ pub struct Report {
     deliveries: usize,
     delivered_again: usize,
     faults: BTreeMap<Kind, usize>,
+    network: BTreeMap<(Path, &'static str), usize>,
     settled: Duration,
     /// Promises that were broken.
     pub violations: Vec<Violation>,
@@ -75,6 +78,7 @@ pub async fn run(chaos: &Chaos) -> Result<Report> {
         replicas: chaos.backends - 1,
         mutation: chaos.mutation.clone(),
         group: chaos.redis,
+        proxied: true,
         ..Options::new(simulator.url())
     }
     .backend("EDGE__WORKER__LEASE_MS", LEASE.as_millis())
@@ -119,6 +123,7 @@ pub async fn run(chaos: &Chaos) -> Result<Report> {
         deliveries: deliveries as usize,
         delivered_again: delivered_again as usize,
         faults: faults.counts(),
+        network: faults.network_counts(),
         settled: settled.duration_since(healed),
         violations,
     })
@@ -141,6 +146,9 @@ impl fmt::Display for Report {
         writeln!(f, "delivered {deliveries}, again after a fault {delivered_again}, settled in {:.1?}", self.settled)?;
         let faults: Vec<_> = self.faults.iter().map(|(kind, count)| format!("{} {count}", kind.as_str())).collect();
         writeln!(f, "faults: {}", faults.join(", "))?;
+        let network: Vec<_> =
+            self.network.iter().map(|((path, fault), count)| format!("{} {fault} {count}", path.as_str())).collect();
+        writeln!(f, "network: {}", network.join(", "))?;
         for violation in self.violations.iter().take(20) {
             writeln!(f, "BROKEN: {violation}")?;
         }

@@ -22,7 +22,10 @@ use crate::{
 };
 
 pub mod group;
+mod network;
 mod programs;
+
+pub use network::Network;
 
 use group::Group;
 use programs::{backend_command, start_backend, start_envoy, start_redis};
@@ -54,6 +57,9 @@ pub struct Options {
     pub program: &'static str,
     /// More settings of the backends, by their names in the environment.
     pub backend: Vec<(&'static str, String)>,
+    /// Whether each backend reaches Redis, the Partner API and the application through proxies of its own. The stack must
+    /// then be started within a tokio runtime of several threads.
+    pub proxied: bool,
 }
 
 /// The running programs, stopped when dropped: first what takes requests, last what stores.
@@ -68,12 +74,19 @@ pub struct Stack {
     pub redis: Option<Process>,
     /// The Redis servers, where there are several.
     pub group: Option<Group>,
+    /// The proxies of each backend, the first one's first; none unless they were asked for.
+    pub networks: Vec<Network>,
     ports: Ports,
     replica_ports: Vec<Ports>,
+    /// The settings that a backend does not share with the others, the first one's first.
+    own: Vec<Settings>,
     options: Options,
     folder: PathBuf,
     temporary: Option<TempDir>,
 }
+
+/// Settings of a backend, by their names in the environment.
+type Settings = Vec<(&'static str, String)>;
 
 #[derive(Debug, Clone, Copy)]
 struct Ports {
@@ -101,7 +114,7 @@ impl Ports {
 /// How long a program may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What the filter shows to the backend: no secret on a machine's own loopback interface.
-const PROOF: &str = "a-proof-for-this-machine-alone";
+pub const PROOF: &str = "a-proof-for-this-machine-alone";
 /// The partner's key, which the simulator asks for.
 pub const API_KEY: &str = "a-key-that-the-simulator-knows";
 /// The secret with which outcomes are signed for the simulator.
@@ -123,6 +136,7 @@ impl Options {
             mutation: None,
             program: "backend",
             backend: Vec::new(),
+            proxied: false,
         }
     }
 
@@ -162,9 +176,18 @@ impl Stack {
         let has_redis = options.redis_url.is_some() || group.is_some();
         let redis = if has_redis { None } else { Some(start_redis(&folder, ports.redis)?) };
         let replicas: Vec<_> = (0..options.replicas).map(|_| ports.replica()).collect::<Result<_>>()?;
-        let backend = start_backend(&folder, "backend", ports, &options)?;
-        let others =
-            replicas.iter().zip(OTHERS).map(|(&ports, (name, ..))| start_backend(&folder, name, ports, &options));
+        let mut networks = Vec::new();
+        if options.proxied {
+            let server = redis.is_some().then(|| ([127, 0, 0, 1], ports.redis).into());
+            for _ in 0..=options.replicas {
+                networks.push(Network::start(server, &options)?);
+            }
+        }
+        let mut own: Vec<_> = networks.iter().map(Network::settings).collect();
+        own.resize(options.replicas + 1, Settings::new());
+        let backend = start_backend(&folder, "backend", ports, &options, &own[0])?;
+        let others = replicas.iter().zip(OTHERS).zip(&own[1..]);
+        let others = others.map(|((&ports, (name, ..)), own)| start_backend(&folder, name, ports, &options, own));
         let others = others.collect::<Result<_>>()?;
         let build =
             Build { module: fs::read(tools::wasm_filter()?)?, policy: options.policy.clone(), proof: PROOF.into() };
@@ -177,8 +200,10 @@ impl Stack {
             replicas: others,
             redis,
             group,
+            networks,
             ports,
             replica_ports: replicas,
+            own,
             options,
             folder,
             temporary,
@@ -252,7 +277,7 @@ impl Stack {
     /// # Errors
     /// Where it fails, with what it says.
     pub fn backend_command(&self, arguments: &[&str]) -> Result<String> {
-        let output = backend_command(self.ports, &self.options)?.args(arguments).output()?;
+        let output = backend_command(self.ports, &self.options, &[])?.args(arguments).output()?;
         if !output.status.success() {
             bail!("backend {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         }
@@ -264,7 +289,7 @@ impl Stack {
     /// # Errors
     /// Where it does not get ready.
     pub fn start_backend(&mut self) -> Result<()> {
-        self.backend = start_backend(&self.folder, "backend", self.ports, &self.options)?;
+        self.backend = start_backend(&self.folder, "backend", self.ports, &self.options, &self.own[0])?;
         Ok(())
     }
 
@@ -279,7 +304,7 @@ impl Stack {
     /// Where it does not get ready.
     pub fn start_replica(&mut self, number: usize) -> Result<()> {
         let (name, ports) = (OTHERS[number].0, self.replica_ports[number]);
-        self.replicas[number] = start_backend(&self.folder, name, ports, &self.options)?;
+        self.replicas[number] = start_backend(&self.folder, name, ports, &self.options, &self.own[number + 1])?;
         Ok(())
     }
 

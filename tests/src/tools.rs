@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 mod servers;
 mod wasm;
 
-pub use servers::{envoy, redis_server};
+pub use servers::{envoy, ip, redis_server};
 pub use wasm::{run_filter_tests, wasm_filter, wasm_module};
 
 /// The root of the workspace.

@@ -7,11 +7,11 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::Result;
 use clap::Parser;
 use tests::{
-    chaos::{self, Chaos, Kind},
+    chaos::{self, Chaos, Kind, Path},
     stack::group,
 };
 
-/// Sends events while backends, Redis, the Partner API, the application and the filter are broken, and checks what came of it.
+/// Sends events while backends, Redis, the Partner API, the application, the filter and the network are broken, and checks what came of it.
 #[derive(Debug, Parser)]
 #[command(name = "cargo chaos", bin_name = "cargo chaos")]
 struct Arguments {
@@ -38,6 +38,13 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
+    let mut faults = Kind::USUAL.to_vec();
+    if arguments.redis != "single" {
+        println!(
+            "several Redis servers: the network to them stays whole, since they tell backends their own addresses"
+        );
+        faults.retain(|kind| *kind != Kind::Network(Path::Redis));
+    }
     let chaos = Chaos {
         seed: arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000)),
         duration: Duration::from_secs_f64(arguments.minutes * 60.0),
@@ -49,7 +56,7 @@ async fn main() -> Result<ExitCode> {
             _ => None,
         },
         mutation: arguments.without,
-        faults: Kind::USUAL.to_vec(),
+        faults,
         settling: Duration::from_secs(60),
     };
     println!("{} minutes with seed {}", arguments.minutes, chaos.seed);

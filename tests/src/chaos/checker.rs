@@ -23,7 +23,7 @@ pub enum Violation {
     Lost(String),
     /// An event was handled after one that was accepted later.
     OutOfOrder(String),
-    /// An event was handled twice without a crash that would explain it.
+    /// An event was handled twice without a fault that explains it.
     Twice(String),
     /// Something was handled that was never sent.
     MadeUp(String),
@@ -140,7 +140,7 @@ impl fmt::Display for Violation {
         let (what, which) = match self {
             Self::Lost(key) => ("accepted, never handled", key),
             Self::OutOfOrder(key) => ("handled out of order", key),
-            Self::Twice(key) => ("handled twice with no crash to explain it", key),
+            Self::Twice(key) => ("handled twice with no fault that explains it", key),
             Self::MadeUp(key) => ("handled, never sent", key),
             Self::Complaint(complaint) => ("the application complained", complaint),
             Self::LeftOver(key) => ("left over in Redis", key),

@@ -11,7 +11,7 @@ use fastrand::Rng;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::LEASE;
+use super::{LEASE, network::Path};
 use crate::{
     process::Process,
     simulator::{Simulator, world::Fault},
@@ -34,11 +34,13 @@ pub enum Kind {
     Application,
     /// Another build of the filter.
     FilterSwapped,
+    /// The network between the backends, or one of them, and what they depend on.
+    Network(Path),
 }
 
 impl Kind {
     /// All of them, each as often as it should be.
-    pub const USUAL: [Self; 12] = [
+    pub const USUAL: [Self; 16] = [
         Self::BackendKilled,
         Self::BackendKilled,
         Self::BackendKilled,
@@ -51,6 +53,10 @@ impl Kind {
         Self::Application,
         Self::Application,
         Self::FilterSwapped,
+        Self::Network(Path::Redis),
+        Self::Network(Path::Redis),
+        Self::Network(Path::PartnerApi),
+        Self::Network(Path::Sink),
     ];
 
     pub(super) fn as_str(self) -> &'static str {
@@ -61,6 +67,9 @@ impl Kind {
             Self::PartnerApi => "Partner API failing or slow",
             Self::Application => "application failing or slow",
             Self::FilterSwapped => "filter swapped",
+            Self::Network(Path::Redis) => "network to Redis",
+            Self::Network(Path::PartnerApi) => "network to the Partner API",
+            Self::Network(Path::Sink) => "network to the sink",
         }
     }
 }
@@ -69,14 +78,16 @@ impl Kind {
 pub(super) struct Faults {
     rng: Rng,
     counts: BTreeMap<Kind, usize>,
-    /// When a program was killed or stopped, and when it was back.
+    /// The network's faults by their path and their kind.
+    network: BTreeMap<(Path, &'static str), usize>,
+    /// When something broke because of which an event may be delivered again, and when it was whole.
     outages: Vec<(Instant, Instant)>,
     swaps: u32,
 }
 
 impl Faults {
     pub(super) fn new(rng: Rng) -> Self {
-        Self { rng, counts: BTreeMap::new(), outages: Vec::new(), swaps: 0 }
+        Self { rng, counts: BTreeMap::new(), network: BTreeMap::new(), outages: Vec::new(), swaps: 0 }
     }
 
     /// Breaks one thing and waits a little.
@@ -84,6 +95,7 @@ impl Faults {
         let which = self.rng.usize(..=stack.replicas.len());
         let kind = kinds[self.rng.usize(..kinds.len())];
         let began = Instant::now();
+        let mut explains = matches!(kind, Kind::BackendKilled | Kind::BackendStopped | Kind::RedisKilled);
         match kind {
             Kind::BackendKilled => {
                 backend(stack, which).kill()?;
@@ -127,9 +139,14 @@ impl Faults {
                 let policy = json!({ "max_body_bytes": 10_000 + self.swaps });
                 stack.publisher()?.publish(&stack.build(policy)?)?;
             }
+            Kind::Network(path) => {
+                let fault = path.fail(&stack.networks, &mut self.rng).await?;
+                explains = path.explains_another_delivery(fault);
+                *self.network.entry((path, fault.as_str())).or_default() += 1;
+            }
         }
         *self.counts.entry(kind).or_default() += 1;
-        if matches!(kind, Kind::BackendKilled | Kind::BackendStopped | Kind::RedisKilled) {
+        if explains {
             self.outages.push((began, Instant::now()));
         }
         sleep(Duration::from_millis(self.rng.u64(100..800))).await;
@@ -150,7 +167,11 @@ impl Faults {
         self.counts.clone()
     }
 
-    /// Whether a program was killed or stopped between two times, or not long before.
+    pub(super) fn network_counts(&self) -> BTreeMap<(Path, &'static str), usize> {
+        self.network.clone()
+    }
+
+    /// Whether something broke between two times, or not long before, because of which an event may be delivered again.
     pub(super) fn any_between(&self, from: Instant, to: Instant) -> bool {
         self.outages.iter().any(|&(began, ended)| began <= to && ended + LEASE * 3 >= from)
     }

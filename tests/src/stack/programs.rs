@@ -20,15 +20,21 @@ pub(super) fn start_redis(folder: &Path, port: u16) -> Result<Process> {
     Ok(redis)
 }
 
-pub(super) fn start_backend(folder: &Path, name: &'static str, ports: Ports, options: &Options) -> Result<Process> {
-    let mut command = backend_command(ports, options)?;
+pub(super) fn start_backend(
+    folder: &Path,
+    name: &'static str,
+    ports: Ports,
+    options: &Options,
+    own: &[(&'static str, String)],
+) -> Result<Process> {
+    let mut command = backend_command(ports, options, own)?;
     let mut backend = Process::start(name, command.arg("serve"), &folder.join(name).with_extension("log"))?;
     backend.wait_until(PATIENCE, || answers(&format!("http://127.0.0.1:{}/readyz", ports.admin)))?;
     Ok(backend)
 }
 
-/// The backend with its settings, and without a subcommand.
-pub(super) fn backend_command(ports: Ports, options: &Options) -> Result<Command> {
+/// The backend with its settings, first those that it shares with others and then its own, and without a subcommand.
+pub(super) fn backend_command(ports: Ports, options: &Options, own: &[(&'static str, String)]) -> Result<Command> {
     let program = match &options.mutation {
         None => tools::workspace_binary(options.program, options.program, &[])?,
         Some(_) => tools::workspace_binary("backend", "backend-mutated", &["backend/mutations"])?,
@@ -53,7 +59,8 @@ pub(super) fn backend_command(ports: Ports, options: &Options) -> Result<Command
         .env("EDGE__SINK__SECRET", SINK_SECRET)
         // What a killed backend owned has to be free again soon.
         .env("EDGE__WORKER__LEASE_MS", "1000")
-        .envs(options.backend.iter().map(|(name, value)| (name, value)));
+        .envs(options.backend.iter().map(|(name, value)| (name, value)))
+        .envs(own.iter().map(|(name, value)| (name, value)));
     Ok(command)
 }
 

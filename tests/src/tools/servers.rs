@@ -1,4 +1,4 @@
-//! Envoy and Redis.
+//! Envoy and Redis, and what the tests of the network need.
 
 use std::{
     fs,
@@ -50,6 +50,21 @@ pub fn redis_server() -> Result<PathBuf> {
             apt_install(&["redis-server"]).context("Redis is missing: put redis-server on the PATH")?;
             on_path("redis-server").context("apt-get installed Redis, but there is no redis-server on the PATH")
         })
+    })
+}
+
+/// The tool that configures networks: on the path, or from Debian.
+///
+/// # Errors
+/// Where there is no way to get it.
+pub fn ip() -> Result<PathBuf> {
+    once("ip", || {
+        if let Some(found) = on_path("ip") {
+            return Ok(found);
+        }
+        say("ip: not on the PATH, so with apt-get (iproute2)");
+        apt_install(&["iproute2"]).context("`ip` is missing")?;
+        on_path("ip").context("apt-get installed iproute2, but there is no `ip` on the PATH")
     })
 }
 

@@ -1,0 +1,233 @@
+//! A TCP proxy that plays a network that fails: it stands between two programs and breaks the connections through it.
+//!
+//! What a [`Fault`] holds back is not lost: it passes once the proxy is healed, as the kernel sends again what a partition
+//! kept from its peer. A connection that was reset is gone for both of its ends.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::watch,
+    task::JoinSet,
+    time::sleep,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::process::free_port;
+
+/// A running proxy. It ends when it is dropped, and all connections with it.
+pub struct Proxy {
+    address: SocketAddr,
+    network: watch::Sender<Network>,
+    _server: AbortOnDropHandle<()>,
+}
+
+/// How the network fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Connections are accepted, and nothing passes in either direction.
+    Stalled,
+    /// Requests pass and answers do not.
+    AnswersCut,
+    /// Answers pass and requests do not.
+    RequestsCut,
+    /// Everything passes, each piece later by this time.
+    Delayed(Duration),
+    /// Every connection is reset (RST), a new one as soon as it is accepted.
+    Reset,
+    /// Open connections are reset, and new ones are refused.
+    Refused,
+}
+
+impl Fault {
+    /// For people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stalled => "stalled",
+            Self::AnswersCut => "answers cut",
+            Self::RequestsCut => "requests cut",
+            Self::Delayed(_) => "delayed",
+            Self::Reset => "reset",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Network {
+    fault: Option<Fault>,
+    /// How often all connections were reset. A connection that was opened before the last time is reset, even if the
+    /// proxy was healed before its task noticed the fault.
+    resets: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Requests,
+    Answers,
+}
+
+/// The most bytes that each direction of a connection holds.
+const PIECE: usize = 64 << 10;
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+impl Proxy {
+    /// Starts a proxy to `upstream` on a free port of the loopback interface. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If it cannot listen.
+    pub fn start(upstream: SocketAddr) -> io::Result<Self> {
+        // A socket that is bound and never listens keeps the port while new connections are refused.
+        let reserved = bind(([127, 0, 0, 1], free_port()?).into())?;
+        let address = reserved.local_addr()?;
+        let listener = listen(address)?;
+        let network = watch::Sender::new(Network::default());
+        let server = tokio::spawn(serve(reserved, listener, upstream, network.subscribe()));
+        Ok(Self { address, network, _server: AbortOnDropHandle::new(server) })
+    }
+
+    /// The address at which the proxy takes the place of its upstream.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Makes the network fail, in place of the fault before.
+    pub fn fail(&self, fault: Fault) {
+        self.network.send_modify(|network| {
+            network.fault = Some(fault);
+            network.resets += u64::from(matches!(fault, Fault::Reset | Fault::Refused));
+        });
+    }
+
+    /// Makes the network work again.
+    pub fn heal(&self) {
+        self.network.send_modify(|network| network.fault = None);
+    }
+}
+
+impl Network {
+    fn refuses(&self) -> bool {
+        self.fault == Some(Fault::Refused)
+    }
+
+    fn passes(&self, direction: Direction) -> bool {
+        match self.fault {
+            None | Some(Fault::Delayed(_)) => true,
+            Some(Fault::AnswersCut) => direction == Direction::Requests,
+            Some(Fault::RequestsCut) => direction == Direction::Answers,
+            Some(Fault::Stalled | Fault::Reset | Fault::Refused) => false,
+        }
+    }
+
+    fn delay(&self) -> Duration {
+        match self.fault {
+            Some(Fault::Delayed(delay)) => delay,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    bind(address)?.listen(BACKLOG)
+}
+
+async fn serve(
+    _reserved: TcpSocket,
+    listener: TcpListener,
+    upstream: SocketAddr,
+    mut network: watch::Receiver<Network>,
+) {
+    let mut connections = JoinSet::new();
+    let Ok(address) = listener.local_addr() else { return };
+    let mut listener = Some(listener);
+    loop {
+        let Some(listening) = &listener else {
+            if until(&mut network, |network| !network.refuses()).await.is_err() {
+                return;
+            }
+            listener = listen(address).ok();
+            continue;
+        };
+        tokio::select! {
+            accepted = listening.accept() => {
+                // An error here is that of one connection.
+                let Ok((client, _)) = accepted else { continue };
+                connections.spawn(relay(client, upstream, network.clone()));
+            }
+            refuses = until(&mut network, Network::refuses) => {
+                if refuses.is_err() {
+                    return;
+                }
+                listener = None;
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// One connection, until both sides have closed it, one is gone, or the network resets it.
+async fn relay(mut client: TcpStream, upstream: SocketAddr, mut network: watch::Receiver<Network>) {
+    let opened = *network.borrow();
+    let (mut server, mut passing) = (None, network.clone());
+    let relayed = async {
+        until(&mut passing, |network| network.passes(Direction::Requests)).await?;
+        let server = server.insert(TcpStream::connect(upstream).await?);
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
+        tokio::try_join!(
+            forward(from_client, to_server, Direction::Requests, passing.clone()),
+            forward(from_server, to_client, Direction::Answers, passing),
+        )
+    };
+    let is_reset = |now: &Network| now.resets > opened.resets || now.fault == Some(Fault::Reset);
+    let is_whole = tokio::select! {
+        relayed = relayed => relayed.is_ok(),
+        _ = until(&mut network, is_reset) => false,
+    };
+    if !is_whole {
+        for stream in [Some(&client), server.as_ref()].into_iter().flatten() {
+            // It is closed either way.
+            _ = stream.set_zero_linger();
+        }
+    }
+}
+
+async fn forward(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    direction: Direction,
+    mut network: watch::Receiver<Network>,
+) -> io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        let length = from.read(&mut piece).await?;
+        let delay = until(&mut network, |network| network.passes(direction)).await?.delay();
+        if !delay.is_zero() {
+            sleep(delay).await;
+            until(&mut network, |network| network.passes(direction)).await?;
+        }
+        if length == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&piece[..length]).await?;
+    }
+}
+
+/// Waits until something is true of the network. The proxy's end is an error.
+async fn until(network: &mut watch::Receiver<Network>, condition: impl FnMut(&Network) -> bool) -> io::Result<Network> {
+    let now = network.wait_for(condition).await.map(|network| *network);
+    now.map_err(|_| io::ErrorKind::BrokenPipe.into())
+}
+
+#[cfg(test)]
+mod tests;
