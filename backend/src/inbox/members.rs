@@ -28,6 +28,9 @@ impl Inbox {
     /// # Errors
     /// Where Redis does not answer.
     pub async fn attend(&self, member: &str, time_to_live: Duration) -> Result<Attendance, InboxError> {
+        // A process whose requests arrive at Redis while the answers do not would otherwise go on being counted and taking
+        // leases that it does not know of, and nobody would work on its share.
+        self.bounded(redis::cmd("PING").exec_async(&mut self.common())).await?;
         let mut call = scripts::ATTEND.prepare_invoke();
         call.key(self.keys.members()).arg(member).arg(u64::try_from(time_to_live.as_millis()).unwrap_or(u64::MAX));
         let (members, before) = self.bounded(call.invoke_async(&mut self.common())).await?;

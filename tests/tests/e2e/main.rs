@@ -9,6 +9,7 @@
 //! [`forged`] sends events that are not true, [`ingest`] has a handler block its thread, [`start`] starts things wrongly,
 //! [`dns`] has the backend's name stop resolving,
 //! [`connections`] has many requests and connections wait,
+//! [`network`] breaks the connections between programs,
 //! [`up`] runs `cargo up`, and [`wasm`] runs the filter's own tests as WebAssembly.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -27,6 +28,7 @@ mod giving_up;
 mod hostile;
 mod ingest;
 mod large;
+mod network;
 mod path;
 mod planned;
 mod reconciler;

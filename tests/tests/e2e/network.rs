@@ -1,0 +1,204 @@
+//! The network between the backends and what they depend on fails, and nothing that was accepted is lost or repeated
+//! without need.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use envelope::{
+    Feature, Stage,
+    headers::{self, Judgement, Mark},
+};
+use redis::AsyncCommands;
+use reqwest::StatusCode;
+use tests::{
+    chaos::{self, Chaos, Kind, Path},
+    namespace::Namespace,
+    process::Process,
+    proxy::Fault,
+    simulator::{
+        sender::{Answer, client},
+        world::Event,
+    },
+    stack::{Options, PROOF},
+    tools,
+};
+
+use crate::fixture::{Fixture, PATIENCE, eventually};
+
+async fn proxied(replicas: usize) -> Fixture {
+    Fixture::start_with(|options| {
+        let options = Options { proxied: true, replicas, ..options };
+        options
+            .backend("EDGE__INGEST__STORE_TIMEOUT_MS", 300)
+            .backend("EDGE__SINK__TIMEOUT_MS", 500)
+            .backend("EDGE__PARTNER_API__TIMEOUT_MS", 500)
+    })
+    .await
+}
+
+fn event(fixture: &Fixture, case: &str) -> Event {
+    fixture.event(case, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_was_stored_though_the_answer_of_redis_was_cut_off_is_a_duplicate_and_handled_once() {
+    let fixture = proxied(0).await;
+    fixture.send_accepted(&event(&fixture, "before")).await;
+    let event = event(&fixture, "cut-off");
+    let to_redis = fixture.stack.networks[0].redis.as_ref().unwrap();
+    to_redis.fail(Fault::AnswersCut);
+    let sending = {
+        let (sender, event) = (fixture.sender.clone(), event.clone());
+        tokio::spawn(async move { sender.send(&event).await })
+    };
+    let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    eventually("Redis has stored the event", async || {
+        let seen: Vec<String> = connection.keys("*:seen:*cut-off*").await.unwrap();
+        seen.len() == 1
+    })
+    .await;
+    eventually("Envoy has tried again", async || {
+        fixture.stack.edge_metrics().await.unwrap().sum("envoy_cluster_upstream_rq_retry", &["backend"]) > 0
+    })
+    .await;
+    to_redis.heal();
+    assert_eq!(sending.await.unwrap(), Answer::Duplicate(event.key), "no attempt before was answered with 202");
+    fixture.delivered(2).await;
+    fixture.nothing_left_over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_whose_answer_was_cut_off_is_delivered_again_with_the_same_key() {
+    let fixture = proxied(0).await;
+    let sink = &fixture.stack.networks[0].sink;
+    sink.fail(Fault::AnswersCut);
+    let event = event(&fixture, "cut-off");
+    fixture.send_accepted(&event).await;
+    eventually("the application was told twice", async || fixture.simulator.application.deliveries().len() >= 2).await;
+    sink.heal();
+    fixture.nothing_left_over().await;
+    let deliveries = fixture.simulator.application.deliveries();
+    assert!(deliveries.iter().all(|delivery| delivery.key == event.key), "{deliveries:?}");
+    assert_eq!(fixture.simulator.application.complaints(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_is_cut_off_from_redis_is_replaced_by_the_others_and_nothing_is_rejected() {
+    for fault in [Fault::Stalled, Fault::AnswersCut, Fault::RequestsCut, Fault::Reset, Fault::Refused] {
+        let fixture = proxied(1).await;
+        let owned = async || {
+            let all = fixture.stack.all_backend_metrics().await.unwrap();
+            all.iter().map(|metrics| metrics.sum("edge_partitions_owned", &[])).collect::<Vec<_>>()
+        };
+        eventually("both backends have partitions", async || owned().await == [8, 8]).await;
+        let steady = fixture.steady(&format!("{fault:?}").to_lowercase());
+        eventually("there is traffic", async || steady.sent() > 20).await;
+        fixture.stack.networks[0].redis.as_ref().unwrap().fail(fault);
+        eventually("the other backend has all partitions", async || owned().await == [0, 16]).await;
+        let before = steady.sent();
+        eventually("there was more traffic", async || steady.sent() > before + 50).await;
+        fixture.all_accepted_and_delivered(steady).await;
+        fixture.nothing_left_over().await;
+        fixture.stack.networks[0].redis.as_ref().unwrap().heal();
+        eventually("both have partitions again", async || owned().await == [8, 8]).await;
+        assert_eq!(fixture.simulator.application.complaints(), [""; 0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_the_network_does_every_promise_is_kept() {
+    let kinds = [Path::Redis, Path::PartnerApi, Path::Sink].map(Kind::Network);
+    let faults = kinds.to_vec();
+    let (duration, settling) = (Duration::from_secs(15), Duration::from_secs(60));
+    let chaos = Chaos { seed: 215, duration, rate: 100.0, backends: 2, redis: None, mutation: None, faults, settling };
+    let report = chaos::run(&chaos).await.unwrap();
+    println!("  {report}");
+    assert!(report.violations.is_empty(), "{report}");
+    assert!(kinds.iter().all(|kind| report.count(*kind) > 0), "{report}");
+}
+
+/// A Redis in a network namespace, which disappears without a word.
+struct Elsewhere {
+    // First, or the namespace would live on with its program.
+    redis: Process,
+    namespace: Namespace,
+    _folder: tempfile::TempDir,
+}
+
+impl Elsewhere {
+    fn start(namespace: Namespace) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = namespace.command(&tools::redis_server().unwrap()).unwrap();
+        command.args(["--bind", &namespace.address().to_string(), "--protected-mode", "no", "--save", ""]);
+        command.args(["--appendonly", "yes", "--appendfsync", "always", "--dir"]).arg(folder.path());
+        let redis = Process::start("redis-server", &mut command, &folder.path().join("log")).unwrap();
+        let mut elsewhere = Self { redis, namespace, _folder: folder };
+        let client = redis::Client::open(elsewhere.url()).unwrap();
+        elsewhere.redis.wait_until(PATIENCE, || client.get_connection().is_ok()).unwrap();
+        elsewhere
+    }
+
+    fn address(&self) -> SocketAddr {
+        (self.namespace.address(), 6379).into()
+    }
+
+    fn url(&self) -> String {
+        format!("redis://{}", self.address())
+    }
+}
+
+/// The local ports of this machine's connections to an address that the kernel holds to be established.
+fn established(to: SocketAddr) -> BTreeSet<u16> {
+    let IpAddr::V4(address) = to.ip() else { return BTreeSet::new() };
+    let remote = format!("{:08X}:{:04X}", address.to_bits().swap_bytes(), to.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let ours = rows.filter(|row| row.get(2) == Some(&remote.as_str()) && row.get(3) == Some(&"01"));
+    ours.map(|row| u16::from_str_radix(row[1].split_once(':').unwrap().1, 16).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_whose_host_disappears_is_given_up_soon_and_used_again_when_it_is_back() {
+    let namespace = match Namespace::start() {
+        Ok(namespace) => namespace,
+        Err(reason) => return tools::say(&format!("a host that disappears: not tested, since {reason:#}")),
+    };
+    let elsewhere = Elsewhere::start(namespace);
+    let fixture = Fixture::start_with(|options| {
+        let options = Options { redis_url: Some(elsewhere.url()), ..options };
+        options.backend("EDGE__INGEST__STORE_TIMEOUT_MS", 300)
+    })
+    .await;
+    let before = fixture.events("before", 10);
+    for event in &before {
+        fixture.send_accepted(event).await;
+    }
+    fixture.delivered_once(10).await;
+
+    // Asked without Envoy, which tries for longer.
+    let (client, ingest) = (client(), fixture.stack.ingest());
+    let send = async |event: &Event| -> StatusCode {
+        let judged = Judgement::write(PROOF, "test", Mark::Accepted);
+        let request = client.post(&ingest).header("content-type", "application/json").header(headers::JUDGED, judged);
+        request.body(event.body.clone()).send().await.unwrap().status()
+    };
+    let old = established(elsewhere.address());
+    elsewhere.namespace.disappear().unwrap();
+    let gone = Instant::now();
+    let during = event(&fixture, "during");
+    eventually("the old connections are given up", async || {
+        assert_eq!(send(&during).await, 503);
+        established(elsewhere.address()).is_disjoint(&old)
+    })
+    .await;
+    println!("  given up after {:.1?}", gone.elapsed());
+    elsewhere.namespace.reappear().unwrap();
+    let back = Instant::now();
+    eventually("events are stored again", async || send(&during).await == 202).await;
+    println!("  used again after {:.1?}", back.elapsed());
+    fixture.delivered_once(11).await;
+}
