@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     inbox::{Inbox, InboxError},
+    proofs::Proofs,
     telemetry::{METRICS_MEDIA_TYPE, Metrics},
 };
 
@@ -23,6 +24,8 @@ pub struct Context {
     pub inbox: Inbox,
     /// Shown.
     pub metrics: Arc<Metrics>,
+    /// Asked whether requests show a proof that we know.
+    pub proofs: Arc<Proofs>,
     /// We are not ready any more once this is cancelled.
     pub shutdown: CancellationToken,
 }
@@ -39,6 +42,11 @@ pub fn routes(context: Context) -> Router {
 async fn ready(State(context): State<Context>) -> Response {
     if context.shutdown.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
+    }
+    if context.proofs.is_refusing() {
+        let why = "requests arrive with a proof that this backend does not know: `ingest.proof` must hold the one with which \
+                   the filter was published\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     }
     match context.inbox.ping().await {
         Ok(()) => "ready\n".into_response(),

@@ -11,16 +11,16 @@ use axum::{
     routing::any,
 };
 use envelope::{
-    Code, EventKey, Refusal, Verdict,
+    Code, EventKey, Policy, Refusal, Verdict,
     headers::{self, Judgement, Mark},
 };
-use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
 use crate::{
-    config::{Ingest, Secret},
+    config::Ingest,
     inbox::{Accepted, Arrival, Inbox, Place},
     problem::Problem,
+    proofs::Proofs,
     telemetry::{IngestLabels, Metrics},
 };
 
@@ -28,13 +28,13 @@ use crate::{
 pub struct Context {
     inbox: Inbox,
     metrics: Arc<Metrics>,
-    proofs: Vec<Secret>,
+    proofs: Arc<Proofs>,
 }
 
 /// The routes: whatever the path, since the filter has judged it.
-pub fn routes(settings: &Ingest, inbox: Inbox, metrics: Arc<Metrics>) -> Router {
-    let proofs = settings.proof.reveal().split_whitespace().map(Secret::new).collect();
+pub fn routes(settings: &Ingest, inbox: Inbox, metrics: Arc<Metrics>, proofs: Arc<Proofs>) -> Router {
     Router::new()
+        .route(Policy::PROVE_PATH, any(prove))
         .fallback(any(receive))
         .layer(DefaultBodyLimit::max(settings.max_body_bytes))
         .with_state(Arc::new(Context { inbox, metrics, proofs }))
@@ -46,7 +46,7 @@ async fn receive(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let started = Instant::now();
-    let (answer, mut response) = match context.judgement(&headers) {
+    let (answer, mut response) = match context.proofs.judgement(&headers) {
         None => ("unproven", Problem::Unproven.into_response()),
         Some(judgement) => {
             let (answer, mut response) = answer(&context, judgement, body).await;
@@ -120,13 +120,23 @@ fn read<'a>(judgement: Judgement<'_>, body: &'a [u8]) -> Result<Verdict<'a>, Ref
     }
 }
 
-impl Context {
-    /// How the request was judged, if it shows that it was.
-    fn judgement<'a>(&self, headers: &'a HeaderMap) -> Option<Judgement<'a>> {
-        let judgement = Judgement::read(headers.get(headers::JUDGED)?.as_bytes())?;
-        let matches = |proof: &Secret| bool::from(proof.reveal().as_bytes().ct_eq(judgement.proof));
-        self.proofs.iter().any(matches).then_some(judgement)
+/// Answers the publisher, which asks whether this backend knows a proof: the one in `authorization`, before a build with it
+/// is published, or else the one that the filter shows. Nothing is stored or counted, and readiness does not change.
+async fn prove(State(context): State<Arc<Context>>, headers: HeaderMap) -> Response {
+    let candidate = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    let judgement = headers.get(headers::JUDGED).and_then(|value| Judgement::read(value.as_bytes()));
+    let shown = candidate.or(judgement.map(|judgement| judgement.proof));
+    let mut response = if shown.is_some_and(|proof| context.proofs.knows(proof)) {
+        ([(header::CONTENT_TYPE, "application/json")], r#"{"status":"proven"}"#).into_response()
+    } else {
+        let mut response = Problem::Unproven.into_response();
+        mark(&mut response, headers::REFUSAL, Problem::Unproven.code());
+        response
+    };
+    if let Some(judgement) = judgement {
+        mark(&mut response, headers::BUILD, judgement.build);
     }
+    response
 }
 
 fn mark(response: &mut Response, name: &'static str, value: &str) {

@@ -17,6 +17,8 @@ pub enum Mutation {
     Fitness,
     /// The ingest closes as soon as the process is told to stop.
     IngestClosedFirst,
+    /// Any proof is taken for a known one.
+    Proof,
 }
 
 /// Which one, if any.
@@ -28,6 +30,7 @@ pub fn current() -> Option<Mutation> {
         Ok("give-up-by-count") => Some(Mutation::GiveUpByCount),
         Ok("fitness") => Some(Mutation::Fitness),
         Ok("ingest") => Some(Mutation::IngestClosedFirst),
+        Ok("proof") => Some(Mutation::Proof),
         _ => None,
     });
     *CURRENT

@@ -9,7 +9,8 @@ use envelope::{Refusal, problem::MEDIA_TYPE};
 /// Why we do not say yes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {
-    /// The request did not come through the filter.
+    /// The request shows no proof that this backend knows. It must be sent again: the proof that the filter was published
+    /// with and the one that the backend was given differ, which is not the sender's fault.
     Unproven,
     /// The filter let through what is no event: it was built from another contract than we were.
     Refused(Refusal),
@@ -32,8 +33,8 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, body) = match self {
             Self::Unproven => (
-                StatusCode::FORBIDDEN,
-                r#"{"type":"urn:truenroll-edge:problem:unproven","title":"Only what the edge has judged is taken","status":403,"code":"unproven"}"#
+                StatusCode::SERVICE_UNAVAILABLE,
+                r#"{"type":"urn:truenroll-edge:problem:unproven","title":"The backend does not know the proof of the filter; send the event again","status":503,"code":"unproven"}"#
                     .to_owned(),
             ),
             Self::Refused(refusal) => {

@@ -15,6 +15,7 @@ use crate::{
     inbox::Inbox,
     ingest,
     partner_api::PartnerApi,
+    proofs::Proofs,
     reconciler::Reconciler,
     sink::Sink,
     telemetry::Metrics,
@@ -61,11 +62,12 @@ pub async fn run(
         Some(crate::mutation::Mutation::IngestClosedFirst) => shutdown.child_token(),
         _ => stop_ingest,
     };
-    let routes = ingest::routes(&config.ingest, inbox.for_ingest(), Arc::clone(&metrics));
+    let proofs = Arc::new(Proofs::new(&config.ingest.proof));
+    let routes = ingest::routes(&config.ingest, inbox.for_ingest(), Arc::clone(&metrics), Arc::clone(&proofs));
     tracing::info!(ingest = %ingest.local_addr()?, admin = %admin.local_addr()?, "ready for events");
     let mut ingest_ended =
         serve_apart(ingest, routes, stop_ingest.clone()).context("cannot start the ingest's thread")?;
-    let routes = admin::routes(admin::Context { inbox, metrics, shutdown: shutdown.clone() });
+    let routes = admin::routes(admin::Context { inbox, metrics, proofs, shutdown: shutdown.clone() });
     background.spawn(serve(admin, routes, stop_admin.clone()));
     background.close();
 

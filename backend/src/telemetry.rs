@@ -1,5 +1,7 @@
 //! What we count and log, with every name in one place. Labels come from closed sets; nothing here is personal data.
 
+mod log_limit;
+
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -11,6 +13,8 @@ use tracing_subscriber::{fmt, layer::SubscriberExt, util::SubscriberInitExt};
 use envelope::EventName;
 
 use crate::config::{Log, LogFormat, LogLevel};
+
+pub use log_limit::LogLimit;
 
 /// All metrics, registered.
 pub struct Metrics {

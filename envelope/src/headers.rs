@@ -39,6 +39,8 @@ pub enum Mark<'a> {
     Quarantined,
     /// It would have been refused with this code, but passes in shadow mode.
     Shadowed(&'a str),
+    /// It is the publisher's, and asks whether the backend knows the proof.
+    Probe,
 }
 
 impl<'a> Judgement<'a> {
@@ -48,6 +50,7 @@ impl<'a> Judgement<'a> {
             Mark::Accepted => ("accepted", ""),
             Mark::Quarantined => ("quarantined", ""),
             Mark::Shadowed(code) => ("shadowed:", code),
+            Mark::Probe => ("probe", ""),
         };
         [proof, ";", build, ";", mark, code].concat()
     }
@@ -59,6 +62,7 @@ impl<'a> Judgement<'a> {
         let mark = match std::str::from_utf8(mark).ok()? {
             "accepted" => Mark::Accepted,
             "quarantined" => Mark::Quarantined,
+            "probe" => Mark::Probe,
             shadowed => Mark::Shadowed(shadowed.strip_prefix("shadowed:")?),
         };
         Some(Self { proof, build: std::str::from_utf8(build).ok()?, mark })
@@ -71,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_judgement_reads_back() {
-        for mark in [Mark::Accepted, Mark::Quarantined, Mark::Shadowed("too_deep")] {
+        for mark in [Mark::Accepted, Mark::Quarantined, Mark::Shadowed("too_deep"), Mark::Probe] {
             let written = Judgement::write("proof", "build-1", mark);
             assert_eq!(
                 Judgement::read(written.as_bytes()),

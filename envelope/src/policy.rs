@@ -71,8 +71,14 @@ pub enum UnknownFields {
 impl Policy {
     /// The value that an audience must have where one is stated.
     pub const AUDIENCE: &str = "partner";
-    /// Where the filter says which build it is, whatever else it is set to: by refusing, with `not_found`.
+    /// What the paths of the publisher's own requests begin with. No webhook is there, and what a stranger sends there ends
+    /// in Envoy.
+    pub const RESERVED_PATH: &str = "/-/";
+    /// Where the filter says which build it is, whatever else it is set to: with `not_found`.
     pub const PROBE_PATH: &str = "/-/guard";
+    /// Where the filter lets a request of the publisher pass, marked [`Mark::Probe`](headers::Mark), so that the backend
+    /// says whether it knows the proof.
+    pub const PROVE_PATH: &str = "/-/guard/prove";
     /// The greatest `max_depth`: one bit of a word for each open object or array.
     pub const DEPTH_LIMIT: u32 = 64;
     /// The greatest `max_body_bytes`: what Envoy is set to buffer.
@@ -86,7 +92,7 @@ impl Policy {
         let usual = Self::default();
 
         let rule = (
-            "must begin with /, hold visible ASCII without ? and #, and not be /-/guard",
+            "must begin with / but not be or be below /-, and hold visible ASCII without ? and #",
             "must be a header name in lower case, none of ours (x-edge-)",
         );
         let policy = Self {
@@ -133,7 +139,8 @@ impl Policy {
 }
 
 fn is_path(path: &str) -> bool {
-    path != Policy::PROBE_PATH
+    path != Policy::RESERVED_PATH.trim_end_matches('/')
+        && !path.starts_with(Policy::RESERVED_PATH)
         && path.starts_with('/')
         && path.bytes().all(|byte| matches!(byte, b'!'..=b'~' if byte != b'?' && byte != b'#'))
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use filter::settings::Settings;
 use serde_json::{Value, json};
 
 /// The filter's name in the bootstrap.
@@ -64,6 +65,12 @@ pub fn response(version: &str, wasm: &Path, settings: &Value) -> Value {
             },
         }],
     })
+}
+
+/// The filter's settings in a discovery response, if it has such that this version reads.
+pub fn settings(response: &Value) -> Option<Settings> {
+    let value = &response["resources"][0]["typed_config"]["config"]["configuration"]["value"];
+    Settings::parse(value.as_str()?.as_bytes()).ok()
 }
 
 /// A capability that the filter needs and that a discovery response does not allow it, if there is one.

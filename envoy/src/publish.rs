@@ -14,9 +14,10 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     ecds,
-    edge::{Edge, Judged},
+    edge::{Edge, EdgeError, Proven},
     rehearsal::{RehearsalError, rehearse},
     store::{Publication, Store, hex},
+    traffic::{Judge, Snapshot},
 };
 
 /// What to publish.
@@ -37,25 +38,51 @@ pub struct Publisher {
     pub store: Store,
     /// The Envoy to verify the swap with; none where none runs yet.
     pub edge: Option<Edge>,
+    /// What to do where that Envoy, or a backend behind it, does not answer.
+    pub unanswered: Unanswered,
+    /// Whether to ask the backends for the proof.
+    pub backends: Backends,
     /// The Envoy program to rehearse builds with; none where there is none here.
     pub rehearse_with: Option<PathBuf>,
-    /// How long Envoy may take until the build reports itself.
+    /// How long Envoy may take until the build reports itself, and a backend until it can be asked.
     pub patience: Duration,
-    /// How long to watch the build's refusals before it is trusted.
+    /// How long to watch traffic before the build is trusted.
     pub watch: Duration,
-    /// By how much the share of refused requests may rise meanwhile, 0 to 1.
+    /// By how much the share of failed answers, or of rejected authenticated requests, may rise meanwhile, 0 to 1.
     pub max_rise: f64,
     /// How many publications to keep for a rollback.
     pub keep: usize,
 }
 
+/// What to do where nobody answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unanswered {
+    /// The publication fails, and nothing is changed.
+    Fail,
+    /// The build is left for Envoy to load when it starts; a backend that does not answer is not waited for to be asked.
+    Stage,
+}
+
+/// Whether the backends have to know the proof before a build is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backends {
+    /// They are asked through Envoy.
+    Ask,
+    /// They are not asked.
+    Skip,
+}
+
 /// Whether the build was seen at work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every probe was answered by the build.
+    /// Every probe was answered by the build, and the backends know its proof.
     Verified,
+    /// Every probe was answered by the build. No backend was asked.
+    Unproven,
     /// No Envoy was there to ask; it will load the build when it starts.
     Staged,
+    /// No Envoy was there to ask, and it has been given exactly this build before.
+    Unchanged,
 }
 
 /// Why a build is not being served.
@@ -73,12 +100,29 @@ pub enum PublishError {
     /// The shared directory cannot be read or written.
     #[error("the shared directory: {0}")]
     Store(#[from] io::Error),
-    /// Envoy did not take the build, or the build did not report itself. The one before is being served again.
-    #[error("build {build} was not taken, and the one before is being served again: {reason}")]
+    /// The running Envoy could not be asked. Nothing was changed.
+    #[error(
+        "{0}. Nothing was changed; check --edge, or pass --stage to leave the build for Envoy to load when it starts"
+    )]
+    NoEnvoy(EdgeError),
+    /// A backend refuses the proof. Nothing was changed.
+    #[error(
+        "a backend does not know the proof of build {0}, so it would store no event. Nothing was changed; give the backends \
+         the same proof (`ingest.proof`, which takes the old and the new one separated by a space)"
+    )]
+    UnknownProof(String),
+    /// No backend could be asked whether it knows the proof. Nothing was changed.
+    #[error(
+        "no backend could be asked whether it knows the proof: {0}. Nothing was changed; start a backend, or pass \
+         --without-backend to publish without asking"
+    )]
+    NoBackend(String),
+    /// Envoy did not take the build, or something speaks against it. The one before is being served again.
+    #[error("build {build} was not kept, and the one before is being served again: {reason}")]
     Refused {
         /// The build that was refused.
         build: String,
-        /// What Envoy says, or does not say.
+        /// What speaks against it.
         reason: String,
     },
     /// There is no build to go back to.
@@ -86,10 +130,11 @@ pub enum PublishError {
     NothingBefore,
 }
 
-/// Each of Envoy's workers takes the update by itself: so many probes in a row have to be answered by the new build.
+/// Each of Envoy's workers takes the update by itself, and there may be several backends: so many questions in a row, each on
+/// a connection of its own, have to be answered well.
 const PROBES: usize = 16;
-/// Fewer requests than these say nothing about a build's refusals.
-const TELLING: u64 = 20;
+/// How long to wait before asking again.
+const PAUSE: Duration = Duration::from_millis(20);
 
 impl Publisher {
     /// Makes Envoy serve `build`, and makes sure of it.
@@ -141,18 +186,34 @@ impl Publisher {
     }
 
     fn swap(&self, new: Publication) -> Result<(Publication, Outcome), PublishError> {
-        let before = self.store.served()?;
-        let before_swap = self.edge.as_ref().and_then(|edge| Some((edge.refused_updates().ok()?, edge.judged().ok()?)));
+        let (before, current) = (self.store.served()?, self.store.current()?);
+        let is_known = current.is_some_and(|current| current.build == new.build);
+        let Some(edge) = &self.edge else { return self.stage(new) };
+        match edge.snapshot() {
+            Ok(_) => {}
+            Err(EdgeError::NoAnswer(_)) if is_known => return Ok((new, Outcome::Unchanged)),
+            Err(EdgeError::NoAnswer(_)) if before.is_none() || self.unanswered == Unanswered::Stage => {
+                return self.stage(new);
+            }
+            Err(error) => return Err(PublishError::NoEnvoy(error)),
+        }
+        let settings = ecds::settings(&new.response);
+        let proof = settings.as_ref().map(|settings| settings.proof.as_str());
+        let is_required = self.unanswered == Unanswered::Fail && !is_known;
+        let outcome = self.ask_backends(edge, proof, &new.build, is_required)?;
+
+        let old = before.as_ref().and_then(ecds::settings).map(|settings| settings.policy);
+        let policy = settings.map(|settings| settings.policy).unwrap_or_default();
+        let counted = edge.snapshot().map_err(PublishError::NoEnvoy)?;
+        let judge = Judge::new(counted.clone(), old.as_ref(), &policy, self.max_rise);
         self.store.record(&new)?;
         self.store.serve(&new.response)?;
-        let verdict = match (&self.edge, before_swap) {
-            (Some(edge), Some((refused_before, judged_before))) => self
-                .verify(edge, refused_before, &new.build)
-                .and_then(|outcome| self.watch(edge, judged_before).map(|()| outcome)),
-            _ => Ok(Outcome::Staged),
-        };
-        match verdict {
-            Ok(outcome) => {
+        let kept = self
+            .verify(edge, &counted, &judge, &new.build)
+            .and_then(|()| self.verify_proof(edge, outcome, &new.build))
+            .and_then(|()| self.watch(edge, &judge));
+        match kept {
+            Ok(()) => {
                 self.store.prune(self.keep)?;
                 Ok((new, outcome))
             }
@@ -166,37 +227,112 @@ impl Publisher {
         }
     }
 
-    /// Compares the share of refused requests while the build is watched with that of all the time before.
-    fn watch(&self, edge: &Edge, before: Judged) -> Result<(), String> {
-        let usual = before.refused_share(TELLING).unwrap_or_default();
-        let begun = edge.judged()?;
+    fn stage(&self, new: Publication) -> Result<(Publication, Outcome), PublishError> {
+        self.store.record(&new)?;
+        self.store.serve(&new.response)?;
+        self.store.prune(self.keep)?;
+        Ok((new, Outcome::Staged))
+    }
+
+    /// Asks the backends for the proof before anything is changed: Envoy retries a request with the judgement that it got,
+    /// so that one judged with an unknown proof would be lost even if the build before came back at once.
+    fn ask_backends(
+        &self,
+        edge: &Edge,
+        proof: Option<&str>,
+        build: &str,
+        is_required: bool,
+    ) -> Result<Outcome, PublishError> {
+        if self.backends == Backends::Skip {
+            return Ok(Outcome::Unproven);
+        }
+        let deadline = Instant::now() + self.patience;
+        let mut proven = 0;
+        loop {
+            match edge.prove(proof) {
+                Proven::Yes(_) if proven + 1 == PROBES => return Ok(Outcome::Verified),
+                Proven::Yes(_) => proven += 1,
+                Proven::No => return Err(PublishError::UnknownProof(build.to_owned())),
+                // Then the backends are asked through the new build.
+                Proven::Unsupported => return Ok(Outcome::Verified),
+                Proven::Unasked(reason) => {
+                    proven = 0;
+                    if Instant::now() > deadline {
+                        let unproven = PublishError::NoBackend(reason);
+                        return if is_required { Err(unproven) } else { Ok(Outcome::Unproven) };
+                    }
+                    thread::sleep(PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Makes sure that the backends know the proof that the build itself sends.
+    fn verify_proof(&self, edge: &Edge, outcome: Outcome, build: &str) -> Result<(), String> {
+        if outcome != Outcome::Verified {
+            return Ok(());
+        }
+        self.until_all(|| match edge.prove(None) {
+            Proven::Yes(Some(judged_by)) if judged_by == build => Ok(Answer::Good),
+            Proven::Yes(_) => Ok(Answer::Bad("the backend was not asked by the build".to_owned())),
+            Proven::No => Err("a backend does not know the proof that the build sends".to_owned()),
+            Proven::Unsupported => Ok(Answer::Bad("the build cannot ask the backend for its proof".to_owned())),
+            Proven::Unasked(reason) => Ok(Answer::Bad(format!("no backend could be asked for the proof: {reason}"))),
+        })
+    }
+
+    /// Watches traffic until the build is trusted.
+    fn watch(&self, edge: &Edge, judge: &Judge) -> Result<(), String> {
+        let said = |error: EdgeError| error.to_string();
+        let begun = edge.snapshot().map_err(said)?;
         let deadline = Instant::now() + self.watch;
-        while Instant::now() < deadline {
+        loop {
+            if let Some(objection) = judge.objection(&begun, &edge.snapshot().map_err(said)?) {
+                return Err(objection);
+            }
+            if Instant::now() > deadline {
+                return Ok(());
+            }
             thread::sleep(Duration::from_millis(100).min(self.watch));
-            let share = edge.judged()?.since(begun).refused_share(TELLING).unwrap_or_default();
-            if share > usual + self.max_rise {
-                let (share, usual) = (share * 100.0, usual * 100.0);
-                return Err(format!("it refuses {share:.0} % of the requests, where {usual:.0} % were refused before"));
+        }
+    }
+
+    fn verify(&self, edge: &Edge, before: &Snapshot, judge: &Judge, build: &str) -> Result<(), String> {
+        self.until_all(|| {
+            let reason = match edge.probe() {
+                Ok(serving) if serving == build => return Ok(Answer::Good),
+                Ok(other) => format!("build {other} still answers"),
+                Err(error) => error.to_string(),
+            };
+            let Ok(now) = edge.snapshot() else { return Ok(Answer::Bad(reason)) };
+            if now.refused_updates > before.refused_updates {
+                return Err("Envoy refused it; its log says why".to_owned());
+            }
+            // The probes share the VM with everybody's requests.
+            judge.crash(&now).map_or(Ok(Answer::Bad(reason)), Err)
+        })
+    }
+
+    /// Asks until enough answers in a row are good.
+    fn until_all(&self, ask: impl Fn() -> Result<Answer, String>) -> Result<(), String> {
+        let deadline = Instant::now() + self.patience;
+        let mut good = 0;
+        while good < PROBES {
+            match ask()? {
+                Answer::Good => good += 1,
+                Answer::Bad(reason) if Instant::now() > deadline => return Err(reason),
+                Answer::Bad(_) => {
+                    good = 0;
+                    thread::sleep(PAUSE);
+                }
             }
         }
         Ok(())
     }
+}
 
-    fn verify(&self, edge: &Edge, refused_before: u64, build: &str) -> Result<Outcome, String> {
-        let deadline = Instant::now() + self.patience;
-        loop {
-            if edge.refused_updates().is_ok_and(|refused| refused > refused_before) {
-                return Err("Envoy refused it; its log says why".to_owned());
-            }
-            let reason = match (0..PROBES).map(|_| edge.probe()).find(|probed| probed.as_deref() != Ok(build)) {
-                None => return Ok(Outcome::Verified),
-                Some(Ok(other)) => format!("build {other} still answers"),
-                Some(Err(error)) => error,
-            };
-            if Instant::now() > deadline {
-                return Err(reason);
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
+/// An answer to one question, which may be asked again where it is not good.
+enum Answer {
+    Good,
+    Bad(String),
 }

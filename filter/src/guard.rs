@@ -46,6 +46,8 @@ pub enum Counted {
     Refused(Code),
     /// It would have been refused, but passed in shadow mode.
     Shadowed(Code),
+    /// It went to one of the paths at which the publisher asks.
+    Probed,
 }
 
 /// Whether the host may go on with the request.
@@ -89,7 +91,10 @@ impl Guard {
             host.replace_request_header(":path", Some(path.as_bytes()));
         }
         if head.path() == Policy::PROBE_PATH.as_bytes() {
-            return self.answer(Refusal::new(Code::NotFound), settings, host);
+            return self.answer(Refusal::new(Code::NotFound), Counted::Probed, settings, host);
+        }
+        if head.path() == Policy::PROVE_PATH.as_bytes() {
+            return self.pass(Mark::Probe, Counted::Probed, settings, host);
         }
         match head.check(&settings.policy, || host.now()) {
             Err(refusal) => self.refuse(refusal, settings, host),
@@ -155,10 +160,10 @@ impl Guard {
         if settings.policy.mode == Mode::Shadow {
             return self.pass(Mark::Shadowed(code.as_str()), Counted::Shadowed(code), settings, host);
         }
-        self.answer(refusal, settings, host)
+        self.answer(refusal, Counted::Refused(code), settings, host)
     }
 
-    fn answer(&mut self, refusal: Refusal, settings: &Settings, host: &impl Host) -> Step {
+    fn answer(&mut self, refusal: Refusal, counted: Counted, settings: &Settings, host: &impl Host) -> Step {
         let code = refusal.code;
         self.phase = Phase::Refused;
         let mut answer = vec![
@@ -172,7 +177,7 @@ impl Guard {
             401 => answer.push(("www-authenticate", "Webhook-Signature")),
             _ => {}
         }
-        host.count(Counted::Refused(code));
+        host.count(counted);
         host.reply(code.status(), &answer, refusal.to_problem_json().as_bytes());
         Step::Pause
     }

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, bail};
 use envoy::{
     edge::Edge,
-    publish::{Build, Publisher},
+    publish::{Backends, Build, Publisher, Unanswered},
     store::Store,
 };
 use serde_json::{Value, json};
@@ -379,8 +379,17 @@ impl Stack {
 
 /// Without a rehearsal and without watching, which what is tested asks for by itself.
 fn publisher(store: Store, edge: Option<Edge>) -> Publisher {
-    let (rehearse_with, watch) = (None, Duration::ZERO);
-    Publisher { store, edge, rehearse_with, patience: PATIENCE, watch, max_rise: 0.2, keep: 10 }
+    Publisher {
+        store,
+        edge,
+        unanswered: Unanswered::Fail,
+        backends: Backends::Ask,
+        rehearse_with: None,
+        patience: PATIENCE,
+        watch: Duration::ZERO,
+        max_rise: 0.2,
+        keep: 10,
+    }
 }
 
 async fn get_metrics(url: &str) -> Result<Metrics> {

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use envelope::{Head, Timestamp, Verdict, decide};
+use envelope::{Head, Policy, Timestamp, Verdict, decide};
 use filter::{
     guard::{Begun, Counted, Guard, Host, Step},
     pairs,
@@ -87,7 +87,11 @@ fuzz_target!(|input: &[u8]| {
         step = guard.on_trailers(&settings, &host);
     }
 
-    let whole = decide(&Head::read(pairs::read(map), &settings.policy), body, || NOW, &settings.policy);
+    let head = Head::read(pairs::read(map), &settings.policy);
+    if [Policy::PROBE_PATH, Policy::PROVE_PATH].map(str::as_bytes).contains(&head.path()) {
+        return assert_eq!(*host.counted.borrow(), [Counted::Probed]);
+    }
+    let whole = decide(&head, body, || NOW, &settings.policy);
     let expected = match &whole {
         Ok(Verdict::Accept(_)) => Counted::Accepted,
         Ok(Verdict::Quarantine(_)) => Counted::Quarantined,

@@ -41,7 +41,7 @@ async fn every_golden_vector_is_decided_as_it_says_over_every_transport() {
     }
     assert!(wrong.is_empty(), "{right} were right, but\n{}", wrong.join("\n"));
     let metrics = fixture.stack.edge_metrics().await.unwrap();
-    assert_eq!(metrics.sum("envoy_wasm_webhook_guard_vm_reload", &[]), 0, "no VM crashed");
+    assert_eq!(metrics.sum("envoy_wasm_webhook_guard_vm_reload_success", &[]), 0, "no VM crashed");
     let unproven = fixture.stack.backend_metrics().await.unwrap();
     assert_eq!(unproven.sum("edge_ingest_total", &["answer=\"unproven\""]), 0);
     let ours = ["accepted", "duplicate", "conflict", "quarantined"];

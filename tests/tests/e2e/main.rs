@@ -10,6 +10,7 @@
 //! [`dns`] has the backend's name stop resolving,
 //! [`connections`] has many requests and connections wait,
 //! [`network`] breaks the connections between programs,
+//! [`publish`] says what a publication believes,
 //! [`up`] runs `cargo up`, and [`wasm`] runs the filter's own tests as WebAssembly.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -31,6 +32,7 @@ mod large;
 mod network;
 mod path;
 mod planned;
+mod publish;
 mod reconciler;
 mod replicas;
 mod restart;

@@ -254,7 +254,7 @@ async fn the_backend_takes_nothing_that_the_edge_has_not_judged() {
             request = request.header("x-edge-judged", judged);
         }
         let answer = request.send().await.unwrap();
-        assert_eq!(answer.status(), 403);
+        assert_eq!(answer.status(), 503);
         assert_eq!(answer.json::<Value>().await.unwrap()["code"], json!("unproven"));
     }
 }

@@ -1,0 +1,183 @@
+//! The command line of `guardctl`.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use filter::settings::Settings;
+
+use crate::{
+    bootstrap::Bootstrap,
+    ecds,
+    publish::{Backends, Build, Outcome},
+    store::{Publication, hex},
+    traffic::authenticated_codes,
+};
+
+mod target;
+
+use target::{Patience, Target};
+
+/// Publishes builds of the edge filter to Envoy, and rolls them back.
+///
+/// Exit codes: 0 if what was asked for is done, which for `publish` and `rollback` means that Envoy serves the build (or with
+/// --stage: will serve it when it starts); 1 if not, and then Envoy serves what it served before; 2 if the command line is
+/// wrong.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Swap in a build, verify that it answers and that the backends know its proof, and go back by itself if not.
+    Publish {
+        /// The WebAssembly module.
+        #[arg(long)]
+        wasm: PathBuf,
+        /// The policy's settings (TOML); the defaults where none is given.
+        #[arg(long)]
+        policy: Option<PathBuf>,
+        /// The file with the secret that the filter shows to the backend; made with a random one where it is missing.
+        #[arg(long)]
+        proof_file: PathBuf,
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Swap in the build that was served before, or a kept one by its name.
+    Rollback {
+        /// The build's name, as `status` lists it.
+        #[arg(long)]
+        to: Option<String>,
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// List the builds that are kept, and what Envoy says it serves. Fails where Envoy does not say.
+    Status {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Print Envoy's bootstrap, with some of its values replaced.
+    Bootstrap {
+        /// NAME=VALUE for a value marked `# set: NAME`.
+        #[arg(long = "set", value_name = "NAME=VALUE")]
+        settings: Vec<String>,
+        /// An option to switch on, one of those that the bootstrap's first lines name.
+        #[arg(long, value_name = "OPTION")]
+        enable: Vec<String>,
+    },
+}
+
+/// Runs the command line that this process was started with.
+pub fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    let mut out = io::stdout();
+    match command {
+        Command::Publish { wasm, policy, proof_file, target, patience } => {
+            let build = Build {
+                module: fs::read(&wasm).with_context(|| format!("cannot read {}", wasm.display()))?,
+                policy: policy.as_deref().map_or(Ok(serde_json::json!({})), read_policy)?,
+                proof: read_or_make_proof(&proof_file)?,
+            };
+            let (publication, outcome) = patience.publisher(&target)?.publish(&build)?;
+            report(&mut out, &publication, outcome, patience.backends())
+        }
+        Command::Rollback { to, target, patience } => {
+            let (publication, outcome) = patience.publisher(&target)?.rollback(to.as_deref())?;
+            report(&mut out, &publication, outcome, patience.backends())
+        }
+        Command::Status { target } => status(&mut out, &target),
+        Command::Bootstrap { settings, enable } => {
+            let mut bootstrap = Bootstrap::shipped();
+            for option in enable {
+                bootstrap = bootstrap.enable(&option)?;
+            }
+            for setting in settings {
+                let (name, value) =
+                    setting.split_once('=').with_context(|| format!("`{setting}` is not NAME=VALUE"))?;
+                bootstrap = bootstrap.set(name, value)?;
+            }
+            Ok(out.write_all(bootstrap.as_yaml().as_bytes())?)
+        }
+    }
+}
+
+fn read_policy(path: &Path) -> Result<serde_json::Value> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("{} is not TOML", path.display()))
+}
+
+fn read_or_make_proof(path: &Path) -> Result<String> {
+    match fs::read_to_string(path) {
+        Ok(proof) => Ok(proof.trim_end().to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut random = [0; Settings::PROOF_MIN * 2];
+            getrandom::fill(&mut random).map_err(anyhow::Error::msg).context("the system gives no random numbers")?;
+            let proof = hex(&random);
+            let mut options = OpenOptions::new();
+            let file = options.write(true).create_new(true).mode(0o600).open(path);
+            file.and_then(|mut file| file.write_all(proof.as_bytes()))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(proof)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+fn report(out: &mut impl Write, publication: &Publication, outcome: Outcome, backends: Backends) -> Result<()> {
+    let policy = ecds::settings(&publication.response).map(|settings| settings.policy).unwrap_or_default();
+    let is_serving = matches!(outcome, Outcome::Verified | Outcome::Unproven);
+    if is_serving && authenticated_codes(&policy).is_empty() {
+        tell(
+            "rejections were not judged, because without authenticity anyone could cause them; crashes of the filter and \
+             5xx answers were",
+        );
+    }
+    let said = match outcome {
+        Outcome::Verified => "is serving: it answered every probe, and the backends know its proof",
+        Outcome::Unproven if backends == Backends::Skip => "is serving: it answered every probe; no backend was asked",
+        Outcome::Unproven => "is serving: it answered every probe; no backend answered whether it knows its proof",
+        Outcome::Staged => "is staged: no Envoy answers, and it will load the build when it starts",
+        Outcome::Unchanged => "was published before: no Envoy answers, and it will load the build when it starts",
+    };
+    Ok(writeln!(out, "build {} (publication {}) {said}", publication.build, publication.number)?)
+}
+
+fn status(out: &mut impl Write, target: &Target) -> Result<()> {
+    let store = target.store()?;
+    let current = store.current()?.map(|publication| publication.number);
+    for publication in store.publications()? {
+        let mark = if Some(publication.number) == current { "published" } else { "" };
+        writeln!(out, "{:>6}  {}  {mark}", publication.number, publication.build)?;
+    }
+    match target.edge().probe() {
+        Ok(build) => Ok(writeln!(out, "Envoy serves {build}")?),
+        Err(error) => bail!("Envoy does not say what it serves: {error}"),
+    }
+}
+
+/// Writes a line for the operator to standard error.
+fn tell(line: &str) {
+    _ = writeln!(io::stderr(), "guardctl: {line}");
+}

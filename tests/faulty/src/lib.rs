@@ -1,0 +1,87 @@
+//! A filter that answers the publisher's probes as the real one does, and fails at everything else.
+//!
+//! How it fails is chosen by the policy's `max_depth`, since the publisher checks the settings with the real filter's code:
+//! 10 traps, 11 rejects with `invalid_field`, 12 answers 500.
+
+#![expect(missing_docs, reason = "the host's macro documents nothing")]
+
+use proxy_wasm::{
+    hostcalls,
+    traits::{Context, HttpContext, RootContext},
+    types::{Action, BufferType, ContextType, MapType, MetricType},
+};
+
+proxy_wasm::main! {{
+    proxy_wasm::set_root_context(|_| Box::new(Root { settings: String::new(), rejected: 0 }));
+}}
+
+struct Root {
+    settings: String,
+    rejected: u32,
+}
+
+struct Request {
+    settings: String,
+    rejected: u32,
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _: usize) -> bool {
+        let settings = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX).ok().flatten();
+        self.settings = String::from_utf8(settings.unwrap_or_default()).unwrap_or_default();
+        let counter = hostcalls::define_metric(MetricType::Counter, "webhook_guard_requests_code=invalid_field");
+        self.rejected = counter.unwrap_or_default();
+        true
+    }
+
+    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Request { settings: self.settings.clone(), rejected: self.rejected }))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+impl Context for Request {}
+
+impl HttpContext for Request {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        // The resource does not allow a single header to be read.
+        let headers = hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default();
+        let path = headers.into_iter().find_map(|(name, value)| (name == ":path").then_some(value));
+        let build = text(&self.settings, "build");
+        match path.as_deref() {
+            Some(b"/-/guard") => reply(404, &[("x-edge-build", build)]),
+            Some(b"/-/guard/prove") => {
+                let judgement = [text(&self.settings, "proof"), ";", build, ";probe"].concat();
+                _ = hostcalls::add_map_value_bytes(MapType::HttpRequestHeaders, "x-edge-judged", judgement.as_bytes());
+                Action::Continue
+            }
+            _ if self.settings.contains("\"max_depth\":10") => trap(),
+            _ if self.settings.contains("\"max_depth\":11") => {
+                _ = hostcalls::increment_metric(self.rejected, 1);
+                reply(422, &[])
+            }
+            _ => reply(500, &[]),
+        }
+    }
+}
+
+fn reply(status: u32, headers: &[(&str, &str)]) -> Action {
+    _ = hostcalls::send_http_response(status, headers.to_vec(), Some(b"{}"));
+    Action::Pause
+}
+
+/// The text of a member, as the publisher writes it.
+fn text<'a>(settings: &'a str, name: &str) -> &'a str {
+    let start = ["\"", name, "\":\""].concat();
+    settings.split_once(&start).and_then(|(_, rest)| rest.split('"').next()).unwrap_or_default()
+}
+
+#[expect(clippy::panic, reason = "to crash is what it is for")]
+fn trap() -> Action {
+    panic!("as it was told")
+}

@@ -1,0 +1,251 @@
+//! What `guardctl publish` believes, what it refuses, and what strangers cannot do to it.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use envelope::SigningKey;
+use envoy::publish::{Build, Outcome, PublishError, Publisher};
+use serde_json::{Value, json};
+use tests::{
+    process::free_port,
+    simulator::{
+        sender::{Answer, Sender},
+        steady::Steady,
+    },
+    stack::Options,
+    tools,
+};
+use tokio::task::JoinHandle;
+
+use crate::fixture::{Fixture, eventually};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_that_the_backend_does_not_know_is_not_published_and_no_event_is_rejected() {
+    let fixture = Fixture::start().await;
+    let steady = fixture.steady("proof");
+    eventually("there is traffic", async || steady.sent() > 20).await;
+    let publisher = fixture.stack.publisher().unwrap();
+    let served = publisher.edge.as_ref().unwrap().probe().unwrap();
+    let mut build = fixture.stack.build(json!({ "max_depth": 9 })).unwrap();
+    build.proof = "a-proof-that-no-backend-knows".to_owned();
+    let refused = tokio::task::spawn_blocking(move || publisher.publish(&build)).await.unwrap();
+    let refused = refused.expect_err("the backend does not know the proof").to_string();
+    assert!(refused.contains("does not know"), "{refused}");
+    let publisher = fixture.stack.publisher().unwrap();
+    assert_eq!(publisher.edge.as_ref().unwrap().probe().unwrap(), served);
+    fixture.all_accepted_and_delivered(steady).await;
+}
+
+/// Sends an event straight to the backend, with a judgement that shows `proof`.
+async fn send_judged(fixture: &Fixture, proof: &str) -> (u16, Value) {
+    let event = fixture.events("judged", 1).remove(0);
+    let request = tests::simulator::sender::client().post(fixture.stack.ingest()).body(event.body);
+    let answer = request.header("x-edge-judged", format!("{proof};build;accepted")).send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_with_an_unknown_proof_is_unavailable_and_readiness_says_why() {
+    let fixture = Fixture::start().await;
+    let ready = async || {
+        let answer = reqwest::get(format!("{}/readyz", fixture.stack.admin())).await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert_eq!(ready().await.0, 200);
+    for _ in 0..100 {
+        let (status, problem) = send_judged(&fixture, "a-proof-that-no-backend-knows").await;
+        assert_eq!((status, &problem["code"]), (503, &json!("unproven")));
+    }
+    let (status, why) = ready().await;
+    assert!(status == 503 && why.contains("proof that this backend does not know"), "{status} {why}");
+    let log = fixture.stack.backend.log();
+    let lines = log.matches("does not know").count();
+    assert!((1..10).contains(&lines), "logged, at a bounded rate: {lines} lines\n{log}");
+    let event = fixture.events("known", 1).remove(0);
+    fixture.send_accepted(&event).await;
+    assert_eq!(ready().await.0, 200, "the last judged request was proven");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_check_of_the_proof_a_forged_judgement_is_stored() {
+    let intact = Fixture::start().await;
+    assert_eq!(send_judged(&intact, "a-proof-that-no-backend-knows").await.0, 503);
+    let mutated = Fixture::start_with(|options| Options { mutation: Some("proof".to_owned()), ..options }).await;
+    assert_eq!(send_judged(&mutated, "a-proof-that-no-backend-knows").await.0, 202, "the check above notices");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_publisher_s_questions_are_not_for_strangers_and_count_as_no_rejection() {
+    let fixture = Fixture::start().await;
+    let client = tests::simulator::sender::client();
+    let prove = |base: String| client.get(base + "/-/guard/prove").send();
+    let operators = prove(fixture.stack.edge_metrics_url()).await.unwrap();
+    assert_eq!(operators.status(), 200);
+    assert_eq!(operators.text().await.unwrap(), r#"{"status":"proven"}"#);
+    assert_eq!(prove(fixture.stack.edge()).await.unwrap().status(), 404);
+    let made_up = client.get(fixture.stack.edge_metrics_url() + "/-/guard/prove").bearer_auth("made-up");
+    assert_eq!(made_up.send().await.unwrap().status(), 503);
+
+    let build = fixture.stack.build(json!({ "max_depth": 9 })).unwrap();
+    fixture.stack.publisher().unwrap().publish(&build).unwrap();
+    let (edge, backend) = (fixture.stack.edge_metrics().await.unwrap(), fixture.stack.backend_metrics().await.unwrap());
+    assert_eq!(edge.sum("webhook_guard_requests", &[]), 0);
+    assert!(edge.sum("webhook_guard_probes", &[]) > 16);
+    assert_eq!(backend.sum("edge_ingest_total", &[]), 0);
+    assert!(reqwest::get(format!("{}/readyz", fixture.stack.admin())).await.unwrap().status().is_success());
+}
+
+const TOKEN: &str = "token-of-the-genuine-sender";
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+fn with_token(mut policy: Value) -> Value {
+    policy["authenticity"] = json!({ "kind": "path_token", "tokens": [TOKEN] });
+    policy
+}
+
+/// A stack that asks for a token, and a genuine sender that shows it.
+async fn with_genuine_sender(name: &str) -> (Fixture, Steady) {
+    let mut fixture = Fixture::start_with(|options| Options { policy: with_token(json!({})), ..options }).await;
+    fixture.sender = Arc::new(Sender::new(format!("{}/{TOKEN}", fixture.stack.webhook())));
+    let steady = fixture.steady(name);
+    eventually("there is genuine traffic", async || steady.sent() > 50).await;
+    (fixture, steady)
+}
+
+/// Publishes, and watches for as long as a verdict may take.
+async fn publish(fixture: &Fixture, build: Build, watch: u64) -> Result<Outcome, PublishError> {
+    let publisher = Publisher { watch: Duration::from_secs(watch), ..fixture.stack.publisher().unwrap() };
+    tokio::task::spawn_blocking(move || publisher.publish(&build).map(|(_, outcome)| outcome)).await.unwrap()
+}
+
+/// Strangers who send junk to every place, and well-formed forgeries to the webhook, until the task is aborted.
+fn strangers(fixture: &Fixture) -> JoinHandle<()> {
+    let (client, webhook) = (tests::simulator::sender::client(), fixture.stack.webhook());
+    let event = fixture.events("forged", 1).remove(0);
+    tokio::spawn(async move {
+        for path in ["", "/", "/token-that-somebody-guessed", "/x/y"].iter().cycle() {
+            for body in ["{bad", "{}", "", &event.body] {
+                let request = client.post(format!("{webhook}{path}")).header("content-type", "application/json");
+                _ = request.body(body.to_owned()).send().await;
+            }
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_send_does_not_roll_a_build_back() {
+    let (fixture, steady) = with_genuine_sender("strangers").await;
+    let strangers = strangers(&fixture);
+    let build = fixture.stack.build(with_token(json!({ "max_body_bytes": 10_000 }))).unwrap();
+    assert_eq!(publish(&fixture, build, 3).await.unwrap(), Outcome::Verified);
+    strangers.abort();
+    fixture.all_accepted_and_delivered(steady).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_authenticity_rejections_do_not_roll_a_build_back() {
+    let fixture = Fixture::start().await;
+    let strangers = strangers(&fixture);
+    let build = fixture.stack.build(json!({ "max_body_bytes": 10_000 })).unwrap();
+    assert_eq!(publish(&fixture, build, 3).await.unwrap(), Outcome::Verified);
+    strangers.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_are_switched_on_under_forged_traffic_and_kept() {
+    let fixture = Fixture::start().await;
+    let strangers = strangers(&fixture);
+    let policy = json!({ "authenticity": { "kind": "standard_webhooks", "secrets": [SECRET] } });
+    assert_eq!(publish(&fixture, fixture.stack.build(policy).unwrap(), 3).await.unwrap(), Outcome::Verified);
+    let event = fixture.events("signed", 1).remove(0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let signature = SigningKey::parse(SECRET).unwrap().sign("msg_1", now, event.body.as_bytes());
+    let request = tests::simulator::sender::client().post(fixture.stack.webhook()).body(event.body);
+    let request = request.header("content-type", "application/json").header("webhook-id", "msg_1");
+    let request = request.header("webhook-timestamp", now).header("webhook-signature", signature);
+    assert_eq!(request.send().await.unwrap().status(), 202);
+    strangers.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_rejects_what_it_says_is_kept() {
+    let (fixture, steady) = with_genuine_sender("stricter").await;
+    let build = fixture.stack.build(with_token(json!({ "audience": "required" }))).unwrap();
+    assert_eq!(publish(&fixture, build, 3).await.unwrap(), Outcome::Verified);
+    let rejected = steady.stop().await.unwrap().undeserved;
+    assert!(rejected.iter().all(|(_, answer)| matches!(answer, Answer::Refused(403, ..))), "{rejected:?}");
+    assert!(rejected.len() > 50, "{}", rejected.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_fails_at_authenticated_requests_is_rolled_back() {
+    let (fixture, steady) = with_genuine_sender("faulty").await;
+    let module = fs::read(tools::wasm_module("faulty", &[]).unwrap()).unwrap();
+    let edge = fixture.stack.publisher().unwrap().edge.unwrap();
+    let served = edge.probe().unwrap();
+    for (depth, expected) in [(11, "rejects"), (12, "5xx"), (10, "the filter crashed")] {
+        let build = fixture.stack.build(with_token(json!({ "max_depth": depth }))).unwrap();
+        let refused = publish(&fixture, Build { module: module.clone(), ..build }, 60).await;
+        let Err(PublishError::Refused { reason, .. }) = refused else { panic!("{depth}: {refused:?}") };
+        assert!(reason.contains(expected), "{depth}: {reason}");
+        eventually("the build before serves again", async || edge.probe().as_ref() == Ok(&served)).await;
+    }
+    let metrics = fixture.stack.edge_metrics().await.unwrap();
+    let crashes = metrics.sum("envoy_wasm_webhook_guard_vm_reload_success", &[])
+        + metrics.sum("envoy_wasm_webhook_guard_vm_reload_backoff", &[]);
+    assert!(crashes > 0, "the metric that operators alarm on counts crashes");
+    drop(steady);
+}
+
+/// Runs guardctl on the directory `dir`, against the Envoy at `edge`.
+fn guardctl(subcommand: &str, dir: &Path, edge: &str, more: &[&str]) -> Output {
+    let mut command = Command::new(tools::workspace_binary("envoy", "guardctl", &[]).unwrap());
+    command.args([subcommand, "--edge", edge, "--dir"]).arg(dir);
+    if subcommand == "publish" {
+        command.arg("--wasm").arg(tools::wasm_filter().unwrap()).arg("--proof-file").arg(dir.with_extension("proof"));
+    }
+    if subcommand != "status" {
+        command.args(["--rehearse-with", "none", "--watch", "0", "--patience", "2"]);
+    }
+    command.args(more).env_remove("EDGE_URL").stdin(Stdio::null()).output().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exit_codes_tell_whether_envoy_serves_the_build() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, dead) = (folder.path().join("edge"), format!("http://127.0.0.1:{}", free_port().unwrap()));
+    let policy = folder.path().join("policy.toml");
+    fs::write(&policy, "max_depth = 9").unwrap();
+    let other = ["--policy", policy.to_str().unwrap()];
+    let run = |subcommand: &str, edge: &str, more: &[&str]| {
+        let output = guardctl(subcommand, &dir, edge, more);
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap()).concat();
+        (output.status.code().unwrap(), said)
+    };
+    let expect = |(code, said): (i32, String), expected: i32, part: &str| {
+        assert!(code == expected && said.contains(part), "{code} {said}");
+    };
+    expect(run("publish", &dead, &[]), 0, "is staged");
+    expect(run("publish", &dead, &[]), 0, "was published before");
+    let served = fs::read(dir.join("ecds/guard.json")).unwrap();
+    expect(run("publish", &dead, &other), 1, "no Envoy answers");
+    expect(run("rollback", &dead, &[]), 1, "no earlier build");
+    assert_eq!(fs::read(dir.join("ecds/guard.json")).unwrap(), served, "nothing was changed");
+    expect(run("publish", &dead, &[&other[..], &["--stage"]].concat()), 0, "is staged");
+    expect(run("rollback", &dead, &[]), 1, "no Envoy answers");
+    expect(run("rollback", &dead, &["--stage"]), 0, "is staged");
+    expect(run("status", &dead, &[]), 1, "does not say what it serves");
+    expect(run("publish", "http://no-such-host.invalid:9902", &other), 1, "no Envoy answers");
+    // Something else answers there: that is a wrong address, whatever is to be staged.
+    let fixture = Fixture::start().await;
+    for more in [&other[..], &[&other[..], &["--stage"]].concat()] {
+        expect(run("publish", &fixture.simulator.url(), more), 1, "not an Envoy with the filter");
+    }
+    expect(run("status", &fixture.simulator.url(), &[]), 1, "not an Envoy with the filter");
+    expect(run("status", &fixture.stack.edge_metrics_url(), &[]), 0, "Envoy serves");
+}
