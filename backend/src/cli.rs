@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context;
@@ -24,7 +24,7 @@ use crate::{
     handler::Handlers,
     inbox::Inbox,
     partner_api::PartnerApi,
-    reconciler::{Reconciler, Round},
+    reconciler::{Reconciler, Round, STORE_LOST},
     server, sink, telemetry,
 };
 
@@ -64,8 +64,13 @@ enum Command {
         #[command(flatten)]
         how: dead::Pace,
     },
-    /// Look at all cases now for events that never came, and put those through the same path as all others.
-    Reconcile,
+    /// Look at all cases now for events that never arrived, and backfill them.
+    Reconcile {
+        /// Backfill what ended at this time or later (RFC 3339, by the uploads' own times), even if a first round has taken it
+        /// as already received: after the store was lost.
+        #[arg(long, value_parser = dead::time)]
+        since: Option<SystemTime>,
+    },
     /// Let the events of a feature wait, in every backend. They are stored as ever.
     Pause {
         /// classification, extraction, forensics or translation
@@ -108,7 +113,7 @@ pub async fn main_with(extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -
         Command::Readmit => quarantine::readmit(&config).await,
         Command::Dead { filter } => dead::list(&config, &filter).await,
         Command::Replay { filter, how } => dead::replay(&config, &filter, how).await,
-        Command::Reconcile => reconcile(&config).await,
+        Command::Reconcile { since } => reconcile(&config, since).await,
         Command::Pause { feature } => pause(&config, feature, true).await,
         Command::Resume { feature } => pause(&config, feature, false).await,
         Command::Serve => {
@@ -156,11 +161,29 @@ async fn pause(config: &Config, feature: Feature, is_paused: bool) -> anyhow::Re
     Ok(())
 }
 
-async fn reconcile(config: &Config) -> anyhow::Result<()> {
+async fn reconcile(config: &Config, since: Option<SystemTime>) -> anyhow::Result<()> {
     let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
     let (api, metrics) = (PartnerApi::new(&config.partner_api)?, Arc::new(telemetry::Metrics::default()));
-    let Round { cases, noted, missed } = Reconciler::new(inbox, api, &config.reconciler, metrics).round().await?;
-    writeln!(io::stdout(), "looked at {cases} cases: {missed} missed events put through, {noted} noted")?;
+    let round = Reconciler::new(inbox, api, &config.reconciler, metrics).round(since).await?;
+    let Round { cases, backfilled, within_grace, taken, undated, skipped } = round;
+    let mut out = io::stdout();
+    writeln!(
+        out,
+        "looked at {cases} cases: {backfilled} events backfilled, {within_grace} within the grace period, {taken} taken as \
+         already received"
+    )?;
+    if taken > 0 {
+        writeln!(out, "{STORE_LOST}")?;
+    }
+    if undated > 0 {
+        writeln!(
+            out,
+            "{undated} uploads were left out of --since: the Partner API states no updatedAt or createdAt for them"
+        )?;
+    }
+    if skipped > 0 {
+        writeln!(out, "{skipped} cases could not be compared: the Partner API does not answer for them as documented")?;
+    }
     Ok(())
 }
 

@@ -177,7 +177,10 @@ pub struct Reconciler {
     pub interval: Duration,
     #[serde(rename = "grace_s", deserialize_with = "seconds")]
     pub grace: Duration,
+    #[serde(rename = "round_timeout_s", deserialize_with = "seconds")]
+    pub round_timeout: Duration,
     pub first_round_counts: bool,
+    pub policy_file: String,
 }
 
 /// `[sink]`

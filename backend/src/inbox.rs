@@ -51,7 +51,7 @@ mod server_check;
 mod servers;
 mod stream;
 
-pub use cases::Missing;
+pub use cases::{Due, Missing};
 pub use dead::DeadLetter;
 pub use lease::{Expired, Fenced, Lease};
 pub use members::Attendance;

@@ -1,33 +1,43 @@
-//! Finds events that never came, and puts them through the same pipeline.
+//! Finds events that never arrived, and backfills them: reconstructs them from the Partner API and puts them through the same
+//! pipeline.
 //!
 //! TruEnroll sends each event at most once, so one that was lost on the way stays lost unless somebody looks. The Partner
-//! API says which uploads are at their end; each of their features must then have had an event. What is missing for longer
-//! than a grace period is made up for: as an event whose `occurredAt` is when it was found to be missing, marked
-//! `reconciled`. Should the event come after all, it is known ([`Accepted::Late`]).
+//! API says which uploads are at their end; each of their features must then have had an event. An event that is missing for
+//! longer than a grace period, each counted on its own, is backfilled: its `occurredAt` is when it was found to be missing,
+//! and it is marked `reconciled`. Should it arrive after all, it is recognized ([`Accepted::Late`]).
 //!
-//! In the first round there is nothing to compare with, so what is missing counts as had, unless the configuration says
-//! otherwise: else a partner would be told of every case that it ever submitted.
+//! In the first round there is nothing to compare with, so what is missing is taken as already received, unless the
+//! configuration says otherwise: else a partner would be told of every case that it ever submitted. After the loss of the
+//! store the next round is a first round, too; [`Scope::since`] then says from when on events are to be backfilled.
 
 use std::{
-    collections::HashSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use envelope::{CaseId, Envelope, EventName, Feature, Stage, Timestamp};
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config,
     event::to_millis,
-    inbox::{Accepted, Arrival, Inbox, InboxError},
+    inbox::{Accepted, Arrival, Due, Inbox, InboxError},
     partner_api::{Case, PartnerApi, PartnerApiError},
     telemetry::Metrics,
 };
 
-/// Looks for events that never came.
+mod ended;
+mod pages;
+mod wanted;
+
+pub use pages::PagingError;
+
+use ended::Ended;
+use pages::{Page, Pages};
+
+/// Looks for events that never arrived.
 pub struct Reconciler {
     inbox: Inbox,
     api: PartnerApi,
@@ -38,32 +48,62 @@ pub struct Reconciler {
 /// What a round came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Round {
-    /// Cases that were looked at.
+    /// Cases that were compared.
     pub cases: u64,
-    /// Events that are missing, but not for long enough, or that the first round counts as had.
-    pub noted: u64,
-    /// Events that were made up for.
-    pub missed: u64,
+    /// Events that were backfilled.
+    pub backfilled: u64,
+    /// Events that are missing, but not for long enough.
+    pub within_grace: u64,
+    /// Missing events that the first round has taken as already received.
+    pub taken: u64,
+    /// Uploads that were left out because the API states no time for them, and one was asked for.
+    pub undated: u64,
+    /// Cases that could not be compared, since the API does not answer for them as it should.
+    pub skipped: u64,
 }
 
 /// Why a round was not finished.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcilerError {
     /// The Partner API did not answer as it should.
-    #[error("the Partner API: {0}")]
+    #[error("{0}")]
     PartnerApi(#[from] PartnerApiError),
+    /// The list of cases cannot be walked through.
+    #[error("Partner API: {0}")]
+    Paging(#[from] PagingError),
     /// Redis did not answer as it should.
     #[error("{0}")]
     Inbox(#[from] InboxError),
+    /// The edge's policy cannot be read.
+    #[error("`reconciler.policy_file`: {file}: {error}")]
+    Policy {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// The round took too long.
+    #[error("the round took longer than `reconciler.round_timeout_s`")]
+    Timeout,
+}
+
+/// What a round looks at.
+struct Scope {
+    is_first: bool,
+    /// Uploads that ended at this time or later have no event that is only taken as received.
+    since: Option<SystemTime>,
+    /// The features that are wanted.
+    features: Vec<Feature>,
 }
 
 impl Reconciler {
-    /// A reconciler that compares what `api` says with what `inbox` has had.
+    /// A reconciler that compares what `api` says with what `inbox` has received.
     pub fn new(inbox: Inbox, api: PartnerApi, settings: &config::Reconciler, metrics: Arc<Metrics>) -> Self {
         Self { inbox, api, settings: settings.clone(), metrics }
     }
 
-    /// Makes a round once in each interval, over all processes, until `shutdown` is cancelled.
+    /// Makes a round once in each interval, over all processes, until `shutdown` is cancelled. After a round that failed, the
+    /// next one comes no sooner.
     pub async fn run(self, shutdown: CancellationToken) {
         let interval = self.settings.interval;
         if interval.is_zero() {
@@ -77,33 +117,37 @@ impl Reconciler {
             }
             match self.inbox.begin_round(interval).await {
                 Ok(false) => {}
-                Ok(true) => match shutdown.run_until_cancelled(self.round()).await {
-                    Some(Ok(round)) => tracing::info!(?round, "looked for missed events"),
-                    Some(Err(error)) => tracing::warn!("could not look for missed events: {error}"),
+                Ok(true) => match shutdown.run_until_cancelled(self.round(None)).await {
+                    Some(Ok(round)) => report(&round),
+                    Some(Err(error)) => tracing::warn!("could not look for events that never arrived: {error}"),
                     None => return,
                 },
-                Err(error) => tracing::warn!(reason = error.reason(), "cannot look for missed events: {error}"),
+                Err(error) => tracing::warn!(reason = error.reason(), "cannot look for missing events: {error}"),
             }
         }
     }
 
-    /// Looks at every case once.
+    /// Looks at every case once. With `since`, events of uploads that ended then or later are backfilled even if a first
+    /// round has taken them, or would take them, as already received.
     ///
     /// # Errors
-    /// Where the Partner API or Redis does not answer. What was made up for until then stays so.
-    pub async fn round(&self) -> Result<Round, ReconcilerError> {
-        let is_baseline = !self.settings.first_round_counts && !self.inbox.had_round().await?;
-        let (mut round, mut seen, mut skip) = (Round::default(), HashSet::new(), 0);
+    /// If the Partner API or Redis does not answer, or the round takes too long. What was backfilled until then stays so.
+    pub async fn round(&self, since: Option<SystemTime>) -> Result<Round, ReconcilerError> {
+        timeout(self.settings.round_timeout, self.look_at_all(since)).await.map_err(|_| ReconcilerError::Timeout)?
+    }
+
+    async fn look_at_all(&self, since: Option<SystemTime>) -> Result<Round, ReconcilerError> {
+        let is_first = !self.settings.first_round_counts && !self.inbox.had_round().await?;
+        let features = wanted::features(&self.settings.policy_file)?;
+        let scope = Scope { is_first, since, features };
+        let (mut round, mut pages) = (Round::default(), Pages::new());
         loop {
-            let page = self.api.cases(skip).await?;
-            if page.is_empty() {
-                break;
-            }
-            skip += page.len();
-            for case in page {
-                // A case that is submitted meanwhile moves others to the next page, where they are met again.
-                if seen.insert(case.id.clone()) {
-                    self.look_at(case, is_baseline, &mut round).await?;
+            let mut page: Vec<_> = self.page(pages.skip()).await?.into_iter().map(Some).collect();
+            let new = pages.take(page.iter().flatten().map(|case| case.id.as_str()))?;
+            let Page::New(places) = new else { break };
+            for place in places {
+                if let Some(case) = page.get_mut(place).and_then(Option::take) {
+                    self.look_at(case, &scope, &mut round).await?;
                 }
             }
         }
@@ -111,7 +155,32 @@ impl Reconciler {
         Ok(round)
     }
 
-    async fn look_at(&self, case: Case, is_baseline: bool, round: &mut Round) -> Result<(), ReconcilerError> {
+    /// A page of the list. Events go first, so the round waits while their calls use up the rate.
+    async fn page(&self, skip: usize) -> Result<Vec<Case>, PartnerApiError> {
+        let patience = Instant::now() + BUSY;
+        loop {
+            match self.api.cases(skip).await {
+                Err(error) if error.is_busy() && Instant::now() < patience => {
+                    sleep(error.retry_after.unwrap_or(BUSY).min(BUSY)).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Compares a case. One for which the API does not answer as it should keeps no other from being compared.
+    async fn look_at(&self, case: Case, scope: &Scope, round: &mut Round) -> Result<(), ReconcilerError> {
+        match self.compare(case, scope, round).await {
+            Err(ReconcilerError::PartnerApi(error)) if error.is_of_one_case() => {
+                tracing::warn!(code = error.code(), "a case could not be compared: {error}");
+                round.skipped += 1;
+                Ok(())
+            }
+            compared => compared,
+        }
+    }
+
+    async fn compare(&self, case: Case, scope: &Scope, round: &mut Round) -> Result<(), ReconcilerError> {
         let Some(id) = CaseId::new(case.id.clone()) else { return Ok(()) };
         // What a list says of a case is not documented. The case itself may be deleted by now.
         let case = match if case.uploads.is_empty() { self.api.case(&id).await } else { Ok(case) } {
@@ -120,24 +189,48 @@ impl Reconciler {
             Err(error) => return Err(error.into()),
         };
         round.cases += 1;
+        if scope.since.is_some() {
+            round.undated += ended::undated(&case);
+        }
         for feature in Feature::ALL {
-            let must = ended(&case, feature);
-            if must == 0 {
-                continue;
-            }
-            let Some(missing) = self.inbox.missing(&id, feature, must, is_baseline).await? else { continue };
-            let known_for = SystemTime::now().duration_since(missing.since).unwrap_or_default();
-            if is_baseline || known_for < self.settings.grace {
-                round.noted += u64::from(missing.events);
-                continue;
-            }
-            let Some(stage) = self.stage(&case, &id, feature).await? else { continue };
-            for number in 0..missing.events {
-                let found = missing.since + Duration::from_millis(number.into());
-                if self.make_up_for(&case, EventName { feature, stage }, found, must).await? {
-                    round.missed += 1;
-                }
-            }
+            self.compare_feature(&case, &id, feature, scope, round).await?;
+        }
+        Ok(())
+    }
+
+    async fn compare_feature(
+        &self,
+        case: &Case,
+        id: &CaseId<'_>,
+        feature: Feature,
+        scope: &Scope,
+        round: &mut Round,
+    ) -> Result<(), ReconcilerError> {
+        let grace = self.settings.grace;
+        let ended = Ended::count(case, feature, scope.since, ended::settled(SystemTime::now(), grace));
+        if ended.all == 0 {
+            return Ok(());
+        }
+        if !scope.features.contains(&feature) {
+            // Not to be backfilled when the feature is wanted again either, unless that is asked for.
+            self.inbox.missing(id, Due { feature, must: ended.all, is_taken: true, most_taken: None }).await?;
+            return Ok(());
+        }
+        let most_taken = scope.since.map(|_| ended.all - ended.since);
+        let due = Due { feature, must: ended.all, is_taken: scope.is_first, most_taken };
+        let missing = self.inbox.missing(id, due).await?;
+        round.taken += u64::from(missing.taken);
+        let now = SystemTime::now();
+        let is_over = |since: &&SystemTime| now.duration_since(**since).unwrap_or_default() >= grace;
+        let over = missing.since.iter().filter(is_over).count() + missing.reopened.min(ended.settled) as usize;
+        let over = over.min(missing.since.len());
+        round.within_grace += (missing.since.len() - over) as u64;
+        if over == 0 {
+            return Ok(());
+        }
+        let Some(stage) = self.stage(case, id, feature).await? else { return Ok(()) };
+        for (must, found) in (missing.received.saturating_add(1)..).zip(&missing.since[..over]) {
+            round.backfilled += u64::from(self.backfill(case, EventName { feature, stage }, *found, must).await?);
         }
         Ok(())
     }
@@ -155,13 +248,7 @@ impl Reconciler {
         Ok(Some(if is_failed { Stage::Failed } else { Stage::Completed }))
     }
 
-    async fn make_up_for(
-        &self,
-        case: &Case,
-        name: EventName,
-        found: SystemTime,
-        must: u32,
-    ) -> Result<bool, InboxError> {
+    async fn backfill(&self, case: &Case, name: EventName, found: SystemTime, must: u32) -> Result<bool, InboxError> {
         let occurred_at = Timestamp::from_unix_millis(i64::try_from(to_millis(found)).unwrap_or(i64::MAX));
         let payload = json!({
             "caseId": case.id, "externalId": case.external_id, "occurredAt": occurred_at.to_string(),
@@ -172,15 +259,23 @@ impl Reconciler {
         let arrival = Arrival { missed: Some(must), ..Arrival::now(&event, &key, body.as_bytes()) };
         let is_new = self.inbox.accept(&arrival).await? == Accepted::Stored;
         if is_new {
-            tracing::warn!(event_key = key.as_str(), "an event never came, and is made up for");
+            tracing::warn!(event_key = key.as_str(), "an event never arrived, and is backfilled");
             self.metrics.missed_events.get_or_create(&name.into()).inc();
         }
         Ok(is_new)
     }
 }
 
-/// How many uploads asked for the feature and are at their end.
-fn ended(case: &Case, feature: Feature) -> u32 {
-    let uploads = case.uploads.iter().filter(|upload| upload.is_at_end() && upload.asked_for(feature));
-    u32::try_from(uploads.count()).unwrap_or(u32::MAX)
+/// How long a round waits while the Partner API is not called because other calls use up its rate.
+const BUSY: Duration = Duration::from_secs(60);
+
+/// What to do if a first round took events as received that were not.
+pub const STORE_LOST: &str = "this was a first round: if the store was lost, run `backend reconcile --since TIME` with the \
+                              time from which on events may be missing, to backfill them";
+
+fn report(round: &Round) {
+    tracing::info!(?round, "looked for events that never arrived");
+    if round.taken > 0 {
+        tracing::warn!(taken = round.taken, "missing events were taken as already received; {STORE_LOST}");
+    }
 }

@@ -49,7 +49,7 @@ pub(super) struct Pace {
     rate: f64,
 }
 
-fn time(text: &str) -> Result<SystemTime, String> {
+pub(super) fn time(text: &str) -> Result<SystemTime, String> {
     let instant = Timestamp::parse(text).ok_or("it must be like 2025-06-22T10:30:00Z")?;
     let millis = u64::try_from(instant.unix_millis()).map_err(|_| "it must not be before 1970")?;
     Ok(UNIX_EPOCH + Duration::from_millis(millis))

@@ -82,9 +82,11 @@ impl Config {
         within("partner_api.rate_per_second", &api.rate_per_second, 0.1..=100_000.0)?;
         within("partner_api.breaker_failures", &api.breaker_failures, 1..=1_000_000)?;
         within("partner_api.breaker_open_ms", &api.breaker_open, shortest..=longest)?;
-        within("partner_api.paging.size", &api.paging.size, 1..=100)?;
+        within("partner_api.paging.size", &api.paging.size, 2..=100)?;
         within("reconciler.interval_s", &self.reconciler.interval, Duration::ZERO..=Duration::from_secs(604_800))?;
         within("reconciler.grace_s", &self.reconciler.grace, Duration::ZERO..=Duration::from_secs(604_800))?;
+        let week = Duration::from_secs(604_800);
+        within("reconciler.round_timeout_s", &self.reconciler.round_timeout, Duration::from_secs(1)..=week)?;
         within("sink.timeout_ms", &self.sink.timeout, shortest..=longest)?;
         if self.sink.kind == SinkKind::Http {
             for feature in Feature::ALL {

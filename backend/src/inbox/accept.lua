@@ -38,7 +38,6 @@ redis.call('HINCRBY', KEYS[3], ARGV[6], 1)
 redis.call('PEXPIRE', KEYS[3], ARGV[2])
 if ARGV[8] then
   redis.call('SET', KEYS[4], (awaited or '') .. ARGV[7] .. ' ', 'PX', ARGV[2])
-  redis.call('HDEL', KEYS[3], ARGV[6] .. ':missing')
 end
 redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
 return 0

@@ -7,36 +7,48 @@ use envelope::{CaseId, Feature};
 use super::{Inbox, InboxError, scripts};
 use crate::event::{from_millis, to_millis};
 
-/// Events that must have been sent and never came.
+/// How many events of a feature of a case there must have been.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Missing {
+pub struct Due {
+    /// The feature.
+    pub feature: Feature,
     /// How many.
-    pub events: u32,
-    /// Since when that has been known.
-    pub since: SystemTime,
+    pub must: u32,
+    /// Whether those that are missing are taken as already received from now on.
+    pub is_taken: bool,
+    /// The most events that may remain taken as received; those beyond are missing again.
+    pub most_taken: Option<u32>,
+}
+
+/// What a comparison came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// How many events are newly taken as already received.
+    pub taken: u32,
+    /// How many no longer are.
+    pub reopened: u32,
+    /// How many were received, those that are taken so included.
+    pub received: u32,
+    /// Since when each missing event has been known to be missing, in ascending order.
+    pub since: Vec<SystemTime>,
 }
 
 impl Inbox {
-    /// Compares the events that a feature of a case has had with how many there `must` have been; with `is_baseline` what is
-    /// missing counts as had from now on.
+    /// Compares the events that a feature of a case has received with those that are due.
     ///
     /// # Errors
     /// Where Redis does not answer.
-    pub async fn missing(
-        &self,
-        case: &CaseId<'_>,
-        feature: Feature,
-        must: u32,
-        is_baseline: bool,
-    ) -> Result<Option<Missing>, InboxError> {
+    pub async fn missing(&self, case: &CaseId<'_>, due: Due) -> Result<Missing, InboxError> {
         let partition = self.keys.partition_of(case.as_str());
         let mut call = scripts::MISSING.prepare_invoke();
         call.key(self.keys.of_partition(partition).case(case));
-        call.arg(feature.as_str()).arg(must).arg(to_millis(SystemTime::now())).arg(self.retention_millis());
-        call.arg(u8::from(is_baseline));
-        let answer = self.bounded(call.invoke_async(&mut self.connection(partition))).await?;
-        let (events, since): (u32, u64) = answer;
-        Ok((events > 0).then(|| Missing { events, since: from_millis(since) }))
+        call.arg(due.feature.as_str()).arg(due.must).arg(to_millis(SystemTime::now())).arg(self.retention_millis());
+        call.arg(u8::from(due.is_taken)).arg(due.most_taken.map_or(String::new(), |most| most.to_string()));
+        let answer: Vec<u64> = self.bounded(call.invoke_async(&mut self.connection(partition))).await?;
+        let (counts, since) = answer.split_at(answer.len().min(3));
+        let count = |place: usize| counts.get(place).map_or(0, |&count| u32::try_from(count).unwrap_or(u32::MAX));
+        let since = since.iter().copied().map(from_millis).collect();
+        Ok(Missing { taken: count(0), reopened: count(1), received: count(2), since })
     }
 
     /// Begins a round of looking for missed events, unless one was begun less than `pause` ago: then it says no.

@@ -89,8 +89,9 @@ impl PartitionKeys {
         format!("{}:attempts:{feature}", self.tag)
     }
 
-    /// `{…}:case:<case>`, a hash with an expiry: for each feature how many events it has had, and since when one has been
-    /// known to be missing (`<feature>:missing`).
+    /// `{…}:case:<case>`, a hash with an expiry: for each feature how many events were received, how many of these are only
+    /// taken as received (`<feature>:taken`), and since when each missing one has been known to be missing
+    /// (`<feature>:missing`).
     pub fn case(&self, case: &CaseId<'_>) -> String {
         format!("{}:case:{case}", self.tag)
     }

@@ -70,6 +70,33 @@ impl PartnerApiError {
         matches!(self.kind, PartnerApiErrorKind::Busy | PartnerApiErrorKind::CircuitOpen)
     }
 
+    /// Whether nothing was called because other calls use up the rate.
+    pub fn is_busy(&self) -> bool {
+        self.kind == PartnerApiErrorKind::Busy
+    }
+
+    /// Whether another case can be fetched all the same.
+    pub fn is_of_one_case(&self) -> bool {
+        use PartnerApiErrorKind as Kind;
+        match self.kind {
+            Kind::NotRequested
+            | Kind::Forbidden
+            | Kind::CaseNotFound
+            | Kind::Server(_)
+            | Kind::Unexpected(_)
+            | Kind::Unsuccessful
+            | Kind::Unreadable
+            | Kind::NotKept
+            | Kind::TooLarge => true,
+            Kind::Unreachable
+            | Kind::Timeout
+            | Kind::Unauthorized
+            | Kind::TooManyRequests
+            | Kind::Busy
+            | Kind::CircuitOpen => false,
+        }
+    }
+
     /// Whether there is no such case, or no such result of it.
     pub fn is_not_found(&self) -> bool {
         matches!(self.kind, PartnerApiErrorKind::CaseNotFound | PartnerApiErrorKind::NotRequested)

@@ -54,9 +54,7 @@ async fn list(State(world): State<Arc<World>>, Query(query): Query<HashMap<Strin
     let number = |name, default| query.get(name).and_then(|value| value.parse().ok()).unwrap_or(default);
     let (limit, skip) = (number("limit", 20_usize).min(100), number("skip", 0));
     let wanted = query.get("externalId").map(String::as_str);
-    let cases = world.cases();
-    let matching = cases.iter().filter(|case| wanted.is_none() || case.external_id() == wanted);
-    wrapped(matching.skip(skip).take(limit).map(|case| case.describe()).collect())
+    wrapped(world.list(wanted, skip, limit).iter().map(|case| case.describe()).collect())
 }
 
 async fn one(State(world): State<Arc<World>>, Path(id): Path<String>) -> Response {

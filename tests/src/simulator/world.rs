@@ -23,6 +23,8 @@ struct State {
     page: String,
     unsuccessful: u64,
     refuses_early: bool,
+    ignores_skip: bool,
+    deletes_listed: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -36,6 +38,8 @@ pub(super) struct Case {
 struct Upload {
     id: String,
     stages: BTreeMap<Feature, Option<Stage>>,
+    /// When a stage last ended.
+    updated_at: Option<String>,
 }
 
 /// An answer of the Partner API that is not the right one.
@@ -78,7 +82,7 @@ impl World {
         });
         let id = format!("{}-upload-{}", case.id, case.uploads.len() + 1);
         let stages = features.iter().map(|&feature| (feature, None)).collect();
-        case.uploads.push(Upload { id, stages });
+        case.uploads.push(Upload { id, stages, updated_at: None });
     }
 
     /// Ends a stage of a case's newest upload that asked for the feature, and returns the event of it.
@@ -87,12 +91,25 @@ impl World {
         let case = state.cases.get_mut(case)?;
         let upload = case.uploads.iter_mut().rev().find(|upload| upload.stages.contains_key(&feature))?;
         upload.stages.insert(feature, Some(stage));
+        upload.updated_at = Some(at.to_owned());
         Event::new(EventName { feature, stage }, &case.id, case.external_id.as_deref(), at)
     }
 
     /// An event as somebody else may forge it: nothing has come to its end, and the case may not exist.
     pub fn forge(&self, case: &str, feature: Feature, stage: Stage, at: &str) -> Option<Event> {
         Event::new(EventName { feature, stage }, case, Some("forged"), at)
+    }
+
+    /// The identifiers of the cases that were not deleted.
+    pub fn left(&self) -> Vec<String> {
+        self.state().cases.keys().cloned().collect()
+    }
+
+    /// Makes the Partner API state no times for a case's uploads.
+    pub fn undate(&self, case: &str) {
+        let mut state = self.state();
+        let uploads = state.cases.get_mut(case).into_iter().flat_map(|case| &mut case.uploads);
+        uploads.for_each(|upload| upload.updated_at = None);
     }
 
     /// Deletes a case.
@@ -118,6 +135,16 @@ impl World {
     /// Makes the Partner API answer 400 for a result of which no part is at its end.
     pub fn refuse_early(&self) {
         self.state().refuses_early = true;
+    }
+
+    /// Makes the list of cases begin with the first one, however many are to be skipped.
+    pub fn ignore_skip(&self) {
+        self.state().ignores_skip = true;
+    }
+
+    /// Deletes the first case of each page of the list that was answered.
+    pub fn delete_listed(&self) {
+        self.state().deletes_listed = true;
     }
 
     /// Makes all calls right again.
@@ -160,8 +187,16 @@ impl World {
         self.state().cases.get(id).cloned()
     }
 
-    pub(super) fn cases(&self) -> Vec<Case> {
-        self.state().cases.values().cloned().collect()
+    /// A page of the list of cases, of those with that external identifier where one is given.
+    pub(super) fn list(&self, external_id: Option<&str>, skip: usize, limit: usize) -> Vec<Case> {
+        let mut state = self.state();
+        let skip = if state.ignores_skip { 0 } else { skip };
+        let matching = state.cases.values().filter(|case| external_id.is_none() || case.external_id() == external_id);
+        let page: Vec<_> = matching.skip(skip).take(limit).cloned().collect();
+        if state.deletes_listed && page.len() > 1 {
+            state.cases.remove(&page[0].id);
+        }
+        page
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -204,6 +239,7 @@ impl Case {
                 "features": features,
                 "classify": upload.stages.contains_key(&Feature::Classification),
                 "status": Self::status_of(upload.stages.values()),
+                "updatedAt": upload.updated_at,
             })
         });
         // Classification is what finds the credentials.

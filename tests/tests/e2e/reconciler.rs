@@ -1,9 +1,14 @@
 //! Events that never come.
 
-use envelope::{Feature, Stage};
+use std::{
+    fs,
+    time::{Duration, SystemTime},
+};
+
+use envelope::{Feature, Stage, Timestamp};
 use tests::simulator::{sender::Answer, world::Event};
 
-use crate::fixture::{Fixture, eventually};
+use crate::fixture::{Fixture, PATIENCE, eventually};
 
 const AT: &str = "2025-06-22T10:30:00Z";
 
@@ -13,6 +18,12 @@ async fn start() -> Fixture {
         options.backend("EDGE__PARTNER_API__PAGING__SIZE", 2).backend("EDGE__RECONCILER__GRACE_S", 0)
     })
     .await
+}
+
+/// The time, RFC 3339.
+fn now() -> String {
+    let millis = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+    Timestamp::from_unix_millis(i64::try_from(millis).unwrap()).to_string()
 }
 
 fn reconcile(fixture: &Fixture) -> String {
@@ -32,14 +43,19 @@ async fn an_event_that_never_came_is_made_up_for_once_even_if_it_comes_after_all
     for number in 0..5 {
         ended(&fixture, &format!("before-{number}"));
     }
-    assert_eq!(reconcile(&fixture), "looked at 5 cases: 0 missed events put through, 20 noted\n", "a first round");
+    let said = reconcile(&fixture);
+    let first = "looked at 5 cases: 0 events backfilled, 0 within the grace period, 20 taken as already received\n";
+    assert!(said.starts_with(first) && said.contains("backend reconcile --since"), "a first round: {said}");
 
     let mut events = ended(&fixture, "missed");
     let lost = events.remove(2);
     for event in &events {
         fixture.send_accepted(event).await;
     }
-    assert_eq!(reconcile(&fixture), "looked at 6 cases: 1 missed events put through, 0 noted\n");
+    assert_eq!(
+        reconcile(&fixture),
+        "looked at 6 cases: 1 events backfilled, 0 within the grace period, 0 taken as already received\n"
+    );
     fixture.delivered_once(4).await;
     let deliveries = fixture.simulator.application.deliveries();
     let made_up: Vec<_> = deliveries.iter().filter(|delivery| delivery.body["reconciled"] == true).collect();
@@ -48,7 +64,7 @@ async fn an_event_that_never_came_is_made_up_for_once_even_if_it_comes_after_all
     assert!(made_up[0].body["outcome"]["result"].is_object(), "its result was fetched as any other's");
     assert_eq!(
         reconcile(&fixture),
-        "looked at 6 cases: 0 missed events put through, 0 noted\n",
+        "looked at 6 cases: 0 events backfilled, 0 within the grace period, 0 taken as already received\n",
         "it does not repeat itself"
     );
 
@@ -62,11 +78,14 @@ async fn an_event_that_never_came_is_made_up_for_once_even_if_it_comes_after_all
     fixture.simulator.world.delete("before-3");
     assert_eq!(
         reconcile(&fixture),
-        "looked at 5 cases: 0 missed events put through, 0 noted\n",
+        "looked at 5 cases: 0 events backfilled, 0 within the grace period, 0 taken as already received\n",
         "it is not at its end"
     );
     end(Feature::Extraction).unwrap();
-    assert_eq!(reconcile(&fixture), "looked at 5 cases: 2 missed events put through, 0 noted\n");
+    assert_eq!(
+        reconcile(&fixture),
+        "looked at 5 cases: 2 events backfilled, 0 within the grace period, 0 taken as already received\n"
+    );
     fixture.delivered_once(6).await;
     fixture.nothing_left_over().await;
 }
@@ -86,4 +105,156 @@ async fn a_running_backend_reconciles_by_itself() {
         fixture.stack.backend_metrics().await.unwrap().sum("edge_missed_events_total", &[]) == 4
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_that_ignores_the_skip_parameter_ends_the_round_with_an_error_that_names_the_setting() {
+    let fixture = Fixture::start_with(|options| {
+        options.backend("EDGE__PARTNER_API__PAGING__SIZE", 2).backend("EDGE__RECONCILER__INTERVAL_S", 20)
+    })
+    .await;
+    let world = &fixture.simulator.world;
+    for number in 0..5 {
+        ended(&fixture, &format!("case-{number}"));
+    }
+    world.ignore_skip();
+    eventually("the round of the running backend has ended", async || {
+        fixture.stack.backend.log().contains("`partner_api.paging.skip_parameter`")
+    })
+    .await;
+    assert!(world.calls() <= 12, "{} calls", world.calls());
+    let error = fixture.stack.backend_command(&["reconcile"]).unwrap_err().to_string();
+    assert!(error.contains("`partner_api.paging.skip_parameter`"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cases_that_are_deleted_between_two_pages_make_no_other_case_be_passed_over() {
+    let fixture = start().await;
+    ended(&fixture, "before");
+    reconcile(&fixture);
+    fixture.simulator.world.delete("before");
+    for number in 0..8 {
+        ended(&fixture, &format!("case-{number}"));
+    }
+    fixture.simulator.world.delete_listed();
+    reconcile(&fixture);
+    let left = fixture.simulator.world.left();
+    assert!(!left.is_empty());
+    eventually("every event of the cases that are left was backfilled", async || {
+        let deliveries = fixture.simulator.application.deliveries();
+        left.iter().all(|case| deliveries.iter().filter(|delivery| delivery.lane.0 == *case).count() == 4)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_missing_event_has_its_own_grace_period() {
+    let fixture = Fixture::start_with(|options| options.backend("EDGE__RECONCILER__GRACE_S", 3)).await;
+    let world = &fixture.simulator.world;
+    reconcile(&fixture);
+    let upload = |at: &str| {
+        world.upload("grace", None, &[Feature::Extraction]);
+        world.end("grace", Feature::Extraction, Stage::Completed, at).unwrap()
+    };
+    let lost = upload(AT);
+    reconcile(&fixture);
+    let noticed = SystemTime::now();
+    eventually("the grace period of the first is over", async || noticed.elapsed().unwrap() > Duration::from_secs(3))
+        .await;
+    // Its stage ended after the first was found to be missing, and it is on its way when the round is made.
+    let on_its_way = upload(&now());
+    let said = reconcile(&fixture);
+    assert!(said.starts_with("looked at 1 cases: 1 events backfilled, 1 within the grace period"), "{said}");
+    fixture.send_accepted(&on_its_way).await;
+    assert_eq!(fixture.sender.send(&lost).await, Answer::Duplicate(lost.key.clone()), "late after all");
+    let said = reconcile(&fixture);
+    assert!(said.starts_with("looked at 1 cases: 0 events backfilled, 0 within the grace period"), "{said}");
+    fixture.delivered_once(2).await;
+    fixture.nothing_left_over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_loss_of_the_whole_store_what_ended_since_a_time_is_backfilled() {
+    let mut fixture = start().await;
+    let world = fixture.simulator.world.clone();
+    let old = ended(&fixture, "old");
+    world.upload("recent", None, &[Feature::Extraction]);
+    let first = world.end("recent", Feature::Extraction, Stage::Completed, AT).unwrap();
+    world.upload("recent", None, &[Feature::Extraction, Feature::Forensics]);
+    let at = "2026-01-02T00:00:00Z";
+    let second = world.end("recent", Feature::Extraction, Stage::Completed, at).unwrap();
+    let third = world.end("recent", Feature::Forensics, Stage::Completed, at).unwrap();
+    for event in old.iter().chain([&first, &second, &third]) {
+        fixture.send_accepted(event).await;
+    }
+    fixture.delivered_once(7).await;
+    fixture.stack.backend.stop(PATIENCE).unwrap();
+    let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
+    redis::cmd("FLUSHALL").exec(&mut client.get_connection().unwrap()).unwrap();
+    fixture.stack.start_backend().unwrap();
+
+    // One more event arrives before anybody notices.
+    world.upload("recent", None, &[Feature::Extraction]);
+    let last = world.end("recent", Feature::Extraction, Stage::Completed, "2026-01-03T00:00:00Z").unwrap();
+    fixture.send_accepted(&last).await;
+    fixture.delivered_once(8).await;
+    world.upload("undated", None, &[Feature::Extraction]);
+    world.end("undated", Feature::Extraction, Stage::Completed, at).unwrap();
+    world.undate("undated");
+
+    let said = reconcile(&fixture);
+    assert!(said.contains("3 cases: 0 events backfilled") && said.contains("8 taken as already received"), "{said}");
+    assert!(said.contains("if the store was lost, run `backend reconcile --since TIME`"), "{said}");
+    let since = || fixture.stack.backend_command(&["reconcile", "--since", "2026-01-01T00:00:00Z"]).unwrap();
+    let said = since();
+    assert!(said.contains("3 cases: 2 events backfilled") && said.contains("0 taken as already received"), "{said}");
+    assert!(said.contains("1 uploads were left out of --since"), "{said}");
+    fixture.delivered_once(10).await;
+    assert!(since().contains("3 cases: 0 events backfilled"), "it does not repeat itself");
+    let deliveries = fixture.simulator.application.deliveries();
+    let mut lanes: Vec<_> =
+        deliveries.iter().filter(|one| one.body["reconciled"] == true).map(|one| &one.lane).collect();
+    lanes.sort();
+    assert_eq!(lanes.iter().map(|lane| lane.1.as_str()).collect::<Vec<_>>(), ["extraction", "forensics"]);
+    fixture.nothing_left_over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_round_backfills_what_ended_since_a_time_if_that_is_asked_for() {
+    let fixture = start().await;
+    ended(&fixture, "old");
+    fixture.simulator.world.upload("recent", None, &[Feature::Extraction]);
+    fixture.simulator.world.end("recent", Feature::Extraction, Stage::Completed, "2026-01-02T00:00:00Z").unwrap();
+    let said = fixture.stack.backend_command(&["reconcile", "--since", "2026-01-01T00:00:00Z"]).unwrap();
+    assert!(said.contains("2 cases: 1 events backfilled") && said.contains("4 taken as already received"), "{said}");
+    fixture.delivered_once(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn features_that_the_edges_policy_disables_are_not_backfilled() {
+    let policy = tempfile::NamedTempFile::new().unwrap();
+    let file = policy.path().display().to_string();
+    fs::write(policy.path(), "disabled_features = [\"translation\"]").unwrap();
+    let fixture = Fixture::start_with(|options| {
+        let options = options.backend("EDGE__RECONCILER__POLICY_FILE", &file);
+        options.backend("EDGE__RECONCILER__GRACE_S", 0).backend("EDGE__RECONCILER__FIRST_ROUND_COUNTS", true)
+    })
+    .await;
+    ended(&fixture, "lost");
+    assert!(reconcile(&fixture).starts_with("looked at 1 cases: 3 events backfilled"));
+    fixture.delivered_once(3).await;
+    let deliveries = fixture.simulator.application.deliveries();
+    assert!(deliveries.iter().all(|delivery| delivery.lane.1 != "translation"));
+
+    // The file is read anew for each round.
+    fs::write(policy.path(), "").unwrap();
+    assert!(
+        reconcile(&fixture).starts_with("looked at 1 cases: 0 events backfilled"),
+        "it ended while it was disabled"
+    );
+    ended(&fixture, "later");
+    assert!(reconcile(&fixture).starts_with("looked at 2 cases: 4 events backfilled"));
+    fs::write(policy.path(), "disabled_features = [\"verification\"]").unwrap();
+    let error = fixture.stack.backend_command(&["reconcile"]).unwrap_err().to_string();
+    assert!(error.contains("`reconciler.policy_file`") && error.contains(&file), "{error}");
 }
