@@ -2,12 +2,13 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use config::{Environment, File, FileFormat};
+use config::{Environment, File, FileFormat, Source as _};
 use envelope::Feature;
 use serde::Deserialize;
 
 mod check;
 mod secret;
+mod text;
 
 pub use secret::Secret;
 
@@ -256,6 +257,16 @@ pub enum ConfigError {
     /// A source cannot be read, or a value has the wrong type. The message names the setting and the source.
     #[error("configuration: {0}")]
     Unreadable(#[from] config::ConfigError),
+    /// A text is not written as one. The message does not show it, since it may be a secret.
+    #[error("configuration: `{key}` is text, but is written as {written} in {file}: put it in quotes")]
+    Unquoted {
+        /// The setting.
+        key: String,
+        /// How it is written.
+        written: &'static str,
+        /// In which file.
+        file: String,
+    },
     /// A value is not allowed.
     #[error("configuration: `{key}` {problem} (set it in the file or as {})", environment_name(key))]
     Invalid {
@@ -276,11 +287,15 @@ impl Config {
     }
 
     fn from_sources(file: Option<&Path>, environment: Environment) -> Result<Self, ConfigError> {
-        let mut sources = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        let defaults = File::from_str(DEFAULTS, FileFormat::Toml);
+        let mut sources = config::Config::builder().add_source(defaults.clone());
         if let Some(file) = file {
-            sources = sources.add_source(File::from(file).format(FileFormat::Toml));
+            let file = File::from(file).format(FileFormat::Toml);
+            text::ensure_quoted(&defaults.collect()?, &file.collect()?)?;
+            sources = sources.add_source(file);
         }
-        let environment = environment.prefix_separator("__").separator("__").try_parsing(true);
+        // Without parsing: what is text stays as it is, and a number is read from the text where one is wanted.
+        let environment = environment.prefix_separator("__").separator("__");
         let sources = sources.add_source(environment).build()?;
         check::ensure_not_removed(&sources)?;
         let mut config: Self = sources.try_deserialize()?;

@@ -49,6 +49,51 @@ fn the_environment_goes_before_the_file_and_the_file_before_the_defaults() {
 }
 
 #[test]
+fn what_is_text_stays_as_it_is_written() {
+    for key in ["0123456789", "12345678e5", "true", "1_000", "+5", "0x1F", "1.50", "off"] {
+        let config = load("", &[("EDGE__PARTNER_API__API_KEY", key), ("EDGE__REDIS__PREFIX", "007")]).unwrap();
+        assert_eq!((config.partner_api.api_key.reveal(), config.redis.prefix.as_str()), (key, "007"));
+        let from_file = load(&format!("[redis]\nprefix = \"7\"\n[sink]\nurl = \"{key}\""), &[]).unwrap();
+        assert_eq!((from_file.sink.url.as_str(), from_file.redis.prefix.as_str()), (key, "7"));
+    }
+}
+
+#[test]
+fn text_that_is_not_in_quotes_in_the_file_is_an_error_that_says_so() {
+    for value in ["12345678e5", "123456789", "0x1F", "true", "1.50", "inf"] {
+        let said = load(&format!("[sink]\nsecret = {value}"), &[]).unwrap_err();
+        assert!(said.contains("`sink.secret`") && said.contains(".toml: put it in quotes"), "{said}");
+        assert!(!said.contains(value) || value == "true", "{said}");
+        let said = load(&format!("[partner_api.paging]\nskip_parameter = {value}"), &[]).unwrap_err();
+        assert!(said.contains("`partner_api.paging.skip_parameter`"), "{said}");
+    }
+}
+
+#[test]
+fn numbers_are_read_from_the_environments_text() {
+    let numbers = [
+        ("EDGE__REDIS__PARTITIONS", "4"),
+        ("EDGE__PARTNER_API__RATE_PER_SECOND", "2.5"),
+        ("EDGE__WORKER__LEASE_MS", "2000"),
+        ("EDGE__RECONCILER__FIRST_ROUND_COUNTS", "true"),
+    ];
+    let config = load("", &numbers).unwrap();
+    assert_eq!((config.redis.partitions, config.worker.lease), (4, Duration::from_secs(2)));
+    assert_eq!((config.partner_api.rate_per_second, config.reconciler.first_round_counts), (2.5, true));
+    for (name, value, key) in [
+        ("EDGE__REDIS__PARTITIONS", "many", "redis.partitions"),
+        ("EDGE__REDIS__PARTITIONS", "-1", "redis.partitions"),
+        ("EDGE__REDIS__PARTITIONS", "", "redis.partitions"),
+        ("EDGE__WORKER__LEASE_MS", "2e3", "worker.lease_ms"),
+        ("EDGE__PARTNER_API__RATE_PER_SECOND", "fast", "partner_api.rate_per_second"),
+        ("EDGE__RECONCILER__FIRST_ROUND_COUNTS", "maybe", "reconciler.first_round_counts"),
+    ] {
+        let said = load("", &[(name, value)]).unwrap_err();
+        assert!(said.contains(key) && said.contains("the environment"), "{name}={value}: {said}");
+    }
+}
+
+#[test]
 fn storing_takes_less_than_an_attempt_of_envoys() {
     let bootstrap = include_str!("../../../envoy/bootstrap.yaml");
     let line = bootstrap.lines().find_map(|line| line.trim().strip_prefix("per_try_timeout: ")).unwrap();

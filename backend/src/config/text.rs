@@ -1,0 +1,46 @@
+//! Text that is written as something else would be altered: the number `12345678e5` would become `1234567800000`.
+
+use config::{Map, Value, ValueKind};
+
+use super::ConfigError;
+
+/// Makes sure that each setting whose default is text is written as text in the file.
+///
+/// # Errors
+/// The first one that is not.
+pub(super) fn ensure_quoted(defaults: &Map<String, Value>, file: &Map<String, Value>) -> Result<(), ConfigError> {
+    ensure_quoted_below("", defaults, file)
+}
+
+fn ensure_quoted_below(
+    path: &str,
+    defaults: &Map<String, Value>,
+    file: &Map<String, Value>,
+) -> Result<(), ConfigError> {
+    for (name, value) in file {
+        let key = format!("{path}{name}");
+        match (defaults.get(name).map(|default| &default.kind), &value.kind) {
+            (Some(ValueKind::Table(defaults)), ValueKind::Table(values)) => {
+                ensure_quoted_below(&format!("{key}."), defaults, values)?;
+            }
+            (Some(ValueKind::String(_)), kind) => {
+                if let Some(written) = not_text(kind) {
+                    let file = value.origin().unwrap_or("the file").to_owned();
+                    return Err(ConfigError::Unquoted { key, written, file });
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn not_text(kind: &ValueKind) -> Option<&'static str> {
+    match kind {
+        ValueKind::I64(_) | ValueKind::I128(_) | ValueKind::U64(_) | ValueKind::U128(_) | ValueKind::Float(_) => {
+            Some("a number")
+        }
+        ValueKind::Boolean(_) => Some("true or false"),
+        _ => None,
+    }
+}
