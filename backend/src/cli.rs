@@ -29,6 +29,7 @@ use crate::{
 };
 
 mod dead;
+mod pause;
 mod quarantine;
 
 /// The backend of truenroll-edge.
@@ -71,7 +72,8 @@ enum Command {
         #[arg(long, value_parser = dead::time)]
         since: Option<SystemTime>,
     },
-    /// Let the events of a feature wait, in every backend. They are stored as ever.
+    /// Let the events of a feature wait, in every backend. They are stored as ever. Returns once no backend begins a new
+    /// attempt of that feature; attempts in progress finish.
     Pause {
         /// classification, extraction, forensics or translation
         #[arg(value_parser = feature)]
@@ -114,8 +116,8 @@ pub async fn main_with(extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -
         Command::Dead { filter } => dead::list(&config, &filter).await,
         Command::Replay { filter, how } => dead::replay(&config, &filter, how).await,
         Command::Reconcile { since } => reconcile(&config, since).await,
-        Command::Pause { feature } => pause(&config, feature, true).await,
-        Command::Resume { feature } => pause(&config, feature, false).await,
+        Command::Pause { feature } => pause::pause(&config, feature).await,
+        Command::Resume { feature } => pause::resume(&config, feature).await,
         Command::Serve => {
             telemetry::start_logging(&config.log);
             serve(config, extend).await
@@ -149,16 +151,6 @@ async fn serve(config: Config, extend: impl FnOnce(Handlers, &PartnerApi) -> Han
 
 fn feature(name: &str) -> Result<Feature, String> {
     Feature::parse(name).ok_or_else(|| "it must be classification, extraction, forensics or translation".to_owned())
-}
-
-async fn pause(config: &Config, feature: Feature, is_paused: bool) -> anyhow::Result<()> {
-    let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
-    inbox.pause(feature, is_paused).await?;
-    let paused = inbox.paused().await?;
-    let names: Vec<_> =
-        Feature::ALL.into_iter().filter(|feature| paused.contains(feature)).map(Feature::as_str).collect();
-    writeln!(io::stdout(), "paused: {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") })?;
-    Ok(())
 }
 
 async fn reconcile(config: &Config, since: Option<SystemTime>) -> anyhow::Result<()> {

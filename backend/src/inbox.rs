@@ -19,7 +19,7 @@
 //!   counter, which a failover to a replica could set back.
 //!
 //! A few keys are of no partition: **members**, the processes that share the partitions out among them ([`Attendance`]),
-//! **paused**, the features that are not worked on, and how many **partitions** there are. [`servers`] knows which server
+//! **paused**, the features that are not worked on ([`Paused`]), and how many **partitions** there are. [`servers`] knows which server
 //! holds what.
 //!
 //! Everything that has to agree is changed by one script. Redis runs a script alone and writes it to its append-only file
@@ -44,6 +44,7 @@ mod dead;
 pub mod keys;
 mod lease;
 mod members;
+mod pauses;
 pub mod quarantine;
 mod reader;
 mod scripts;
@@ -55,6 +56,7 @@ pub use cases::{Due, Missing};
 pub use dead::DeadLetter;
 pub use lease::{Expired, Fenced, Lease};
 pub use members::Attendance;
+pub use pauses::Paused;
 pub use reader::{Batch, Entry, EntryId, Reader};
 
 use confirm::{Demand, Where};

@@ -1,21 +1,28 @@
 //! Works on events: a partition has one owner at a time, a lane is worked on in order, lanes are worked on at once.
 //!
 //! [`share`] takes this process' share of the partitions, [`partition`] keeps the ownership of one and reads it,
-//! [`lanes`] has each lane's events worked on in their order and takes them out of the inbox, [`attempt`] tries one event
+//! [`pauses`] says which features wait, [`lanes`] has each lane's events worked on in their order and takes them out of the inbox, [`attempt`] tries one event
 //! once, and [`backoff`] says how long to wait between tries.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use envelope::Feature;
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{config, handler::Handlers, inbox::Inbox, sink::Sink, telemetry::Metrics};
+use crate::{
+    config,
+    handler::Handlers,
+    inbox::{Inbox, Paused},
+    sink::Sink,
+    telemetry::Metrics,
+};
 
 mod attempt;
 mod backoff;
 mod lanes;
 mod partition;
+mod pauses;
 mod share;
 
 /// What all workers share.
@@ -26,7 +33,9 @@ pub struct Work {
     metrics: Arc<Metrics>,
     permits: Permits,
     /// The features that are not worked on now.
-    paused: watch::Sender<HashSet<Feature>>,
+    paused: watch::Sender<Paused>,
+    /// Held by whoever reads what is paused.
+    learning: Mutex<()>,
     /// Cancelled when what runs is not waited for any longer.
     abandoned: CancellationToken,
 }
@@ -43,7 +52,16 @@ impl Work {
     pub fn new(settings: &config::Worker, handlers: Handlers, sink: Sink, metrics: Arc<Metrics>) -> Self {
         let (permits, paused) = (Permits::new(settings.parallelism), watch::Sender::default());
         let abandoned = CancellationToken::new();
-        Self { settings: settings.clone(), handlers, sink, metrics, permits, paused, abandoned }
+        Self {
+            settings: settings.clone(),
+            handlers,
+            sink,
+            metrics,
+            permits,
+            paused,
+            learning: Mutex::new(()),
+            abandoned,
+        }
     }
 
     /// Drops the attempts that run, and gives the leases back at once, so that the next owner repeats them.

@@ -51,6 +51,16 @@ impl Keys {
         self.common("paused")
     }
 
+    /// `{prefix}:paused-version`, a number: how often that set was written.
+    pub fn paused_version(&self) -> String {
+        self.common("paused-version")
+    }
+
+    /// `{prefix}:keeps-to:<member>`, with an expiry: the version of the paused features that a process keeps to.
+    pub fn keeps_to(&self, member: &str) -> String {
+        self.common(&format!("keeps-to:{member}"))
+    }
+
     /// A key of no partition. All of these have the hash tag `{prefix}`.
     fn common(&self, name: &str) -> String {
         format!("{{{}}}:{name}", self.prefix)

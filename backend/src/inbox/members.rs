@@ -1,8 +1,6 @@
-//! The processes at work, and what they all keep to.
+//! The processes at work.
 
-use std::{collections::HashSet, time::Duration};
-
-use envelope::Feature;
+use std::time::Duration;
 
 use super::{Inbox, InboxError, scripts};
 
@@ -45,28 +43,6 @@ impl Inbox {
         let mut command = redis::cmd("ZREM");
         command.arg(self.keys.members()).arg(member);
         self.bounded(command.exec_async(&mut self.common())).await
-    }
-
-    /// The features that are not worked on.
-    ///
-    /// # Errors
-    /// Where Redis does not answer.
-    pub async fn paused(&self) -> Result<HashSet<Feature>, InboxError> {
-        let mut command = redis::cmd("SMEMBERS");
-        command.arg(self.keys.paused());
-        let names: Vec<String> = self.bounded(command.query_async(&mut self.common())).await?;
-        Ok(names.iter().filter_map(|name| Feature::parse(name)).collect())
-    }
-
-    /// Lets a feature's events wait, or be worked on again, in every process. What is being worked on is finished.
-    ///
-    /// # Errors
-    /// Where Redis does not answer.
-    pub async fn pause(&self, feature: Feature, is_paused: bool) -> Result<(), InboxError> {
-        let mut call = scripts::PAUSE.prepare_invoke();
-        call.key(self.keys.paused()).arg(feature.as_str()).arg(u8::from(is_paused));
-        let _changed: bool = self.bounded(call.invoke_async(&mut self.common())).await?;
-        Ok(())
     }
 }
 

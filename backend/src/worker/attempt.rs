@@ -32,6 +32,8 @@ pub(super) enum End {
     Waits(Duration),
     /// We were told to stop before that; the event stays where it is.
     Stopped,
+    /// Its feature was paused before that; it is tried once the feature is resumed.
+    Paused,
     /// The partition is not ours any more.
     Fenced,
 }
@@ -65,6 +67,10 @@ pub(super) async fn work_on(work: &Work, lease: &Lease, task: Task, stop: &Cance
     async {
         let permits = async { Some((work.permits.of(event.name.feature).await?, work.permits.of_all().await?)) };
         let Some(Some(permits)) = stop.run_until_cancelled(permits).await else { return End::Stopped };
+        // It may have waited for the permits since its lane was looked at.
+        if work.paused.borrow().features.contains(&event.name.feature) {
+            return End::Paused;
+        }
         let tried = try_once(work, &event).await;
         drop(permits);
         match tried {

@@ -80,7 +80,7 @@ impl Lanes {
         let window = self.work.settings.window;
         loop {
             let goes_on = !stop.is_cancelled();
-            if goes_on && !paused.borrow_and_update().contains(&self.feature) {
+            if goes_on && !paused.borrow_and_update().features.contains(&self.feature) {
                 self.start_ready();
             }
             self.let_leave();
@@ -150,6 +150,7 @@ impl Lanes {
         match end {
             End::Fenced => return Err(Fenced),
             End::Stopped => {}
+            End::Paused => self.ready.push_front(lane),
             End::Waits(delay) => self.let_wait(lane, delay),
             End::Handled(entry) => self.handled.push_back((lane, entry)),
             End::Gone => self.go_on(lane),

@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{Work, attempt::store, lanes::Lanes};
 use crate::{
-    inbox::{Batch, Expired, Lease, Reader},
+    inbox::{Batch, Expired, Lease, Paused, Reader},
     telemetry::ExpiredLabels,
 };
 
@@ -133,12 +133,12 @@ async fn read(
     most: usize,
     senders: HashMap<Feature, mpsc::Sender<Batch>>,
     room: Arc<Notify>,
-    mut paused: watch::Receiver<std::collections::HashSet<Feature>>,
+    mut paused: watch::Receiver<Paused>,
 ) {
     loop {
         let unpaused: Vec<_> = {
             let paused = paused.borrow_and_update();
-            senders.iter().filter(|(feature, _)| !paused.contains(feature)).collect()
+            senders.iter().filter(|(feature, _)| !paused.features.contains(feature)).collect()
         };
         let with_room = unpaused.iter().filter(|(_, sender)| sender.capacity() > 0);
         let wanted: Vec<_> = with_room.map(|(feature, _)| **feature).collect();

@@ -1,23 +1,15 @@
 //! Takes this process' share of the partitions: as many as each gets when they are shared out evenly over those at work.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use envelope::Feature;
 use tokio::{
     task::{self, JoinSet},
     time::sleep,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{Work, partition};
-use crate::{
-    inbox::{Inbox, InboxError},
-    telemetry::FeatureLabels,
-};
+use super::{Work, partition, pauses};
+use crate::inbox::{Inbox, InboxError};
 
 /// The partitions that are ours.
 struct Share {
@@ -33,6 +25,9 @@ struct Share {
 /// Works on our share until `shutdown` is cancelled, and until what is then in progress is finished.
 pub(super) async fn run(inbox: Inbox, work: Arc<Work>, shutdown: CancellationToken) {
     let member = format!("{:016x}", fastrand::u64(..));
+    tracing::info!(member, "at work");
+    let watching = pauses::watch(inbox.clone(), Arc::clone(&work), member.clone());
+    let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
     let mut share = Share { inbox, work, member, owned: HashMap::new(), ended: JoinSet::new() };
     while !shutdown.is_cancelled() {
         if let Err(error) = share.even_out(&shutdown).await {
@@ -52,8 +47,8 @@ impl Share {
     async fn even_out(&mut self, shutdown: &CancellationToken) -> Result<(), InboxError> {
         let lease = self.work.settings.lease;
         let attendance = self.inbox.attend(&self.member, lease).await?;
-        let paused = self.inbox.paused().await?;
-        self.note_paused(paused);
+        // After that and before anything is owned: whoever pauses a feature waits for those that attend.
+        pauses::learn(&self.inbox, &self.work, &self.member).await?;
         let ours = attendance.share(self.inbox.partitions());
         let stops = self.owned.values().map(|(_, stop)| stop);
         let working: Vec<_> = stops.filter(|stop| !stop.is_cancelled()).collect();
@@ -76,18 +71,6 @@ impl Share {
             }
         }
         Ok(())
-    }
-
-    fn note_paused(&self, paused: HashSet<Feature>) {
-        for feature in Feature::ALL {
-            let gauge = self.work.metrics.feature_paused.get_or_create(&FeatureLabels { feature: feature.as_str() });
-            gauge.set(paused.contains(&feature).into());
-        }
-        self.work.paused.send_if_modified(|known| {
-            let is_new = *known != paused;
-            *known = paused;
-            is_new
-        });
     }
 
     /// Notes which partitions are ours no more, for that long.

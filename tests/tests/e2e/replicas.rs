@@ -67,6 +67,55 @@ async fn a_paused_feature_waits_and_no_other_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pause_holds_in_every_backend_from_the_moment_it_returns() {
+    let fixture = Fixture::start_with(|options| Options { replicas: 1, ..options }).await;
+    let event = |case: String| fixture.event(&case, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+    for round in 0..3 {
+        fixture.stack.backend_command(&["pause", "extraction"]).unwrap();
+        let before = fixture.simulator.application.counts().0;
+        for number in 0..40 {
+            fixture.send_accepted(&event(format!("paused-{round}-{number}"))).await;
+        }
+        assert_eq!(fixture.simulator.application.counts().0, before, "in round {round}");
+        fixture.stack.backend_command(&["resume", "extraction"]).unwrap();
+        fixture.delivered_once(40 * (round + 1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_lets_what_waits_for_a_permit_wait() {
+    // One attempt at a time, so that most events wait for that one.
+    let fixture = Fixture::start_with(|options| options.backend("EDGE__WORKER__PARALLELISM", 1)).await;
+    fixture.simulator.application.fail_next([(StatusCode::OK, Duration::from_secs(3))]);
+    let event = |case: String| fixture.event(&case, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+    for number in 0..20 {
+        fixture.send_accepted(&event(format!("permit-{number}"))).await;
+    }
+    eventually("one is attempted", async || fixture.simulator.application.busy() == 1).await;
+    fixture.stack.backend_command(&["pause", "extraction"]).unwrap();
+    assert_eq!(fixture.simulator.application.counts().0, 0, "the pause does not wait for the attempt in progress");
+    // What is resumed is worked on only after what is paused was not.
+    fixture.delivered(1).await;
+    fixture.send_accepted(&fixture.event("other", Feature::Forensics, Stage::Completed, "2025-06-22T10:30:00Z")).await;
+    fixture.delivered_once(2).await;
+    fixture.stack.backend_command(&["resume", "extraction"]).unwrap();
+    fixture.delivered_once(21).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_waits_for_no_backend_that_is_gone_and_names_one_that_does_not_confirm() {
+    let mut fixture = Fixture::start_with(|options| Options { replicas: 1, ..options }).await;
+    fixture.stack.replicas[0].kill().unwrap();
+    assert_eq!(fixture.stack.backend_command(&["pause", "extraction"]).unwrap(), "paused: extraction\n");
+    let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
+    let mut add = redis::cmd("ZADD");
+    add.arg("{edge}:members").arg("9e15").arg("an-older-version");
+    add.exec(&mut client.get_connection().unwrap()).unwrap();
+    let said = fixture.stack.backend_command(&["pause", "forensics"]).unwrap_err().to_string();
+    assert!(said.contains("an-older-version"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn lanes_that_fail_do_not_keep_others_waiting_even_if_they_are_more_than_the_window_holds() {
     let fixture = Fixture::start_with(|options| {
         options

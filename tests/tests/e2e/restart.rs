@@ -1,4 +1,4 @@
-//! The only backend is restarted, and nothing is rejected.
+//! The only backend, and Redis, are restarted, and nothing is rejected.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -8,6 +8,7 @@ use tests::{
     simulator::{sender::Answer, world::Event},
     stack::Options,
 };
+use tokio::time::{Instant, sleep};
 
 use crate::fixture::{Fixture, PATIENCE, eventually};
 
@@ -107,4 +108,23 @@ async fn a_backend_that_finishes_its_work_still_stores_events() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_ingest_closed_first_an_event_is_rejected_during_a_restart() {
     assert_eq!(answer_during_shutdown(Some("ingest")).await, Answer::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_restarts_and_nothing_is_rejected() {
+    let mut fixture = Fixture::start().await;
+    let steady = fixture.steady("redis");
+    for downtime in [0, 5, 14] {
+        let sent = steady.sent();
+        eventually("there is traffic", async || steady.sent() > sent + 50).await;
+        let began = Instant::now();
+        fixture.stack.redis.as_mut().unwrap().stop(PATIENCE).unwrap();
+        let stopped = began.elapsed();
+        // The operation itself: somebody replaces the server meanwhile.
+        sleep(Duration::from_secs(downtime)).await;
+        fixture.stack.start_redis().unwrap();
+        println!("  Redis stopped within {stopped:?}, and was back after {:?}", began.elapsed());
+    }
+    let report = fixture.all_accepted_and_delivered(steady).await;
+    println!("  the longest wait was {:?}", report.longest);
 }

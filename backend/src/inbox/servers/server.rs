@@ -108,8 +108,9 @@ impl Server {
             };
         }
         let checked = match checked {
-            Some(checked) => checked,
-            None => requirements.check(&address, &mut self.connection()).await,
+            Some(proved @ (Ok(_) | Err(InboxError::Server(_)))) => proved,
+            // Nothing is stored over one, or they are lost and nobody has noticed yet.
+            _ => requirements.check(&address, &mut self.connection()).await,
         };
         self.fitness.note(&checked);
         checked.map(drop)
