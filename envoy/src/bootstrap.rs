@@ -1,5 +1,7 @@
 //! Renders Envoy's bootstrap for another place than the one it was written for.
 
+use std::collections::BTreeSet;
+
 /// The bootstrap as it ships.
 pub const SHIPPED: &str = include_str!("../bootstrap.yaml");
 
@@ -12,10 +14,21 @@ pub enum BootstrapError {
     /// No line of the bootstrap belongs to an option of that name.
     #[error("the bootstrap has no option `{0}`; its options are named in its first lines")]
     UnknownOption(String),
+    /// An option is on, and another one without which Envoy cannot read the file is not.
+    #[error("the option `{option}` needs the option `{other}`: enable both")]
+    Needs {
+        /// The option that is on.
+        option: &'static str,
+        /// The option that it needs.
+        other: &'static str,
+    },
     /// The value would change the file's structure.
     #[error("the value of `{0}` must be 1 to 4096 of A-Z a-z 0-9 . _ : / -")]
     BadValue(String),
 }
+
+/// Options whose lines stand within the lines of another option.
+const NEEDS: &[(&str, &str)] = &[("mtls", "tls")];
 
 /// A bootstrap that is being adapted.
 #[derive(Debug, Clone)]
@@ -27,7 +40,12 @@ impl Bootstrap {
         Self(SHIPPED.to_owned())
     }
 
-    /// Replaces the value on every line marked `# set: NAME`.
+    /// The names of all options.
+    pub fn options() -> BTreeSet<&'static str> {
+        SHIPPED.lines().filter_map(option).collect()
+    }
+
+    /// Replaces the value on every line marked `# set: NAME`; in an access log's format, the maximum length.
     ///
     /// # Errors
     /// Where no line is marked so, or where the value is more than a plain YAML scalar.
@@ -44,7 +62,10 @@ impl Bootstrap {
                 found = true;
                 let (key, old) = setting.rsplit_once(": ").unwrap_or((setting, ""));
                 let closing = if old.ends_with(" }") { " }" } else { "" };
-                format!("{key}: {value}{closing}{mark}\n")
+                match old.strip_suffix("%\"").and_then(|format| format.rsplit_once(':')) {
+                    Some((format, _)) => format!("{key}: {format}:{value}%\"{mark}\n"),
+                    None => format!("{key}: {value}{closing}{mark}\n"),
+                }
             }
             None => format!("{line}\n"),
         });
@@ -67,10 +88,29 @@ impl Bootstrap {
         Ok(Self(lines.map(|line| line + "\n").collect()))
     }
 
-    /// The file's text.
+    /// The file's text, whether or not Envoy can read it with the options that are on.
     pub fn as_yaml(&self) -> &str {
         &self.0
     }
+
+    /// The file's text.
+    ///
+    /// # Errors
+    /// If an option is on and another one that it needs is not.
+    pub fn render(self) -> Result<String, BootstrapError> {
+        let off: BTreeSet<_> = self.0.lines().filter_map(option).collect();
+        match NEEDS.iter().find(|(option, other)| !off.contains(option) && off.contains(other)) {
+            Some(&(option, other)) => Err(BootstrapError::Needs { option, other }),
+            None => Ok(self.0),
+        }
+    }
+}
+
+/// The option to which a line belongs, if it is off.
+fn option(line: &str) -> Option<&str> {
+    let (name, _) = line.trim_start().strip_prefix('#')?.split_once("# ")?;
+    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    (!name.is_empty() && name.bytes().all(is_name)).then_some(name)
 }
 
 #[cfg(test)]
@@ -89,11 +129,33 @@ mod tests {
     fn an_option_is_switched_on_with_its_values() {
         let rendered =
             Bootstrap::shipped().enable("ip_allow_list").unwrap().set("allowed_network", "10.0.0.0").unwrap();
-        assert!(rendered.as_yaml().contains("\n      - name: envoy.filters.network.rbac\n"));
+        assert!(rendered.as_yaml().contains("\n          - name: envoy.filters.http.rbac\n"));
         assert!(rendered.as_yaml().contains("address_prefix: 10.0.0.0 # set: allowed_network"));
         assert!(!rendered.as_yaml().contains("#ip_allow_list#"));
         let unknown = Bootstrap::shipped().enable("ip").map(drop);
         assert_eq!(unknown, Err(BootstrapError::UnknownOption("ip".into())));
+    }
+
+    #[test]
+    fn the_options_are_those_that_the_first_lines_name_and_some_need_another() {
+        let head = SHIPPED.split_once("\nnode:").unwrap().0;
+        let options = Bootstrap::options();
+        assert!(
+            options
+                .iter()
+                .all(|option| head.contains(&format!("#   {option}")) || head.contains(&format!(", {option}"))),
+            "{options:?}"
+        );
+        let mtls = Bootstrap::shipped().enable("mtls").unwrap();
+        assert_eq!(mtls.clone().render(), Err(BootstrapError::Needs { option: "mtls", other: "tls" }));
+        assert!(mtls.enable("tls").unwrap().render().is_ok());
+        assert_eq!(Bootstrap::shipped().render().as_deref(), Ok(SHIPPED));
+    }
+
+    #[test]
+    fn a_maximum_length_is_replaced_within_its_format() {
+        let rendered = Bootstrap::shipped().set("logged_path_bytes", 8).unwrap();
+        assert!(rendered.as_yaml().contains("path: \"%PATH(NQ):8%\" # set: logged_path_bytes\n"));
     }
 
     #[test]

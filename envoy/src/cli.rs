@@ -118,7 +118,7 @@ fn run(command: Command) -> Result<()> {
                     setting.split_once('=').with_context(|| format!("`{setting}` is not NAME=VALUE"))?;
                 bootstrap = bootstrap.set(name, value)?;
             }
-            Ok(out.write_all(bootstrap.as_yaml().as_bytes())?)
+            Ok(out.write_all(bootstrap.render()?.as_bytes())?)
         }
     }
 }

@@ -82,7 +82,8 @@ pub(super) fn start_envoy(
         .set("backend_address", "127.0.0.1")?
         .set("backend_port", ports.ingest)?
         .set("guard_directory", directory.display())?
-        .set("guard_file", guard.display())?;
+        .set("guard_file", guard.display())?
+        .set("log_limit_file", tools::workspace().join("envoy/log-limit.yaml").display())?;
     for (replica, (_, option, address, port)) in replicas.iter().zip(OTHERS) {
         bootstrap = bootstrap.enable(option)?.set(address, "127.0.0.1")?.set(port, replica.ingest)?;
     }
@@ -93,7 +94,7 @@ pub(super) fn start_envoy(
         bootstrap = bootstrap.set(name, value)?;
     }
     let file = folder.join("envoy.yaml");
-    fs::write(&file, bootstrap.as_yaml())?;
+    fs::write(&file, bootstrap.render()?)?;
     let mut command = Command::new(tools::envoy()?);
     command.arg("-c").arg(&file).args(["--disable-hot-restart", "--concurrency", "2", "--log-level", "warning"]);
     // By default the access log is up to ten seconds late.

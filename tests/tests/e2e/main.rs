@@ -11,12 +11,17 @@
 //! [`connections`] has many requests and connections wait,
 //! [`network`] breaks the connections between programs,
 //! [`publish`] says what a publication believes,
+//! [`logs`] floods the access log,
+//! [`bootstrap`] renders every combination of Envoy's options,
+//! [`clients`] tells apart who connects,
 //! [`up`] runs `cargo up`, and [`wasm`] runs the filter's own tests as WebAssembly.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "what was measured is shown with `--nocapture`")]
 
+mod bootstrap;
 mod chaos;
+mod clients;
 mod connections;
 mod dns;
 mod durability;
@@ -29,6 +34,7 @@ mod giving_up;
 mod hostile;
 mod ingest;
 mod large;
+mod logs;
 mod network;
 mod path;
 mod planned;

@@ -1,0 +1,48 @@
+//! Envoy takes the bootstrap with every combination of its options.
+
+use std::{fs, process::Command};
+
+use envoy::bootstrap::{Bootstrap, BootstrapError};
+use rcgen::{CertificateParams, KeyPair};
+use tests::tools;
+
+#[test]
+fn envoy_accepts_every_combination_of_options_but_mtls_without_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.display().to_string()
+    };
+    let certificate = CertificateParams::new(vec!["sender".to_owned()]).unwrap();
+    let certificate = certificate.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+    let values = [
+        ("guard_file", file("guard.json", "{}")),
+        ("guard_directory", folder.path().display().to_string()),
+        ("log_limit_file", file("log-limit.yaml", include_str!("../../../envoy/log-limit.yaml"))),
+        ("tls_file", file("tls.yaml", include_str!("../../../envoy/tls.yaml"))),
+        ("sender_authority", file("sender-ca.pem", &certificate)),
+    ];
+    let options = Bootstrap::options();
+    assert!(options.len() >= 6, "{options:?}");
+    for chosen in 0..1_u32 << options.len() {
+        let chosen: Vec<_> =
+            (0..).zip(&options).filter(|(bit, _)| chosen >> bit & 1 == 1).map(|(_, name)| *name).collect();
+        let mut bootstrap = Bootstrap::shipped();
+        for option in &chosen {
+            bootstrap = bootstrap.enable(option).unwrap();
+        }
+        for (name, value) in &values {
+            bootstrap = bootstrap.set(name, value).unwrap();
+        }
+        let rendered = bootstrap.render();
+        if chosen.contains(&"mtls") && !chosen.contains(&"tls") {
+            assert_eq!(rendered, Err(BootstrapError::Needs { option: "mtls", other: "tls" }));
+            continue;
+        }
+        let config = file("bootstrap.yaml", &rendered.unwrap());
+        let mut envoy = Command::new(tools::envoy().unwrap());
+        let checked = envoy.args(["--mode", "validate", "--log-level", "error", "-c", &config]).output().unwrap();
+        assert!(checked.status.success(), "{chosen:?}: {}", String::from_utf8_lossy(&checked.stderr));
+    }
+}

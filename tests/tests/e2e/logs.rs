@@ -1,0 +1,140 @@
+//! What strangers can write into Envoy's access log: a bounded amount, and nothing that follows the webhook's path.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Instant,
+};
+
+use serde_json::{Value, json};
+use tests::stack::{Options, Stack};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+    time::timeout,
+};
+
+use crate::fixture::{Fixture, PATIENCE, eventually};
+
+/// `max_tokens` and `tokens_per_fill` of envoy/log-limit.yaml, which are filled every second.
+const LOGGED_AT_ONCE: usize = 1000;
+const LOGGED_PER_SECOND: usize = 50;
+
+/// The lines of the access log.
+fn lines(stack: &Stack) -> Vec<Value> {
+    stack.envoy.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+fn is_rejected(line: &Value) -> bool {
+    line["status"].as_u64().is_none_or(|status| !(200..300).contains(&status))
+}
+
+/// Sends a request on a connection of its own, and waits for an answer or the connection's end.
+async fn send(edge: &str, request: &[u8]) {
+    let Ok(mut socket) = TcpStream::connect(edge).await else { return };
+    if socket.write_all(request).await.is_ok() {
+        _ = timeout(PATIENCE, socket.read(&mut [0; 256])).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_rejected_requests_is_logged_in_part_and_accepted_events_are_all_logged() {
+    let fixture = Fixture::start().await;
+    let edge = fixture.stack.edge().replace("http://", "");
+    let steady = fixture.steady("flooded");
+    let long = |length: usize| "a".repeat(length);
+    let requests = [
+        format!("POST /{} HTTP/1.1\r\nhost: e\r\ncontent-length: 0\r\n\r\n", long(60_000)),
+        format!("POST /{} HTTP/1.1\r\nhost: e\r\ncontent-length: 0\r\n\r\n", long(7_000)),
+        format!("POST /x HTTP/1.1\r\nhost: e\r\nx-request-id: {}\r\ncontent-length: 0\r\n\r\n", long(7_000)),
+        format!("POST /x?{} HTTP/1.1\r\nhost: e\r\nuser-agent: {}\r\n\r\n", long(3_000), long(3_000)),
+        "POST /webhooks/truenroll HTTP/1.1\r\nhost: e\r\ncontent-length: 2\r\n\r\n{}".to_owned(),
+    ];
+    let (began, sent) = (Instant::now(), std::sync::Arc::new(AtomicUsize::new(0)));
+    let mut flood = JoinSet::new();
+    for _ in 0..8 {
+        let (edge, requests, sent) = (edge.clone(), requests.clone(), std::sync::Arc::clone(&sent));
+        flood.spawn(async move {
+            for request in requests.iter().cycle().take(500) {
+                send(&edge, request.as_bytes()).await;
+                sent.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    eventually("there is a flood beside the sender", async || steady.sent() > 150).await;
+    flood.join_all().await;
+    let may_be_logged = LOGGED_AT_ONCE + LOGGED_PER_SECOND * (began.elapsed().as_secs() as usize + 2);
+    let report = fixture.all_accepted_and_delivered(steady).await;
+
+    let accepted = || lines(&fixture.stack).iter().filter(|line| !is_rejected(line)).count();
+    eventually("every accepted event is in the log", async || accepted() == report.sent).await;
+    let log = fixture.stack.envoy.log();
+    let rejected = lines(&fixture.stack).iter().filter(|line| is_rejected(line)).count();
+    let longest = log.lines().map(str::len).max().unwrap();
+    let metrics = fixture.stack.edge_metrics().await.unwrap();
+    let not_logged = metrics.sum("envoy_access_log_process_ratelimit_denied", &[]) as usize;
+    let sent = sent.load(Ordering::Relaxed);
+    tests::tools::say(&format!(
+        "{sent} rejected requests: {rejected} logged, {not_logged} not; a log of {} bytes, lines of at most {longest}",
+        log.len()
+    ));
+    assert!(rejected <= may_be_logged, "{rejected} rejected requests were logged, {may_be_logged} may be");
+    assert!(longest <= 900, "a line has {longest} bytes");
+    assert_eq!(rejected + not_logged, sent, "what was not logged is counted");
+}
+
+/// A token of which no five characters in a row occur in anything else that is logged.
+const TOKEN: &str = "Zq7xKw3vJp9mTb5rGd8nHc2sLf6yWk4z";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_follows_the_webhooks_path_is_logged() {
+    let policy = json!({ "authenticity": { "kind": "path_token", "tokens": [TOKEN] } });
+    let fixture = Fixture::start_with(|options| Options { policy, ..options }).await;
+    let edge = fixture.stack.edge().replace("http://", "");
+    let post =
+        |target: &str, more: &str| format!("POST {target} HTTP/1.1\r\nhost: e\r\n{more}content-length: 0\r\n\r\n");
+    let path = format!("/webhooks/truenroll/{TOKEN}");
+    let requests = [
+        post(&path, ""),
+        post(&format!("{path}%2F"), ""),
+        post(&format!("{path}%5c"), ""),
+        post(&format!("{path}%00"), ""),
+        post(&format!("{path}#fragment"), ""),
+        post(&format!("{path}?query={TOKEN}"), ""),
+        post(&format!("{path}/../{TOKEN}%2f"), ""),
+        post(&format!("/webhooks/truenroll;{TOKEN}"), ""),
+        post(&format!("/webhooks/truenroll?{TOKEN}"), ""),
+        post(&format!("/webhooks%2ftruenroll/{TOKEN}"), ""),
+        post(&format!("//webhooks//truenroll//{TOKEN}%2f"), ""),
+        post(&format!("/x/../webhooks/truenroll/{TOKEN}%2f"), ""),
+        post(&format!("http://e{path}"), ""),
+        post(&format!("http://e{path}%2f"), ""),
+        post(&path, "connection: upgrade\r\nupgrade: websocket\r\n"),
+        post(&path, "transfer-encoding: chunked\r\n"),
+        post(&path, "transfer-encoding: gzip\r\n"),
+        post(&path, "a_header: with an underscore\r\n"),
+        post(&path, &format!("x: {}\r\n", "a".repeat(9_000))),
+        post(&path, "expect: 100-continue\r\n"),
+        post(&path, "").replace("host: e\r\n", ""),
+        post(&path, "").replace("HTTP/1.1", "HTTP/1.0"),
+        post(&path, "").replace("POST", "GET"),
+        post(&path, "").replace("POST", "CONNECT"),
+        post(&path, "").replace("POST", "OPTIONS"),
+    ];
+    for request in &requests {
+        send(&edge, request.as_bytes()).await;
+    }
+    // Some of the requests are no HTTP at all for Envoy, and are not logged.
+    let last = fixture.events("last", 1).remove(0);
+    let url = format!("{}/{TOKEN}", fixture.stack.webhook());
+    let request = tests::simulator::sender::client().post(url).header("content-type", "application/json");
+    assert_eq!(request.body(last.body).send().await.unwrap().status(), 202);
+    eventually("the last one is in the log", async || !lines(&fixture.stack).iter().all(is_rejected)).await;
+    assert!(lines(&fixture.stack).len() > requests.len() / 2, "most of them are in the log");
+    for log in [fixture.stack.envoy.log(), fixture.stack.backend.log()] {
+        for part in TOKEN.as_bytes().windows(5).map(|part| std::str::from_utf8(part).unwrap()) {
+            let line = log.lines().find(|line| line.contains(part));
+            assert_eq!(line, None, "{part} is in the log");
+        }
+    }
+}
