@@ -153,6 +153,7 @@ pub struct PartnerApi {
     pub spool_folder: String,
     pub max_concurrent: usize,
     pub rate_per_second: f64,
+    pub unknown_share: f64,
     pub breaker_failures: u32,
     #[serde(rename = "breaker_open_ms", deserialize_with = "millis")]
     pub breaker_open: Duration,

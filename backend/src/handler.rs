@@ -12,7 +12,7 @@ use crate::{
     config,
     document::Document,
     event::Event,
-    partner_api::{Case, PartnerApi, PartnerApiError},
+    partner_api::{Case, KnownCases, PartnerApi, PartnerApiError},
 };
 
 mod completed;
@@ -94,7 +94,10 @@ pub enum Retry {
 
 /// A handler for each of the eight events.
 #[derive(Clone)]
-pub struct Handlers(HashMap<EventName, Arc<dyn FeatureHandler>>);
+pub struct Handlers {
+    of_events: HashMap<EventName, Arc<dyn FeatureHandler>>,
+    known: Arc<KnownCases>,
+}
 
 impl Handlers {
     /// The handlers that this product comes with.
@@ -106,14 +109,20 @@ impl Handlers {
                 Stage::Completed => Arc::new(StageCompleted::new(api)),
             }
         };
-        Self(EventName::all().map(|event| (event, handler(event))).collect())
+        let of_events = EventName::all().map(|event| (event, handler(event))).collect();
+        Self { of_events, known: Arc::clone(api.known()) }
     }
 
     /// Replaces the handler of one event.
     #[must_use]
     pub fn with(mut self, event: EventName, handler: Arc<dyn FeatureHandler>) -> Self {
-        self.0.insert(event, handler);
+        self.of_events.insert(event, handler);
         self
+    }
+
+    /// The cases that the Partner API has shown.
+    pub fn known(&self) -> &KnownCases {
+        &self.known
     }
 
     /// Lets the event's handler handle it.
@@ -121,7 +130,7 @@ impl Handlers {
     /// # Errors
     /// The handler's.
     pub async fn handle(&self, event: &Event) -> Result<Outcome, HandlerError> {
-        match self.0.get(&event.name) {
+        match self.of_events.get(&event.name) {
             Some(handler) => handler.handle(event).await,
             None => Err(HandlerError { code: "no_handler", detail: event.name.to_string(), retry: Retry::Never }),
         }

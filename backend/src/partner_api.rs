@@ -19,9 +19,12 @@ mod answer;
 mod case;
 mod error;
 mod gate;
+mod known;
+mod share;
 
 pub use case::{Case, CaseStatus, Credential, Parts, StageResult, Upload};
 pub use error::{PartnerApiError, PartnerApiErrorKind};
+pub use known::KnownCases;
 
 use error::PartnerApiErrorKind as Kind;
 use gate::Gate;
@@ -36,6 +39,7 @@ pub struct PartnerApi {
     spool: Arc<Path>,
     paging: Arc<config::Paging>,
     gate: Arc<Gate>,
+    known: Arc<KnownCases>,
 }
 
 impl PartnerApi {
@@ -53,9 +57,15 @@ impl PartnerApi {
             .redirect(redirect::Policy::none())
             .build()?;
         let (base, paging) = (Arc::new(base), Arc::new(settings.paging.clone()));
-        let gate = Arc::new(Gate::new(settings));
+        let known = Arc::new(KnownCases::default());
+        let gate = Arc::new(Gate::new(settings, Arc::clone(&known)));
         let spool = Path::new(&settings.spool_folder).into();
-        Ok(Self { client, base, max_response_bytes: settings.max_response_bytes, spool, paging, gate })
+        Ok(Self { client, base, max_response_bytes: settings.max_response_bytes, spool, paging, gate, known })
+    }
+
+    /// The cases that the API has shown to this client.
+    pub fn known(&self) -> &Arc<KnownCases> {
+        &self.known
     }
 
     /// `GET /cases/{id}`
@@ -63,7 +73,7 @@ impl PartnerApi {
     /// # Errors
     /// Where the API does not give the case.
     pub async fn case(&self, id: &CaseId<'_>) -> Result<Case, PartnerApiError> {
-        self.get(self.url(&["cases", id.as_str()])).await
+        self.get(self.url(&["cases", id.as_str()]), Some(id)).await
     }
 
     /// `GET /cases/{id}/extraction`
@@ -98,7 +108,9 @@ impl PartnerApi {
         let mut url = self.url(&["cases"]);
         let page = [(&self.paging.size_parameter, self.paging.size), (&self.paging.skip_parameter, skip)];
         url.query_pairs_mut().extend_pairs(page.map(|(name, number)| (name, number.to_string())));
-        self.get(url).await
+        let cases: Vec<Case> = self.get(url, None).await?;
+        cases.iter().for_each(|case| self.known.is_listed(&case.id));
+        Ok(cases)
     }
 
     /// The result of a feature; classification's is the case itself.
@@ -110,7 +122,7 @@ impl PartnerApi {
         let own = Some(name).filter(|_| feature != Feature::Classification);
         let segments: Vec<_> = ["cases", id.as_str()].into_iter().chain(own).collect();
         let url = self.url(&segments);
-        let answer = self.fetch(url).await?;
+        let answer = self.fetch(url, Some(id)).await?;
         let (statuses, data) = Self::read(&answer, name).await?;
         Ok(StageResult::new(statuses, data))
     }
@@ -120,7 +132,7 @@ impl PartnerApi {
     /// # Errors
     /// Where the API does not give the case.
     pub async fn case_with_document(&self, id: &CaseId<'_>) -> Result<(Case, Document), PartnerApiError> {
-        let answer = self.fetch(self.url(&["cases", id.as_str()])).await?;
+        let answer = self.fetch(self.url(&["cases", id.as_str()]), Some(id)).await?;
         let (_, data) = Self::read(&answer, "").await?;
         let case = data.clone().parse().await.map_err(|_| Kind::Unreadable)?;
         Ok((case, data))
@@ -154,16 +166,27 @@ impl PartnerApi {
         url
     }
 
-    async fn get<T: DeserializeOwned + Send + 'static>(&self, url: Url) -> Result<T, PartnerApiError> {
-        let answer = self.fetch(url).await?;
+    async fn get<T: DeserializeOwned + Send + 'static>(
+        &self,
+        url: Url,
+        case: Option<&CaseId<'_>>,
+    ) -> Result<T, PartnerApiError> {
+        let answer = self.fetch(url, case).await?;
         let (_, data) = Self::read(&answer, "").await?;
         Ok(data.parse().await.map_err(|_| Kind::Unreadable)?)
     }
 
-    async fn fetch(&self, url: Url) -> Result<Document, PartnerApiError> {
-        let pass = self.gate.pass().await?;
+    async fn fetch(&self, url: Url, case: Option<&CaseId<'_>>) -> Result<Document, PartnerApiError> {
+        let pass = self.gate.pass(case.map(CaseId::as_str)).await?;
         let answer = self.call(url).await;
         self.gate.tell(answer.as_ref().err());
+        if let Some(case) = case {
+            match &answer {
+                Ok(_) | Err(PartnerApiError { kind: Kind::NotRequested, .. }) => self.known.exists(case.as_str()),
+                Err(PartnerApiError { kind: Kind::CaseNotFound, .. }) => self.known.does_not_exist(case.as_str()),
+                Err(_) => {}
+            }
+        }
         drop(pass);
         answer
     }

@@ -80,6 +80,7 @@ impl Config {
         ensure(is_folder, "partner_api.spool_folder", "is no folder")?;
         within("partner_api.max_concurrent", &api.max_concurrent, 1..=10_000)?;
         within("partner_api.rate_per_second", &api.rate_per_second, 0.1..=100_000.0)?;
+        within("partner_api.unknown_share", &api.unknown_share, 0.001..=1.0)?;
         within("partner_api.breaker_failures", &api.breaker_failures, 1..=1_000_000)?;
         within("partner_api.breaker_open_ms", &api.breaker_open, shortest..=longest)?;
         within("partner_api.paging.size", &api.paging.size, 2..=100)?;

@@ -47,6 +47,9 @@ pub enum PartnerApiErrorKind {
     /// We did not call, since too many calls were made or were to be made.
     #[error("not called: `partner_api.max_concurrent` or `rate_per_second` is reached")]
     Busy,
+    /// We did not call, since most cases that were never seen before do not exist, and neither may this one.
+    #[error("not called: most new cases do not exist, and their share (`partner_api.unknown_share`) is used up")]
+    HeldBack,
     /// We did not call, since too many calls in a row had failed.
     #[error("not called, since it failed too often")]
     CircuitOpen,
@@ -67,7 +70,10 @@ pub enum PartnerApiErrorKind {
 impl PartnerApiError {
     /// Whether nothing was called at all.
     pub fn was_not_called(&self) -> bool {
-        matches!(self.kind, PartnerApiErrorKind::Busy | PartnerApiErrorKind::CircuitOpen)
+        matches!(
+            self.kind,
+            PartnerApiErrorKind::Busy | PartnerApiErrorKind::HeldBack | PartnerApiErrorKind::CircuitOpen
+        )
     }
 
     /// Whether nothing was called because other calls use up the rate.
@@ -93,6 +99,7 @@ impl PartnerApiError {
             | Kind::Unauthorized
             | Kind::TooManyRequests
             | Kind::Busy
+            | Kind::HeldBack
             | Kind::CircuitOpen => false,
         }
     }
@@ -113,6 +120,7 @@ impl PartnerApiError {
             | Kind::Forbidden
             | Kind::TooManyRequests
             | Kind::Busy
+            | Kind::HeldBack
             | Kind::CircuitOpen
             | Kind::Server(_)
             | Kind::Unexpected(_)
@@ -134,6 +142,7 @@ impl PartnerApiError {
             Kind::CaseNotFound => "api_case_not_found",
             Kind::TooManyRequests => "api_too_many_requests",
             Kind::Busy => "api_busy",
+            Kind::HeldBack => "api_held_back",
             Kind::CircuitOpen => "api_circuit_open",
             Kind::Server(_) => "api_server_error",
             Kind::Unexpected(_) => "api_unexpected_status",

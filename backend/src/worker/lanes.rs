@@ -1,5 +1,7 @@
 //! A feature's lanes in one partition: each is worked on in order, and all of them at once.
 //!
+//! Lanes of cases that were never seen go last while most of those do not exist ([`crate::partner_api::KnownCases`]).
+//!
 //! A lane is busy (its first event is being worked on), ready for that, or parked (its first event waits for its next
 //! try). Only what is busy or ready fills the window of events in memory; of a parked lane nothing but the identifiers of
 //! its events is kept, so that events that cannot be handled now do not keep others from being read.
@@ -41,12 +43,26 @@ pub(super) struct Lanes {
     held: usize,
     newest: Option<EntryId>,
     ready: VecDeque<Case>,
+    /// Ready too, but behind: cases that were never seen, while most of those do not exist. Not in the window, since only
+    /// identifiers of their events are in memory.
+    last: VecDeque<Case>,
+    /// How many of the busy lanes are of such cases.
+    busy_last: usize,
     parked: DelayQueue<Case>,
-    busy: JoinSet<(Case, End)>,
+    busy: JoinSet<(Case, Rank, End)>,
     /// Busy lanes too: their first event was handled, and is still in the inbox.
     handled: VecDeque<(Case, EntryId)>,
     /// Takes the first so many of these out of the inbox. What is handled meanwhile goes together, the next time.
     leaving: JoinSet<Result<usize, Fenced>>,
+}
+
+/// Which lanes go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rank {
+    /// In the order in which they became ready.
+    Usual,
+    /// Only if no other is ready, and few at once.
+    Last,
 }
 
 /// An event in its lane.
@@ -70,7 +86,8 @@ impl Lanes {
     pub(super) fn new(feature: Feature, work: Arc<Work>, lease: Lease, stop: CancellationToken) -> Self {
         let (lanes, held, ready) = (HashMap::new(), 0, VecDeque::new());
         let (parked, busy, handled, leaving) = (DelayQueue::new(), JoinSet::new(), VecDeque::new(), JoinSet::new());
-        Self { feature, work, lease, stop, lanes, held, newest: None, ready, parked, busy, handled, leaving }
+        let (newest, last, busy_last) = (None, VecDeque::new(), 0);
+        Self { feature, work, lease, stop, lanes, held, newest, ready, last, busy_last, parked, busy, handled, leaving }
     }
 
     /// Until we are told to stop, and then until what is being worked on is finished. Tells `room` that a batch was taken.
@@ -96,7 +113,7 @@ impl Lanes {
                     self.take(batch).await?;
                 }
                 Some(lane) = poll_fn(|context| self.parked.poll_expired(context)), if goes_on => {
-                    self.ready.push_back(lane.into_inner());
+                    self.make_ready(lane.into_inner());
                 }
                 Some(ended) = self.busy.join_next() => {
                     self.note(ended)?;
@@ -122,14 +139,38 @@ impl Lanes {
         // More would only wait for each other.
         let most = self.work.permits.of_one;
         while self.busy.len() < most && self.count_busy() < self.work.settings.window {
-            let Some(lane) = self.ready.pop_front() else { return };
+            let Some((lane, rank)) = self.next_ready() else { return };
             let Some(first) = self.lanes.get_mut(&lane).and_then(VecDeque::front_mut) else { continue };
             let id = first.id();
             let queued = std::mem::replace(first, Queued::Stored(id));
             let task = Task { id, has_waited: matches!(queued, Queued::Waited(_)), loaded: queued.loaded() };
             let (work, lease, stop) = (Arc::clone(&self.work), self.lease.clone(), self.stop.clone());
-            self.busy.spawn(async move { (lane, work_on(&work, &lease, task, &stop).await) });
+            self.busy_last += usize::from(rank == Rank::Last);
+            self.busy.spawn(async move { (lane, rank, work_on(&work, &lease, task, &stop).await) });
         }
+    }
+
+    fn next_ready(&mut self) -> Option<(Case, Rank)> {
+        if let Some(lane) = self.ready.pop_front() {
+            return Some((lane, Rank::Usual));
+        }
+        // The rest of what may be busy is for lanes that become ready meanwhile.
+        let has_room = self.busy_last < (self.work.permits.of_one / 4).max(1);
+        let lane = if has_room { self.last.pop_front() } else { None };
+        lane.map(|lane| (lane, Rank::Last))
+    }
+
+    /// A lane's first event may be worked on.
+    fn make_ready(&mut self, lane: Case) {
+        if !self.work.handlers.known().comes_last(lane.as_str()) {
+            return self.ready.push_back(lane);
+        }
+        if let Some(first) = self.lanes.get_mut(&lane).and_then(VecDeque::front_mut)
+            && let Queued::Loaded(_) = first
+        {
+            *first = Queued::Stored(first.id());
+        }
+        self.last.push_back(lane);
     }
 
     fn let_leave(&mut self) {
@@ -145,8 +186,9 @@ impl Lanes {
     }
 
     /// A lane's first event was tried, or could not be.
-    fn note(&mut self, ended: Result<(Case, End), JoinError>) -> Result<(), Fenced> {
-        let (lane, end) = ended.map_err(|_| Fenced)?;
+    fn note(&mut self, ended: Result<(Case, Rank, End), JoinError>) -> Result<(), Fenced> {
+        let (lane, rank, end) = ended.map_err(|_| Fenced)?;
+        self.busy_last -= usize::from(rank == Rank::Last);
         match end {
             End::Fenced => return Err(Fenced),
             End::Stopped => {}
@@ -173,7 +215,7 @@ impl Lanes {
         if queue.is_empty() {
             self.lanes.remove(&lane);
         } else {
-            self.ready.push_back(lane);
+            self.make_ready(lane);
         }
     }
 
@@ -209,7 +251,7 @@ impl Lanes {
             None => {
                 let first = VecDeque::from([Queued::Loaded(Box::new((entry, event)))]);
                 self.lanes.insert(lane.clone(), first);
-                self.ready.push_back(lane);
+                self.make_ready(lane);
             }
         }
     }

@@ -20,6 +20,7 @@ struct State {
     cases: BTreeMap<String, Case>,
     faults: VecDeque<Fault>,
     calls: u64,
+    not_found: u64,
     page: String,
     unsuccessful: u64,
     refuses_early: bool,
@@ -183,8 +184,16 @@ impl World {
         if page.is_empty() { "<p>Zeugnis</p>".to_owned() } else { page }
     }
 
+    /// How often the Partner API was asked for a case that does not exist.
+    pub fn not_found(&self) -> u64 {
+        self.state().not_found
+    }
+
     pub(super) fn case(&self, id: &str) -> Option<Case> {
-        self.state().cases.get(id).cloned()
+        let mut state = self.state();
+        let case = state.cases.get(id).cloned();
+        state.not_found += u64::from(case.is_none());
+        case
     }
 
     /// A page of the list of cases, of those with that external identifier where one is given.
