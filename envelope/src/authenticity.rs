@@ -31,6 +31,24 @@ pub enum Authenticity {
     },
 }
 
+/// Which of a policy's ways to be authentic a request uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The one that is asked for.
+    Current,
+    /// The one that is still accepted besides, while senders change to the current one.
+    Superseded,
+}
+
+/// What the headers show, as far as the way is open without the body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// The signature to check once the body is there, and the way that asks for it.
+    pub(crate) signed: Option<(Signed, Way)>,
+    /// The way that the headers satisfy without a signature.
+    pub(crate) unsigned: Option<Way>,
+}
+
 /// A signature that is to be checked once the body is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
@@ -50,16 +68,22 @@ impl Authenticity {
         tokens.iter().fold(Choice::from(0), |found, token| found | token.as_bytes().ct_eq(shown)).into()
     }
 
-    /// Takes the signature from the headers, where one has to be there, and checks its time.
+    /// Whether it asks for a signature.
+    pub(crate) fn is_signed(&self) -> bool {
+        matches!(self, Self::StandardWebhooks { .. })
+    }
+
+    /// Takes the signature from the headers, and checks its time.
     pub(crate) fn signed(
         &self,
         id: Option<&[u8]>,
         timestamp: Option<&[u8]>,
         signatures: Option<&[u8]>,
         now: impl FnOnce() -> Timestamp,
-    ) -> Result<Option<Signed>, Refusal> {
-        let Self::StandardWebhooks { tolerance_seconds, .. } = self else { return Ok(None) };
-        let (Some(id), Some(timestamp), Some(signatures)) = (id, timestamp, signatures) else {
+    ) -> Result<Signed, Refusal> {
+        let (Some(id), Some(timestamp), Some(signatures), Self::StandardWebhooks { tolerance_seconds, .. }) =
+            (id, timestamp, signatures, self)
+        else {
             return Err(Refusal::new(Code::MissingSignature));
         };
         let seconds: i64 = std::str::from_utf8(timestamp)
@@ -71,21 +95,29 @@ impl Authenticity {
             return Err(Refusal::new(Code::StaleTimestamp));
         }
         let prefix = [id, b".", timestamp, b"."].concat();
-        Ok(Some(Signed { prefix, signatures: signatures.to_vec() }))
+        Ok(Signed { prefix, signatures: signatures.to_vec() })
     }
 
-    /// Checks the signature over the body.
-    pub(crate) fn check(&self, signed: Option<&Signed>, body: &[u8]) -> Result<(), Refusal> {
-        let Self::StandardWebhooks { secrets, .. } = self else { return Ok(()) };
-        let verified = signed.is_some_and(|Signed { prefix, signatures }| {
-            let verify = |found, key: &SigningKey| found | key.verifies(prefix, body, signatures);
-            secrets.iter().fold(Choice::from(0), verify).into()
-        });
-        if verified { Ok(()) } else { Err(Refusal::new(Code::InvalidSignature)) }
+    /// Whether one of the keys has signed the body.
+    pub(crate) fn verifies(&self, Signed { prefix, signatures }: &Signed, body: &[u8]) -> bool {
+        let Self::StandardWebhooks { secrets, .. } = self else { return false };
+        let verify = |found, key: &SigningKey| found | key.verifies(prefix, body, signatures);
+        secrets.iter().fold(Choice::from(0), verify).into()
     }
 
-    /// Reads the settings: which kind, and what that kind needs.
-    pub(crate) fn read(mut table: Table<'_>) -> Result<Self, SettingsError> {
+    /// Reads the settings: what is asked for, and in the table `or` what is accepted besides.
+    pub(crate) fn read(mut table: Table<'_>) -> Result<(Self, Option<Self>), SettingsError> {
+        let superseded = table.table("or")?;
+        let current = Self::read_one(table)?;
+        let Some(superseded) = superseded else { return Ok((current, None)) };
+        let error = superseded.error("kind", "must not be the kind that it is an alternative to");
+        let superseded = Self::read_one(superseded)?;
+        let is_same = std::mem::discriminant(&current) == std::mem::discriminant(&superseded);
+        if is_same { Err(error) } else { Ok((current, Some(superseded))) }
+    }
+
+    /// Reads which kind, and what that kind needs.
+    fn read_one(mut table: Table<'_>) -> Result<Self, SettingsError> {
         const TOKENS: &str = "must be 1 to 4 tokens, each 16 to 128 of A-Z a-z 0-9 _ -";
         const SECRETS: &str = "must be 1 to 4 secrets, each `whsec_` and 24 to 64 bytes in base64";
         let kinds = [("none", 0), ("path_token", 1), ("standard_webhooks", 2)];

@@ -4,11 +4,21 @@
 //! [`size`] while the body arrives, [`body`] when it is complete. [`decide`] makes all of them.
 
 use crate::{
-    Head, Policy, Statement, Timestamp, UnknownEvents, UnknownFields, Verdict,
+    Authenticity, Head, Policy, Statement, Timestamp, UnknownEvents, UnknownFields, Verdict,
+    authenticity::{Shown, Way},
     head::{Audience, Claims},
     json::{self, Slot},
     problem::{Code, Field, Refusal},
 };
+
+/// A request that passes.
+#[derive(Debug)]
+pub struct Passed<'a> {
+    /// What it is.
+    pub verdict: Verdict<'a>,
+    /// How it is authentic.
+    pub way: Way,
+}
 
 /// Decides a whole request. `now` is asked for the time only where the answer depends on it.
 ///
@@ -19,7 +29,7 @@ pub fn decide<'a>(
     bytes: &'a [u8],
     now: impl Fn() -> Timestamp,
     policy: &Policy,
-) -> Result<Verdict<'a>, Refusal> {
+) -> Result<Passed<'a>, Refusal> {
     let claims = head.check(policy, &now)?;
     size(bytes.len(), policy)?;
     body(&claims, bytes, now, policy)
@@ -45,8 +55,8 @@ pub fn body<'a>(
     bytes: &'a [u8],
     now: impl FnOnce() -> Timestamp,
     policy: &Policy,
-) -> Result<Verdict<'a>, Refusal> {
-    policy.authenticity.check(claims.signed.as_ref(), bytes)?;
+) -> Result<Passed<'a>, Refusal> {
+    let way = authenticate(&claims.shown, bytes, policy)?;
     let fields = json::scan(bytes, policy.max_depth)?;
 
     if claims.audience == Audience::Other {
@@ -78,6 +88,18 @@ pub fn body<'a>(
         Verdict::Accept(envelope) if policy.disabled_features.contains(&envelope.event.feature) => {
             Err(Refusal::of_field(Code::FeatureDisabled, Field::EventName))
         }
-        verdict => Ok(verdict),
+        verdict => Ok(Passed { verdict, way }),
     }
+}
+
+/// By which way a request with that body is authentic.
+fn authenticate(shown: &Shown, body: &[u8], policy: &Policy) -> Result<Way, Refusal> {
+    if let Some((signed, way)) = &shown.signed {
+        let is_verified =
+            |(asked, authenticity): (Way, &Authenticity)| asked == *way && authenticity.verifies(signed, body);
+        if policy.ways().any(is_verified) {
+            return Ok(*way);
+        }
+    }
+    shown.unsigned.ok_or(Refusal::new(Code::InvalidSignature))
 }

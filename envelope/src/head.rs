@@ -1,8 +1,8 @@
 //! What the decision takes from a request's headers.
 
 use crate::{
-    Authenticity, Policy, Timestamp,
-    authenticity::Signed,
+    Policy, Timestamp,
+    authenticity::{Shown, Way},
     headers,
     problem::{Code, Refusal},
 };
@@ -20,16 +20,17 @@ pub struct Head<'a> {
     webhook_timestamp: Option<&'a [u8]>,
     webhook_signature: Option<&'a [u8]>,
     repeated: bool,
+    repeated_signature: bool,
     reserved: bool,
 }
 
 /// What good headers say that the body is judged by.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
     /// The audience that they state.
     pub audience: Audience,
-    /// The signature that they bring, where one is asked for.
-    pub signed: Option<Signed>,
+    /// What they show of the sender.
+    pub shown: Shown,
 }
 
 /// Which audience a request's headers state.
@@ -48,7 +49,7 @@ impl<'a> Head<'a> {
     /// Collects the head from names in lower case, HTTP/2's pseudo-headers (`:method`, `:path`) among them.
     pub fn read(headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>, policy: &Policy) -> Self {
         let mut head = Self::default();
-        let signed = matches!(policy.authenticity, Authenticity::StandardWebhooks { .. });
+        let signed = policy.ways().any(|(_, authenticity)| authenticity.is_signed());
         for (name, value) in headers {
             let slot = match name {
                 b":method" => {
@@ -62,9 +63,15 @@ impl<'a> Head<'a> {
                 b"content-type" => &mut head.content_type,
                 b"content-encoding" => &mut head.content_encoding,
                 b"content-length" => &mut head.content_length,
-                b"webhook-id" if signed => &mut head.webhook_id,
-                b"webhook-timestamp" if signed => &mut head.webhook_timestamp,
-                b"webhook-signature" if signed => &mut head.webhook_signature,
+                b"webhook-id" | b"webhook-timestamp" | b"webhook-signature" if signed => {
+                    let slot = match name {
+                        b"webhook-id" => &mut head.webhook_id,
+                        b"webhook-timestamp" => &mut head.webhook_timestamp,
+                        _ => &mut head.webhook_signature,
+                    };
+                    head.repeated_signature |= slot.replace(value).is_some();
+                    continue;
+                }
                 name if name == policy.audience_header.as_bytes() => &mut head.audience,
                 name => {
                     head.reserved |= name.starts_with(headers::RESERVED_PREFIX.as_bytes());
@@ -101,14 +108,19 @@ impl<'a> Head<'a> {
     pub fn check(&self, policy: &Policy, now: impl FnOnce() -> Timestamp) -> Result<Claims, Refusal> {
         let path = self.path.split(|&byte| byte == b'?').next().unwrap_or_default();
         let refuse = |code| Err(Refusal::new(code));
-        if !policy.authenticity.is_webhook(path, policy.path.as_bytes()) {
+        let mut ways = policy.ways().filter(|(_, way)| way.is_webhook(path, policy.path.as_bytes()));
+        let (first, second) = (ways.next(), ways.next());
+        let ways = [first, second].into_iter().flatten();
+        let unsigned = ways.clone().find_map(|(way, authenticity)| (!authenticity.is_signed()).then_some(way));
+        if first.is_none() {
             return refuse(Code::NotFound);
         }
         if self.method != b"POST" {
             return refuse(Code::MethodNotAllowed);
         }
         let deciding = [self.content_type, self.content_encoding];
-        if self.repeated || deciding.into_iter().flatten().any(is_list) {
+        let is_repeated = self.repeated || self.repeated_signature && unsigned.is_none();
+        if is_repeated || deciding.into_iter().flatten().any(is_list) {
             return refuse(Code::DuplicateHeader);
         }
         if !self.content_type.is_some_and(is_json) {
@@ -121,8 +133,17 @@ impl<'a> Head<'a> {
             return refuse(Code::PayloadTooLarge);
         }
         let (id, timestamp, signature) = (self.webhook_id, self.webhook_timestamp, self.webhook_signature);
-        let signed = policy.authenticity.signed(id, timestamp, signature, now)?;
-        Ok(Claims { audience: self.audience(), signed })
+        let signing = ways.into_iter().find(|(_, authenticity)| authenticity.is_signed());
+        // A signature decides nothing where the current way is satisfied without one.
+        let signed = match signing.filter(|_| unsigned != Some(Way::Current)) {
+            None => None,
+            Some((way, authenticity)) => match authenticity.signed(id, timestamp, signature, now) {
+                Ok(signed) if !self.repeated_signature => Some((signed, way)),
+                Err(refusal) if unsigned.is_none() => return Err(refusal),
+                _ => None,
+            },
+        };
+        Ok(Claims { audience: self.audience(), shown: Shown { signed, unsigned } })
     }
 }
 

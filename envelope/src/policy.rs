@@ -1,7 +1,9 @@
 //! What the decision may be told to do differently.
 
 use crate::{
-    Authenticity, Feature, headers,
+    Authenticity, Feature,
+    authenticity::Way,
+    headers,
     settings::{SettingsError, Table},
 };
 
@@ -28,6 +30,8 @@ pub struct Policy {
     pub disabled_features: Vec<Feature>,
     /// What a request has to show.
     pub authenticity: Authenticity,
+    /// What a request may show instead, while senders change from it to [`authenticity`](Self::authenticity).
+    pub superseded: Option<Authenticity>,
     /// Whether refusals are made or only noted. The decision itself is the same.
     pub mode: Mode,
 }
@@ -95,6 +99,8 @@ impl Policy {
             "must begin with / but not be or be below /-, and hold visible ASCII without ? and #",
             "must be a header name in lower case, none of ours (x-edge-)",
         );
+        let authenticity = table.table("authenticity")?.map(Authenticity::read).transpose()?;
+        let (authenticity, superseded) = authenticity.unwrap_or_default();
         let policy = Self {
             path: table.text("path", rule.0, is_path)?.unwrap_or(usual.path),
             max_body_bytes: table
@@ -123,16 +129,25 @@ impl Policy {
                     Feature::parse,
                 )?
                 .unwrap_or_default(),
-            authenticity: table.table("authenticity")?.map(Authenticity::read).transpose()?.unwrap_or_default(),
+            authenticity,
+            superseded,
             mode: table.choice("mode", &[("enforce", Mode::Enforce), ("shadow", Mode::Shadow)])?.unwrap_or(usual.mode),
         };
         table.end()?;
         Ok(policy)
     }
 
+    /// The ways to be authentic that are accepted, the current one first.
+    pub fn ways(&self) -> impl Iterator<Item = (Way, &Authenticity)> {
+        let superseded = self.superseded.iter().map(|superseded| (Way::Superseded, superseded));
+        std::iter::once((Way::Current, &self.authenticity)).chain(superseded)
+    }
+
     /// The path to show in a log instead of one that holds a token, right or wrong.
     pub fn path_without_token(&self, path: &[u8]) -> Option<String> {
-        let Authenticity::PathToken { .. } = self.authenticity else { return None };
+        if !self.ways().any(|(_, authenticity)| matches!(authenticity, Authenticity::PathToken { .. })) {
+            return None;
+        }
         let rest = path.strip_prefix(self.path.as_bytes())?;
         (!rest.is_empty()).then(|| format!("{}/-", self.path))
     }
@@ -164,6 +179,7 @@ impl Default for Policy {
             unknown_events: UnknownEvents::Refuse,
             disabled_features: Vec::new(),
             authenticity: Authenticity::None,
+            superseded: None,
             mode: Mode::Enforce,
         }
     }

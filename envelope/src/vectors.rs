@@ -5,7 +5,13 @@
 
 use serde::Deserialize;
 
-use crate::{Head, Policy, Timestamp, Verdict, decide, problem::Refusal, settings::Table};
+use crate::{
+    Head, Policy, Timestamp, Verdict,
+    authenticity::Way,
+    decide::{Passed, decide},
+    problem::Refusal,
+    settings::Table,
+};
 
 const FILES: [&str; 7] = [
     include_str!("../vectors/head.json"),
@@ -57,6 +63,9 @@ pub struct Accepted {
     /// Whether it is to be kept apart.
     #[serde(default)]
     pub quarantine: bool,
+    /// Whether it is authentic only by the way that is superseded.
+    #[serde(default)]
+    pub superseded: bool,
 }
 
 /// Why a request is refused.
@@ -149,20 +158,21 @@ impl Vector {
         let regular = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_slice()));
         let head = Head::read(pseudo.into_iter().chain(regular), &policy);
         match decide(&head, &self.body(), || NOW, &policy) {
-            Ok(verdict) => Ok(verdict.into()),
+            Ok(passed) => Ok(passed.into()),
             Err(refusal) => Err(refusal.into()),
         }
     }
 }
 
-impl From<Verdict<'_>> for Accepted {
-    fn from(verdict: Verdict<'_>) -> Self {
+impl From<Passed<'_>> for Accepted {
+    fn from(Passed { verdict, way }: Passed<'_>) -> Self {
         let (event, case, key) = match &verdict {
             Verdict::Accept(envelope) => (envelope.event.to_string(), &envelope.case_id, envelope.key()),
             Verdict::Quarantine(event) => (event.name.to_string(), &event.case_id, event.key()),
         };
         let quarantine = matches!(verdict, Verdict::Quarantine(_));
-        Self { event, case: case.to_string(), key: key.to_string(), quarantine }
+        let superseded = way == Way::Superseded;
+        Self { event, case: case.to_string(), key: key.to_string(), quarantine, superseded }
     }
 }
 

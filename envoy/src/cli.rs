@@ -10,11 +10,13 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use envelope::{Authenticity, Policy, authenticity::Way};
 use filter::settings::Settings;
+use serde_json::Value;
 
 use crate::{
     bootstrap::Bootstrap,
-    ecds,
+    ecds, policy_file,
     publish::{Backends, Build, Outcome},
     store::{Publication, hex},
     traffic::authenticated_codes,
@@ -46,6 +48,9 @@ enum Command {
         /// The policy's settings (TOML); the defaults where none is given.
         #[arg(long)]
         policy: Option<PathBuf>,
+        /// Path tokens in place of those in the policy, separated by white space; `authenticity.kind` becomes "path_token".
+        #[arg(long, env = "WEBHOOK_TOKEN", hide_env_values = true, allow_hyphen_values = true)]
+        token: Option<String>,
         /// The file with the secret that the filter shows to the backend; made with a random one where it is missing.
         #[arg(long)]
         proof_file: PathBuf,
@@ -63,6 +68,12 @@ enum Command {
         target: Target,
         #[command(flatten)]
         patience: Patience,
+    },
+    /// Print a new random path token, and the path of the URL to register with it.
+    Token {
+        /// The policy whose `path` is the webhook's; the default path where none is given.
+        #[arg(long)]
+        policy: Option<PathBuf>,
     },
     /// List the builds that are kept, and what Envoy says it serves. Fails where Envoy does not say.
     Status {
@@ -94,10 +105,10 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     let mut out = io::stdout();
     match command {
-        Command::Publish { wasm, policy, proof_file, target, patience } => {
+        Command::Publish { wasm, policy, token, proof_file, target, patience } => {
             let build = Build {
                 module: fs::read(&wasm).with_context(|| format!("cannot read {}", wasm.display()))?,
-                policy: policy.as_deref().map_or(Ok(serde_json::json!({})), read_policy)?,
+                policy: policy_file::read(policy.as_deref(), token.as_deref())?,
                 proof: read_or_make_proof(&proof_file)?,
             };
             let (publication, outcome) = patience.publisher(&target)?.publish(&build)?;
@@ -106,6 +117,12 @@ fn run(command: Command) -> Result<()> {
         Command::Rollback { to, target, patience } => {
             let (publication, outcome) = patience.publisher(&target)?.rollback(to.as_deref())?;
             report(&mut out, &publication, outcome, patience.backends())
+        }
+        Command::Token { policy } => {
+            let policy = policy_file::read(policy.as_deref(), None)?;
+            let path = policy.get("path").and_then(Value::as_str).map_or_else(|| Policy::default().path, str::to_owned);
+            let token = policy_file::new_token()?;
+            Ok(writeln!(out, "token: {token}\npath to register: {path}/{token}")?)
         }
         Command::Status { target } => status(&mut out, &target),
         Command::Bootstrap { settings, enable } => {
@@ -121,11 +138,6 @@ fn run(command: Command) -> Result<()> {
             Ok(out.write_all(bootstrap.render()?.as_bytes())?)
         }
     }
-}
-
-fn read_policy(path: &Path) -> Result<serde_json::Value> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("{} is not TOML", path.display()))
 }
 
 fn read_or_make_proof(path: &Path) -> Result<String> {
@@ -147,6 +159,7 @@ fn read_or_make_proof(path: &Path) -> Result<String> {
 
 fn report(out: &mut impl Write, publication: &Publication, outcome: Outcome, backends: Backends) -> Result<()> {
     let policy = ecds::settings(&publication.response).map(|settings| settings.policy).unwrap_or_default();
+    warn_of_open_ways(&policy);
     let is_serving = matches!(outcome, Outcome::Verified | Outcome::Unproven);
     if is_serving && authenticated_codes(&policy).is_empty() {
         tell(
@@ -162,6 +175,24 @@ fn report(out: &mut impl Write, publication: &Publication, outcome: Outcome, bac
         Outcome::Unchanged => "was published before: no Envoy answers, and it will load the build when it starts",
     };
     Ok(writeln!(out, "build {} (publication {}) {said}", publication.build, publication.number)?)
+}
+
+/// Says what anyone can do under the policy, and what to do about it.
+fn warn_of_open_ways(policy: &Policy) {
+    for (way, authenticity) in policy.ways() {
+        match (way, authenticity) {
+            (Way::Current, Authenticity::None) => tell(
+                "warning: `authenticity.kind` is \"none\", so whoever finds the URL can send events, which costs calls of the \
+                 Partner API and delays genuine events. Make a token with `guardctl token`, publish with it (--token or \
+                 WEBHOOK_TOKEN) and register its URL; docs/EDGE.md says how to do that on a live endpoint",
+            ),
+            (Way::Superseded, Authenticity::None) => tell(
+                "warning: requests without a token or signature are still accepted. Once `webhook_guard_superseded` no longer \
+                 rises, remove [authenticity.or] from the policy and publish again",
+            ),
+            _ => {}
+        }
+    }
 }
 
 fn status(out: &mut impl Write, target: &Target) -> Result<()> {

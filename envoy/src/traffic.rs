@@ -149,14 +149,20 @@ impl Judge {
     }
 }
 
-/// The codes that a request can get only with a valid token or signature.
+/// The codes that a request can get only with a valid token or signature, whichever of the policy's ways it uses.
 pub fn authenticated_codes(policy: &Policy) -> Vec<Code> {
-    let last_open = match policy.authenticity {
-        Authenticity::None => return Vec::new(),
-        Authenticity::PathToken { .. } => Code::NotFound,
-        Authenticity::StandardWebhooks { .. } => Code::InvalidSignature,
+    let first = |authenticity: &Authenticity| match authenticity {
+        Authenticity::None => Code::ALL.len(),
+        Authenticity::PathToken { .. } => place(Code::NotFound) + 1,
+        Authenticity::StandardWebhooks { .. } => place(Code::InvalidSignature) + 1,
     };
-    Code::ALL.into_iter().skip_while(|&code| code != last_open).skip(1).collect()
+    let first = policy.ways().map(|(_, authenticity)| first(authenticity)).max().unwrap_or(Code::ALL.len());
+    Code::ALL[first..].to_vec()
+}
+
+/// A code's place in the order of the checks.
+fn place(code: Code) -> usize {
+    Code::ALL.iter().position(|&other| other == code).unwrap_or(Code::ALL.len())
 }
 
 /// The codes of which a change of policy makes more rejections likely: they say nothing about the build.
@@ -170,7 +176,7 @@ pub fn introduced_codes(old: &Policy, new: &Policy) -> Vec<Code> {
     let changes = [
         (old.path != new.path || is_stricter_token(old, new), &[Code::NotFound][..]),
         (new.max_body_bytes < old.max_body_bytes, &[Code::PayloadTooLarge]),
-        (is_stricter_signature(old, new), &[Code::MissingSignature, Code::StaleTimestamp, Code::InvalidSignature]),
+        (is_stricter_signature(new), &[Code::MissingSignature, Code::StaleTimestamp, Code::InvalidSignature]),
         (new.max_depth < old.max_depth, &[Code::TooDeep]),
         (other_header, &[Code::WrongAudience, Code::DuplicateHeader]),
         (audience_required || other_header && new.audience == Statement::Required, &[Code::MissingAudience]),
@@ -190,20 +196,24 @@ pub fn introduced_codes(old: &Policy, new: &Policy) -> Vec<Code> {
     Code::ALL.into_iter().filter(|code| introduced.contains(code)).collect()
 }
 
-/// Whether a path that was the webhook's may no longer be.
+/// Whether a path that was the webhook's no longer is.
 fn is_stricter_token(old: &Policy, new: &Policy) -> bool {
-    match (&old.authenticity, &new.authenticity) {
-        (Authenticity::PathToken { tokens: old }, Authenticity::PathToken { tokens: new }) => {
-            !old.iter().all(|token| new.contains(token))
-        }
-        (Authenticity::PathToken { .. }, _) | (_, Authenticity::PathToken { .. }) => true,
-        _ => false,
-    }
+    !suffixes(old).iter().all(|suffix| suffixes(new).contains(suffix))
 }
 
-/// Whether signatures are asked for that were not, or not these. Keys cannot be compared, so any others may be stricter.
-fn is_stricter_signature(_: &Policy, new: &Policy) -> bool {
-    matches!(new.authenticity, Authenticity::StandardWebhooks { .. })
+/// What may follow the webhook's path: a token, or nothing.
+fn suffixes(policy: &Policy) -> Vec<&str> {
+    let suffixes = policy.ways().flat_map(|(_, authenticity)| match authenticity {
+        Authenticity::PathToken { tokens } => tokens.iter().map(String::as_str).collect(),
+        Authenticity::None | Authenticity::StandardWebhooks { .. } => vec![""],
+    });
+    suffixes.collect()
+}
+
+/// Whether a signature is asked for. Keys cannot be compared, so it may be one that the sender does not make yet.
+fn is_stricter_signature(new: &Policy) -> bool {
+    let has = |wanted: fn(&Authenticity) -> bool| new.ways().any(|(_, authenticity)| wanted(authenticity));
+    has(|way| matches!(way, Authenticity::StandardWebhooks { .. })) && !has(|way| matches!(way, Authenticity::None))
 }
 
 #[cfg(test)]
@@ -228,11 +238,24 @@ mod tests {
         json!({ "authenticity": { "kind": "standard_webhooks", "secrets": [SECRET] } })
     }
 
+    /// The policy `settings`, under which what `or` asks for is accepted besides.
+    fn with_or(mut settings: Value, or: Value) -> Value {
+        let none = || json!({ "kind": "none" });
+        let or = or.get("authenticity").cloned().unwrap_or_else(none);
+        settings["authenticity"] = settings.get("authenticity").cloned().unwrap_or_else(none);
+        settings["authenticity"]["or"] = or;
+        settings
+    }
+
     #[test]
     fn codes_that_anyone_can_produce_are_not_authenticated() {
         assert_eq!(authenticated_codes(&policy(&json!({}))), []);
         assert_eq!(authenticated_codes(&policy(&token())), Code::ALL[1..]);
+        let either = |kind: Value, or: Value| authenticated_codes(&policy(&with_or(kind, or)));
+        assert_eq!(either(token(), json!({})), []);
         let signed = authenticated_codes(&policy(&signatures()));
+        assert_eq!(either(signatures(), token()), signed);
+        assert_eq!(either(token(), signatures()), signed);
         assert_eq!((signed[0], signed.len()), (Code::EmptyBody, Code::ALL.len() - 9));
     }
 
@@ -270,6 +293,11 @@ mod tests {
             (json!({}), json!({ "path": "/other" }), &[NotFound]),
             (json!({}), token(), &[NotFound]),
             (token(), json!({}), &[NotFound]),
+            (token(), with_or(json!({}), token()), &[]),
+            (json!({}), with_or(token(), json!({})), &[]),
+            (with_or(token(), json!({})), token(), &[NotFound]),
+            (json!({}), with_or(signatures(), json!({})), &[]),
+            (token(), with_or(signatures(), token()), &[MissingSignature, StaleTimestamp, InvalidSignature]),
             (one.clone(), both.clone(), &[]),
             (both, one, &[NotFound]),
             (json!({}), signatures(), &[MissingSignature, StaleTimestamp, InvalidSignature]),

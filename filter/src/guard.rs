@@ -1,7 +1,9 @@
 //! One request's way through the filter: wait for all of it, judge it once, answer at most once.
 
 use envelope::{
-    Code, Head, Mode, Policy, Refusal, Timestamp, Verdict, decide,
+    Code, Head, Mode, Policy, Refusal, Timestamp, Verdict,
+    authenticity::Way,
+    decide::{self, Passed},
     head::Claims,
     headers::{self, Judgement, Mark, RESERVED_PREFIX},
     problem::MEDIA_TYPE,
@@ -46,6 +48,8 @@ pub enum Counted {
     Refused(Code),
     /// It would have been refused, but passed in shadow mode.
     Shadowed(Code),
+    /// It passed, and only because the superseded way to be authentic is still accepted.
+    Superseded,
     /// It went to one of the paths at which the publisher asks.
     Probed,
 }
@@ -137,8 +141,15 @@ impl Guard {
             host.end(begun, body.len());
         }
         match verdict {
-            Ok(Verdict::Accept(_)) => self.pass(Mark::Accepted, Counted::Accepted, settings, host),
-            Ok(Verdict::Quarantine(_)) => self.pass(Mark::Quarantined, Counted::Quarantined, settings, host),
+            Ok(Passed { verdict, way }) => {
+                if way == Way::Superseded {
+                    host.count(Counted::Superseded);
+                }
+                match verdict {
+                    Verdict::Accept(_) => self.pass(Mark::Accepted, Counted::Accepted, settings, host),
+                    Verdict::Quarantine(_) => self.pass(Mark::Quarantined, Counted::Quarantined, settings, host),
+                }
+            }
             Err(refusal) => self.refuse(refusal, settings, host),
         }
     }

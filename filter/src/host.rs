@@ -40,6 +40,7 @@ struct Metrics {
     refused: [u32; Code::ALL.len()],
     shadowed: [u32; Code::ALL.len()],
     probed: u32,
+    superseded: u32,
     body_bytes: u32,
     decision_nanoseconds: u32,
     /// How many requests were judged, to choose those that are measured.
@@ -102,13 +103,23 @@ impl Loaded {
         }
         let (accepted, quarantined) = (counter("requests", "accepted")?, counter("requests", "quarantined")?);
         let probed = define(MetricType::Counter, "webhook_guard_probes")?;
+        let superseded = define(MetricType::Counter, "webhook_guard_superseded")?;
         let since = define(MetricType::Gauge, &format!("webhook_guard_configured_seconds_build={}", settings.build))?;
         _ = hostcalls::record_metric(since, now().unix_seconds().cast_unsigned());
         let body_bytes = define(MetricType::Histogram, "webhook_guard_body_bytes")?;
         let decision_nanoseconds = define(MetricType::Histogram, "webhook_guard_decision_nanoseconds")?;
         let judged = Cell::new(0);
-        let metrics =
-            Metrics { accepted, quarantined, refused, shadowed, probed, body_bytes, decision_nanoseconds, judged };
+        let metrics = Metrics {
+            accepted,
+            quarantined,
+            refused,
+            shadowed,
+            probed,
+            superseded,
+            body_bytes,
+            decision_nanoseconds,
+            judged,
+        };
         Ok(Self { settings, metrics })
     }
 }
@@ -164,6 +175,7 @@ impl Host for Calls<'_> {
             Counted::Refused(code) => self.0.refused[code as usize],
             Counted::Shadowed(code) => self.0.shadowed[code as usize],
             Counted::Probed => self.0.probed,
+            Counted::Superseded => self.0.superseded,
         };
         _ = hostcalls::increment_metric(metric, 1);
     }

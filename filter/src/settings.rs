@@ -102,6 +102,16 @@ mod tests {
             (r#"{"disabled_features":["verification"]}"#, Some("policy.disabled_features[0]")),
             (r#"{"authenticity":{"kind":"none"}}"#, None),
             (r#"{"authenticity":{"kind":"magic"}}"#, Some("policy.authenticity.kind")),
+            (r#"{"authenticity":{"kind":"none","or":{"kind":"none"}}}"#, Some("policy.authenticity.or.kind")),
+            (r#"{"authenticity":{"kind":"none","or":{"kind":"path_token","tokens":["0123456789abcdef"]}}}"#, None),
+            (
+                r#"{"authenticity":{"kind":"none","or":{"kind":"path_token","tokens":["short"]}}}"#,
+                Some("policy.authenticity.or.tokens[0]"),
+            ),
+            (
+                r#"{"authenticity":{"kind":"path_token","tokens":["0123456789abcdef"],"or":{"kind":"none","or":{"kind":"none"}}}}"#,
+                Some("policy.authenticity.or.or"),
+            ),
             (r#"{"authenticity":{"kind":"path_token","tokens":[]}}"#, Some("policy.authenticity.tokens")),
             (r#"{"authenticity":{"kind":"path_token","tokens":["short"]}}"#, Some("policy.authenticity.tokens[0]")),
             (r#"{"authenticity":{"kind":"standard_webhooks","secrets":[]}}"#, Some("policy.authenticity.secrets")),

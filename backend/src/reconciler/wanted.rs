@@ -19,7 +19,11 @@ pub(super) fn features(file: &str) -> Result<Vec<Feature>, ReconcilerError> {
 
 fn disabled(file: &str) -> Result<Vec<Feature>, Box<dyn Error>> {
     // The value alone: an error of the parser would show a line of the file, which may hold a path token.
-    let settings: serde_json::Value = toml::from_str(&fs::read_to_string(file)?).map_err(|_| "it is not TOML")?;
+    let mut settings: serde_json::Map<_, _> =
+        toml::from_str(&fs::read_to_string(file)?).map_err(|_| "it is not TOML")?;
+    // Nothing for us; and its tokens may be where only the publisher finds them.
+    settings.remove("authenticity");
+    let settings = serde_json::Value::Object(settings);
     Ok(Policy::read(Table::parse(settings.to_string().as_bytes())?)?.disabled_features)
 }
 
@@ -40,6 +44,8 @@ mod tests {
         assert_eq!(features("").unwrap(), Feature::ALL);
         assert_eq!(features_of("").unwrap(), Feature::ALL);
         assert_eq!(features_of(include_str!("../../../envoy/policy.toml")).unwrap(), Feature::ALL);
+        let tokens = "[authenticity]\nkind = \"path_token\"\ntokens_file = \"tokens\"";
+        assert_eq!(features_of(tokens).unwrap(), Feature::ALL);
         let some = "max_depth = 8\ndisabled_features = [\"translation\", \"classification\"]";
         assert_eq!(features_of(some).unwrap(), [Feature::Extraction, Feature::Forensics]);
     }

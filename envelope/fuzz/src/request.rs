@@ -5,7 +5,11 @@
 
 use std::cell::{Cell, RefCell};
 
-use envelope::{Head, Policy, Timestamp, Verdict, decide};
+use envelope::{
+    Head, Policy, Timestamp, Verdict,
+    authenticity::Way,
+    decide::{Passed, decide},
+};
 use filter::{
     guard::{Begun, Counted, Guard, Host, Step},
     pairs,
@@ -18,7 +22,7 @@ const POLICIES: [&str; 4] = [
     "{}",
     r#"{"audience":"required","unknown_fields":"refuse","unknown_events":"quarantine","max_body_bytes":200}"#,
     r#"{"authenticity":{"kind":"path_token","tokens":["0123456789abcdef"]},"disabled_features":["extraction"]}"#,
-    r#"{"authenticity":{"kind":"standard_webhooks","secrets":["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]}}"#,
+    r#"{"authenticity":{"kind":"standard_webhooks","secrets":["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],"or":{"kind":"path_token","tokens":["0123456789abcdef"]}}}"#,
 ];
 
 #[derive(Default)]
@@ -93,11 +97,13 @@ fuzz_target!(|input: &[u8]| {
     }
     let whole = decide(&head, body, || NOW, &settings.policy);
     let expected = match &whole {
-        Ok(Verdict::Accept(_)) => Counted::Accepted,
-        Ok(Verdict::Quarantine(_)) => Counted::Quarantined,
+        Ok(Passed { verdict: Verdict::Accept(_), .. }) => Counted::Accepted,
+        Ok(Passed { verdict: Verdict::Quarantine(_), .. }) => Counted::Quarantined,
         Err(refusal) => Counted::Refused(refusal.code),
     };
-    assert_eq!(*host.counted.borrow(), [expected]);
+    let is_superseded = matches!(whole, Ok(Passed { way: Way::Superseded, .. }));
+    let expected: Vec<_> = is_superseded.then_some(Counted::Superseded).into_iter().chain([expected]).collect();
+    assert_eq!(*host.counted.borrow(), expected);
     assert_eq!((host.added.get(), host.replies.get()), if whole.is_ok() { (1, 0) } else { (0, 1) });
     assert_eq!(step == Step::Continue, whole.is_ok());
 });

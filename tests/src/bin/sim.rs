@@ -27,6 +27,9 @@ struct Arguments {
     /// The webhook's path.
     #[arg(long, default_value = "/webhooks/truenroll")]
     path: String,
+    /// The token that the edge asks for after the path; none where empty.
+    #[arg(long, env = "SIM_WEBHOOK_TOKEN", default_value = "", hide_env_values = true, allow_hyphen_values = true)]
+    token: String,
     /// About how many requests to send each second; none where 0.
     #[arg(long, default_value_t = 10.0)]
     rate: f64,
@@ -65,7 +68,8 @@ async fn main() -> Result<()> {
         malformed: 0.1,
         seed: fastrand::u64(..),
     };
-    let sender = Arc::new(Sender::new(format!("{}{}", arguments.edge, arguments.path)));
+    let token = if arguments.token.is_empty() { String::new() } else { format!("/{}", arguments.token) };
+    let sender = Arc::new(Sender::new(format!("{}{}{token}", arguments.edge, arguments.path)));
     let sent = Arc::new(Sent::default());
     let playing = scenario::play(&scenario, &simulator.world, &sender, &arguments.edge, &sent, &stop);
     tokio::pin!(playing);

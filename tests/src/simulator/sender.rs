@@ -3,10 +3,10 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use envelope::vectors::Vector;
+use envelope::{Policy, SigningKey, vectors::Vector};
 use reqwest::{
     Client, Method,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
@@ -18,8 +18,15 @@ use super::world::Event;
 /// Sends to one webhook.
 pub struct Sender {
     client: Client,
-    webhook: String,
+    target: Mutex<Target>,
     tally: Mutex<Tally>,
+}
+
+/// Where events are sent, and how they are signed.
+#[derive(Debug, Clone)]
+struct Target {
+    webhook: String,
+    signing: Option<SigningKey>,
 }
 
 /// What was sent, and what was answered.
@@ -57,16 +64,35 @@ pub enum Answer {
 impl Sender {
     /// A sender to the webhook at that URL.
     pub fn new(webhook: String) -> Self {
-        Self { client: client(), webhook, tally: Mutex::default() }
+        Self { client: client(), target: Mutex::new(Target { webhook, signing: None }), tally: Mutex::default() }
+    }
+
+    /// Sends to another URL from now on, with a signature where a key is given.
+    pub fn change_target(&self, webhook: String, signing: Option<SigningKey>) {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = Target { webhook, signing };
+    }
+
+    fn target(&self) -> Target {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends an event once.
     pub async fn send(&self, event: &Event) -> Answer {
-        let json = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-        self.post(&self.webhook, Method::POST, json, event.body.clone().into_bytes()).await
+        let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        let Target { webhook, signing } = self.target();
+        if let Some(key) = signing {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            let signature = key.sign("msg_1", now, event.body.as_bytes());
+            headers.insert("webhook-id", HeaderValue::from_static("msg_1"));
+            headers.insert("webhook-timestamp", HeaderValue::from(now));
+            headers.extend(
+                HeaderValue::from_str(&signature).map(|value| (HeaderName::from_static("webhook-signature"), value)),
+            );
+        }
+        self.post(&webhook, Method::POST, headers, event.body.clone().into_bytes()).await
     }
 
-    /// Sends a golden vector to the edge at `base`, whatever its path.
+    /// Sends a golden vector to the edge at `base`, whatever its path; one for the usual path goes to the sender's own URL.
     pub async fn send_vector(&self, base: &str, vector: &Vector) -> Answer {
         let method = Method::from_bytes(vector.method.as_bytes()).unwrap_or_default();
         let headers = vector.headers().filter_map(|(name, value)| {
@@ -76,7 +102,9 @@ impl Sender {
         for (name, value) in headers {
             all.append(name, value);
         }
-        self.post(&format!("{base}{}", vector.path), method, all, vector.body()).await
+        let is_usual = vector.path == Policy::default().path;
+        let url = if is_usual { self.target().webhook } else { format!("{base}{}", vector.path) };
+        self.post(&url, method, all, vector.body()).await
     }
 
     /// What was sent and answered so far.

@@ -10,10 +10,10 @@
 //! [`dns`] has the backend's name stop resolving,
 //! [`connections`] has many requests and connections wait,
 //! [`network`] breaks the connections between programs,
-//! [`publish`] says what a publication believes,
 //! [`logs`] floods the access log,
 //! [`bootstrap`] renders every combination of Envoy's options,
 //! [`clients`] tells apart who connects,
+//! [`publish`] says what a publication believes, [`token`] changes how senders are recognized,
 //! [`up`] runs `cargo up`, and [`wasm`] runs the filter's own tests as WebAssembly.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -46,6 +46,7 @@ mod revived;
 mod start;
 mod swap;
 mod tls;
+mod token;
 mod transport;
 mod up;
 mod wasm;

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use envelope::{Head, Policy, Refusal, Timestamp, decide, head::Claims};
+use envelope::{Head, Policy, Refusal, Timestamp, decide};
 use h2::{RecvStream, server};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -30,7 +30,7 @@ async fn judge(mut messages: RecvStream, mut respond: server::SendResponse<Bytes
     let now = || Timestamp::from_unix(4_000_000_000);
     let head = axum::http::Response::builder().header("content-type", "application/grpc").body(())?;
     let mut answers = respond.send_response(head, false)?;
-    let mut claims = Claims::default();
+    let mut claims = None;
     let mut buffer = Vec::new();
     while let Some(piece) = messages.data().await {
         let piece = piece?;
@@ -43,14 +43,15 @@ async fn judge(mut messages: RecvStream, mut respond: server::SendResponse<Bytes
                     let map = Fields(content).find(|(field, _)| *field == 1).context("no headers")?.1;
                     let headers = Fields(map).map(|(_, header)| header_pair(header));
                     Head::read(headers, &policy).check(&policy, now).map(|checked| {
-                        claims = checked;
+                        claims = Some(checked);
                         // request_headers { response {} }
                         vec![0x0a, 0x02, 0x0a, 0x00]
                     })
                 }
                 _ => {
                     let body = Fields(content).find(|(field, _)| *field == 1).map(|(_, body)| body).unwrap_or_default();
-                    decide::body(&claims, body, now, &policy).map(|_| accepted())
+                    let claims = claims.as_ref().context("a body before its headers")?;
+                    decide::body(claims, body, now, &policy).map(|_| accepted())
                 }
             };
             let answer = answer.unwrap_or_else(refused);

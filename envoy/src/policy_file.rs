@@ -1,0 +1,160 @@
+//! The policy as an operator writes it: TOML, with tokens in the file, in a file of their own, or in the environment.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+
+/// What is wrong with a policy file.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyFileError {
+    /// A file cannot be read.
+    #[error("cannot read {0}: {1}")]
+    Unreadable(PathBuf, io::Error),
+    /// The policy is not TOML.
+    #[error("{0} is not TOML: {1}")]
+    NotToml(PathBuf, toml::de::Error),
+    /// Two places name tokens.
+    #[error("`{0}.tokens` and `{0}.tokens_file` are both set: keep one of them")]
+    Both(String),
+    /// Tokens were given for a policy that asks for something else.
+    #[error(
+        "tokens were given (--token or WEBHOOK_TOKEN), but `authenticity.kind` is \"{0}\": set it to \"path_token\", or put \
+         that kind into [authenticity.or] while senders change to the token"
+    )]
+    OtherKind(String),
+    /// Tokens were given for a policy that has some.
+    #[error("tokens were given (--token or WEBHOOK_TOKEN), and the policy names tokens as well: keep one of them")]
+    TokensTwice,
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    NoRandom(String),
+}
+
+/// The length of a new token, in bytes before they are written in base64url.
+const TOKEN_BYTES: usize = 32;
+
+/// A new random token.
+///
+/// # Errors
+/// Where the system gives no random numbers.
+pub fn new_token() -> Result<String, PolicyFileError> {
+    let mut random = [0; TOKEN_BYTES];
+    getrandom::fill(&mut random).map_err(|error| PolicyFileError::NoRandom(error.to_string()))?;
+    Ok(URL_SAFE_NO_PAD.encode(random))
+}
+
+/// Reads the policy at `path`, the default one where there is none, with `tokens` in it, separated by white space, where any
+/// are given. The filter's own code checks the result.
+///
+/// # Errors
+/// Where a file cannot be read, or where tokens come from two places.
+pub fn read(path: Option<&Path>, tokens: Option<&str>) -> Result<Value, PolicyFileError> {
+    let mut policy = match path {
+        None => json!({}),
+        Some(path) => {
+            let text = read_text(path)?;
+            toml::from_str(&text).map_err(|error| PolicyFileError::NotToml(path.to_owned(), error))?
+        }
+    };
+    let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
+    for (pointer, name) in [("/authenticity", "authenticity"), ("/authenticity/or", "authenticity.or")] {
+        if let Some(authenticity) = policy.pointer_mut(pointer) {
+            resolve_tokens_file(authenticity, name, folder)?;
+        }
+    }
+    let tokens: Vec<_> = tokens.unwrap_or_default().split_whitespace().collect();
+    if tokens.is_empty() { Ok(policy) } else { with_tokens(policy, &tokens) }
+}
+
+fn resolve_tokens_file(authenticity: &mut Value, name: &str, folder: &Path) -> Result<(), PolicyFileError> {
+    let Some(table) = authenticity.as_object_mut() else { return Ok(()) };
+    let Some(file) = table.get("tokens_file").and_then(Value::as_str).map(|file| folder.join(file)) else {
+        return Ok(());
+    };
+    if table.contains_key("tokens") {
+        return Err(PolicyFileError::Both(name.to_owned()));
+    }
+    let text = read_text(&file)?;
+    let tokens: Vec<_> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    table.insert("tokens".to_owned(), json!(tokens));
+    table.remove("tokens_file");
+    Ok(())
+}
+
+fn with_tokens(mut policy: Value, tokens: &[&str]) -> Result<Value, PolicyFileError> {
+    match policy.pointer("/authenticity/kind").and_then(Value::as_str) {
+        None | Some("none" | "path_token") => {}
+        Some(other) => return Err(PolicyFileError::OtherKind(other.to_owned())),
+    }
+    if policy.pointer("/authenticity/tokens").is_some() {
+        return Err(PolicyFileError::TokensTwice);
+    }
+    if policy.get("authenticity").is_none() {
+        policy["authenticity"] = json!({});
+    }
+    policy["authenticity"]["kind"] = json!("path_token");
+    policy["authenticity"]["tokens"] = json!(tokens);
+    Ok(policy)
+}
+
+fn read_text(path: &Path) -> Result<String, PolicyFileError> {
+    fs::read_to_string(path).map_err(|error| PolicyFileError::Unreadable(path.to_owned(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use envelope::{Policy, settings::Table};
+
+    use super::*;
+
+    #[test]
+    fn tokens_come_from_the_policy_a_file_or_the_environment_and_only_from_one() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("tokens"), "# the new one\nnew-token-0123456789\n\n  old-token-0123456789\n")
+            .unwrap();
+        let none = json!({});
+        let token = |tokens: &[&str]| json!({ "authenticity": { "kind": "path_token", "tokens": tokens } });
+        let both = token(&["new-token-0123456789", "old-token-0123456789"]);
+        let mut with_or = token(&["a-token-0123456789"]);
+        with_or["authenticity"]["or"] = json!({ "kind": "none" });
+        for (toml, given, expected) in [
+            ("", None, Ok(&none)),
+            ("", Some(" "), Ok(&none)),
+            ("", Some("new-token-0123456789\n old-token-0123456789"), Ok(&both)),
+            ("[authenticity]\nkind = 'none'", Some("new-token-0123456789 old-token-0123456789"), Ok(&both)),
+            ("[authenticity]\nkind = 'path_token'\ntokens_file = 'tokens'", None, Ok(&both)),
+            (
+                "[authenticity]\nkind = 'none'\n[authenticity.or]\nkind = 'none'",
+                Some("a-token-0123456789"),
+                Ok(&with_or),
+            ),
+            ("[authenticity]\nkind = 'path_token'\ntokens_file = 'tokens'", Some("a"), Err("as well")),
+            ("[authenticity]\nkind = 'path_token'\ntokens_file = 'tokens'\ntokens = []", None, Err("are both set")),
+            ("[authenticity]\nkind = 'path_token'\ntokens_file = 'missing'", None, Err("missing")),
+            ("[authenticity]\nkind = 'standard_webhooks'\nsecrets = []", Some("a"), Err("standard_webhooks")),
+        ] {
+            let path = folder.path().join("policy.toml");
+            fs::write(&path, toml).unwrap();
+            let read = read(Some(&path), given).map_err(|error| error.to_string());
+            match expected {
+                Ok(expected) => assert_eq!(read.as_ref(), Ok(expected), "{toml} {given:?}"),
+                Err(part) => {
+                    assert!(read.as_ref().is_err_and(|said| said.contains(part)), "{toml} {given:?}: {read:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_new_token_is_one_that_the_filter_takes() {
+        let (token, other) = (new_token().unwrap(), new_token().unwrap());
+        assert_ne!(token, other);
+        let policy = read(None, Some(&format!("{token} {other}"))).unwrap().to_string();
+        assert!(Policy::read(Table::parse(policy.as_bytes()).unwrap()).is_ok(), "{token}");
+    }
+}
