@@ -40,9 +40,10 @@ impl Inbox {
     /// # Errors
     /// Where Redis does not answer.
     pub async fn leave(&self, member: &str) -> Result<(), InboxError> {
-        let mut command = redis::cmd("ZREM");
-        command.arg(self.keys.members()).arg(member);
-        self.bounded(command.exec_async(&mut self.common())).await
+        let mut commands = redis::pipe();
+        commands.cmd("ZREM").arg(self.keys.members()).arg(member);
+        commands.cmd("DEL").arg(self.keys.keeps_to(member));
+        self.bounded(commands.exec_async(&mut self.common())).await
     }
 }
 

@@ -18,9 +18,6 @@ pub struct Paused {
     pub features: HashSet<Feature>,
 }
 
-/// How long a confirmation is kept. Whoever waits for one asks more often.
-const KEPT: Duration = Duration::from_secs(600);
-
 impl Inbox {
     /// The features that are not worked on.
     ///
@@ -56,13 +53,15 @@ impl Inbox {
         self.bounded(call.invoke_async(&mut self.common())).await
     }
 
-    /// Says that the process `member` keeps to this version of what is paused.
+    /// Says that the process `member` keeps to this version of what is paused. That counts for `time_to_live`, as its
+    /// attendance does.
     ///
     /// # Errors
     /// Where Redis does not answer.
-    pub async fn confirm_paused(&self, member: &str, version: u64) -> Result<(), InboxError> {
+    pub async fn confirm_paused(&self, member: &str, version: u64, time_to_live: Duration) -> Result<(), InboxError> {
+        let time_to_live = u64::try_from(time_to_live.as_millis()).unwrap_or(u64::MAX);
         let mut command = redis::cmd("SET");
-        command.arg(self.keys.keeps_to(member)).arg(version).arg("EX").arg(KEPT.as_secs());
+        command.arg(self.keys.keeps_to(member)).arg(version).arg("PX").arg(time_to_live);
         self.bounded(command.exec_async(&mut self.common())).await
     }
 

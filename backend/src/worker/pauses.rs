@@ -33,7 +33,7 @@ pub(super) async fn learn(inbox: &Inbox, work: &Work, member: &str) -> Result<()
     let paused = inbox.paused().await?;
     let version = paused.version;
     keep_to(work, paused);
-    inbox.confirm_paused(member, version).await
+    inbox.confirm_paused(member, version, work.settings.lease).await
 }
 
 fn keep_to(work: &Work, paused: Paused) {
