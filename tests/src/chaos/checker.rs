@@ -109,7 +109,8 @@ fn out_of_order(lanes: &[Lane], first: &HashMap<&str, (usize, &Delivery)>) -> Ve
     violations
 }
 
-/// With every backend stopped, nothing but the seen keys, the cases and the partitions' number.
+/// With every backend stopped, nothing but the seen keys, the cases, the partitions' number, and for some time what each
+/// process kept to.
 async fn left_over(url: &str, accepted: &BTreeSet<&str>) -> Result<Vec<Violation>> {
     let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
     let mut names: Vec<String> = Vec::new();
@@ -125,6 +126,8 @@ async fn left_over(url: &str, accepted: &BTreeSet<&str>) -> Result<Vec<Violation
         let entries: u64 = match kind.split(':').next().unwrap_or_default() {
             "seen" => u64::from(!accepted.contains(kind.trim_start_matches("seen:"))),
             "case" => 0,
+            // What a process keeps to is forgotten some time after it ended.
+            "keeps-to" => u64::from(connection.ttl::<_, i64>(&name).await? == -1),
             "inbox" => connection.xlen(&name).await?,
             _ => u64::from(name != "{edge}:partitions"),
         };
