@@ -21,10 +21,12 @@ use crate::{
     tools,
 };
 
+mod clock;
 pub mod group;
 mod network;
 mod programs;
 
+pub use clock::Clock;
 pub use network::Network;
 
 use group::Group;
@@ -60,6 +62,8 @@ pub struct Options {
     /// Whether each backend reaches Redis, the Partner API and the application through proxies of its own. The stack must
     /// then be started within a tokio runtime of several threads.
     pub proxied: bool,
+    /// Whether each backend has a clock of its own, which can be set. It takes [`tools::faketime`].
+    pub clocks: bool,
 }
 
 /// The running programs, stopped when dropped: first what takes requests, last what stores.
@@ -76,6 +80,8 @@ pub struct Stack {
     pub group: Option<Group>,
     /// The proxies of each backend, the first one's first; none unless they were asked for.
     pub networks: Vec<Network>,
+    /// The clock of each backend, the first one's first; none unless they were asked for.
+    pub clocks: Vec<Clock>,
     ports: Ports,
     replica_ports: Vec<Ports>,
     /// The settings that a backend does not share with the others, the first one's first.
@@ -137,6 +143,7 @@ impl Options {
             program: "backend",
             backend: Vec::new(),
             proxied: false,
+            clocks: false,
         }
     }
 
@@ -185,6 +192,14 @@ impl Stack {
         }
         let mut own: Vec<_> = networks.iter().map(Network::settings).collect();
         own.resize(options.replicas + 1, Settings::new());
+        let mut clocks = Vec::new();
+        if options.clocks {
+            for (number, own) in own.iter_mut().enumerate() {
+                let clock = Clock::new(&folder, &format!("backend-{}", number + 1))?;
+                own.extend(clock.settings()?);
+                clocks.push(clock);
+            }
+        }
         let backend = start_backend(&folder, "backend", ports, &options, &own[0])?;
         let others = replicas.iter().zip(OTHERS).zip(&own[1..]);
         let others = others.map(|((&ports, (name, ..)), own)| start_backend(&folder, name, ports, &options, own));
@@ -201,6 +216,7 @@ impl Stack {
             redis,
             group,
             networks,
+            clocks,
             ports,
             replica_ports: replicas,
             own,

@@ -13,9 +13,11 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
+mod faketime;
 mod servers;
 mod wasm;
 
+pub use faketime::{faketime, has_faketime};
 pub use servers::{envoy, ip, redis_server};
 pub use wasm::{run_filter_tests, wasm_filter, wasm_module};
 

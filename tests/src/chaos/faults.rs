@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use axum::http::StatusCode;
 use fastrand::Rng;
 use serde_json::json;
@@ -36,11 +36,13 @@ pub enum Kind {
     FilterSwapped,
     /// The network between the backends, or one of them, and what they depend on.
     Network(Path),
+    /// The clock of one backend jumps, and stays where it is until it jumps again. Left out if there is no libfaketime.
+    ClockJumped,
 }
 
 impl Kind {
     /// All of them, each as often as it should be.
-    pub const USUAL: [Self; 16] = [
+    pub const USUAL: [Self; 17] = [
         Self::BackendKilled,
         Self::BackendKilled,
         Self::BackendKilled,
@@ -57,6 +59,7 @@ impl Kind {
         Self::Network(Path::Redis),
         Self::Network(Path::PartnerApi),
         Self::Network(Path::Sink),
+        Self::ClockJumped,
     ];
 
     pub(super) fn as_str(self) -> &'static str {
@@ -70,9 +73,13 @@ impl Kind {
             Self::Network(Path::Redis) => "network to Redis",
             Self::Network(Path::PartnerApi) => "network to the Partner API",
             Self::Network(Path::Sink) => "network to the sink",
+            Self::ClockJumped => "clock jumped",
         }
     }
 }
+
+/// How far ahead of the real time a clock may be set, in seconds: minutes, hours, a day and three years, both ways.
+const JUMPS: [i64; 9] = [0, 300, -300, 4 * 3_600, -4 * 3_600, 86_400, -86_400, 3 * 31_536_000, -3 * 31_536_000];
 
 /// Breaks things, and remembers when.
 pub(super) struct Faults {
@@ -144,6 +151,10 @@ impl Faults {
                 explains = path.explains_another_delivery(fault);
                 *self.network.entry((path, fault.as_str())).or_default() += 1;
             }
+            Kind::ClockJumped => {
+                let clock = stack.clocks.get(which).context("the backends have no clocks of their own")?;
+                clock.set(JUMPS[self.rng.usize(..JUMPS.len())])?;
+            }
         }
         *self.counts.entry(kind).or_default() += 1;
         if explains {
@@ -159,6 +170,9 @@ impl Faults {
         simulator.application.heal();
         for which in 0..=stack.replicas.len() {
             backend(stack, which).signal("CONT")?;
+        }
+        for clock in &stack.clocks {
+            clock.set(0)?;
         }
         Ok(())
     }

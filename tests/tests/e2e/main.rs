@@ -14,6 +14,7 @@
 //! [`bootstrap`] renders every combination of Envoy's options,
 //! [`clients`] tells apart who connects,
 //! [`publish`] says what a publication believes, [`token`] changes how senders are recognized,
+//! [`clock`] lets the clocks of backends jump,
 //! [`up`] runs `cargo up`, and [`wasm`] runs the filter's own tests as WebAssembly.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -22,6 +23,7 @@
 mod bootstrap;
 mod chaos;
 mod clients;
+mod clock;
 mod connections;
 mod dns;
 mod durability;
