@@ -142,7 +142,7 @@ impl Reconciler {
         let scope = Scope { is_first, since, features };
         let (mut round, mut pages) = (Round::default(), Pages::new());
         loop {
-            let mut page: Vec<_> = self.page(pages.skip()).await?.into_iter().map(Some).collect();
+            let mut page: Vec<_> = patiently(|| self.api.cases(pages.skip())).await?.into_iter().map(Some).collect();
             let new = pages.take(page.iter().flatten().map(|case| case.id.as_str()))?;
             let Page::New(places) = new else { break };
             for place in places {
@@ -153,19 +153,6 @@ impl Reconciler {
         }
         self.inbox.end_round().await?;
         Ok(round)
-    }
-
-    /// A page of the list. Events go first, so the round waits while their calls use up the rate.
-    async fn page(&self, skip: usize) -> Result<Vec<Case>, PartnerApiError> {
-        let patience = Instant::now() + BUSY;
-        loop {
-            match self.api.cases(skip).await {
-                Err(error) if error.is_busy() && Instant::now() < patience => {
-                    sleep(error.retry_after.unwrap_or(BUSY).min(BUSY)).await;
-                }
-                answer => return answer,
-            }
-        }
     }
 
     /// Compares a case. One for which the API does not answer as it should keeps no other from being compared.
@@ -183,7 +170,7 @@ impl Reconciler {
     async fn compare(&self, case: Case, scope: &Scope, round: &mut Round) -> Result<(), ReconcilerError> {
         let Some(id) = CaseId::new(case.id.clone()) else { return Ok(()) };
         // What a list says of a case is not documented. The case itself may be deleted by now.
-        let case = match if case.uploads.is_empty() { self.api.case(&id).await } else { Ok(case) } {
+        let case = match if case.uploads.is_empty() { patiently(|| self.api.case(&id)).await } else { Ok(case) } {
             Ok(case) => case,
             Err(error) if error.is_not_found() => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -239,7 +226,7 @@ impl Reconciler {
     async fn stage(&self, case: &Case, id: &CaseId<'_>, feature: Feature) -> Result<Option<Stage>, ReconcilerError> {
         let is_failed = match feature {
             Feature::Classification => case.credentials.iter().all(|credential| credential.status == "failed"),
-            _ => match self.api.result(id, feature).await {
+            _ => match patiently(|| self.api.result(id, feature)).await {
                 Ok(result) => result.is_failed(),
                 Err(error) if error.is_not_found() => return Ok(None),
                 Err(error) => return Err(error.into()),
@@ -268,6 +255,22 @@ impl Reconciler {
 
 /// How long a round waits while the Partner API is not called because other calls use up its rate.
 const BUSY: Duration = Duration::from_secs(60);
+
+/// Repeats a call that was not made because other calls use up the rate: events go first.
+async fn patiently<T, F>(mut call: impl FnMut() -> F) -> Result<T, PartnerApiError>
+where
+    F: Future<Output = Result<T, PartnerApiError>>,
+{
+    let patience = Instant::now() + BUSY;
+    loop {
+        match call().await {
+            Err(error) if error.is_busy() && Instant::now() < patience => {
+                sleep(error.retry_after.unwrap_or(BUSY).min(BUSY)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
 
 /// What to do if a first round took events as received that were not.
 pub const STORE_LOST: &str = "this was a first round: if the store was lost, run `backend reconcile --since TIME` with the \

@@ -19,7 +19,7 @@ end
 taken, received = taken + newly, received + newly
 if ARGV[6] ~= '' and taken > tonumber(ARGV[6]) then
   reopened = taken - tonumber(ARGV[6])
-  taken, received = taken - reopened, received - reopened
+  taken, received = taken - reopened, math.max(received - reopened, 0)
 end
 if newly > 0 or reopened > 0 then
   redis.call('HSET', KEYS[1], feature, received, feature .. ':taken', taken)

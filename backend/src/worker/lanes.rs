@@ -151,6 +151,9 @@ impl Lanes {
     }
 
     fn next_ready(&mut self) -> Option<(Case, Rank)> {
+        if !self.last.is_empty() && !self.work.handlers.known().is_flooded() {
+            self.ready.append(&mut self.last);
+        }
         if let Some(lane) = self.ready.pop_front() {
             return Some((lane, Rank::Usual));
         }

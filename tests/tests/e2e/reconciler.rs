@@ -5,10 +5,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use envelope::{Feature, Stage, Timestamp};
+use backend::inbox::{Due, Inbox};
+use envelope::{CaseId, Feature, Stage, Timestamp};
 use tests::simulator::{sender::Answer, world::Event};
 
-use crate::fixture::{Fixture, PATIENCE, eventually};
+use crate::fixture::{Fixture, PATIENCE, apart, eventually};
 
 const AT: &str = "2025-06-22T10:30:00Z";
 
@@ -257,4 +258,41 @@ async fn features_that_the_edges_policy_disables_are_not_backfilled() {
     fs::write(policy.path(), "disabled_features = [\"verification\"]").unwrap();
     let error = fixture.stack.backend_command(&["reconcile"]).unwrap_err().to_string();
     assert!(error.contains("`reconciler.policy_file`") && error.contains(&file), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_missing_event_keeps_its_time_and_one_that_lies_ahead_counts_from_now() {
+    let fixture = Fixture::start().await;
+    let inbox = Inbox::connect(&apart(fixture.stack.redis_url()), PATIENCE).await.unwrap();
+    let case = CaseId::new("times").unwrap();
+    let missing = async |must, is_taken, most_taken| {
+        let due = Due { feature: Feature::Extraction, must, is_taken, most_taken };
+        inbox.missing(&case, due).await.unwrap()
+    };
+    let first = missing(1, false, None).await.since;
+    let both = missing(2, false, None).await.since;
+    assert!(first.len() == 1 && both.len() == 2 && both[0] == first[0] && both[1] > first[0], "{first:?} {both:?}");
+
+    let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
+    let mut connection = client.get_connection().unwrap();
+    let mut set = |field: &str, value: &str| {
+        redis::cmd("HSET").arg("{apart:0}:case:times").arg(field).arg(value).exec(&mut connection).unwrap();
+    };
+    // One of the two arrives. Which one is not known, so the oldest time goes, and the other keeps its own.
+    set("extraction", "1");
+    assert_eq!(missing(2, false, None).await.since, both[1..]);
+    for ahead in ["4102444800000 4102444800000", "99999999999999999999999"] {
+        set("extraction", "0");
+        set("extraction:missing", ahead);
+        let since = missing(2, false, None).await.since;
+        assert!(since.len() == 2 && since[0] < since[1], "{since:?}");
+        assert!(since[1] <= SystemTime::now() + Duration::from_secs(1), "{since:?}");
+    }
+
+    let taken = missing(3, true, None).await;
+    assert_eq!((taken.taken, taken.reopened, taken.received, taken.since.len()), (3, 0, 3, 0));
+    let reopened = missing(3, false, Some(1)).await;
+    assert_eq!((reopened.taken, reopened.reopened, reopened.received, reopened.since.len()), (0, 2, 1, 2));
+    let again = missing(3, false, Some(1)).await;
+    assert_eq!((again.taken, again.reopened, again.received, again.since), (0, 0, 1, reopened.since));
 }
