@@ -18,7 +18,7 @@ use tokio::{
     net::TcpStream,
     sync::Mutex,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{interval, sleep, timeout},
 };
 
 use crate::fixture::{Fixture, PATIENCE, eventually, peak, resident};
@@ -162,6 +162,41 @@ async fn connections_between_requests_are_closed_when_connections_become_scarce(
     })
     .await;
     tests::tools::say(&format!("a genuine sender got a connection after {:?}", began.elapsed()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_who_keep_opening_connections_do_not_reach_the_limit() {
+    // A tenth of the numbers that ship.
+    let bootstrap = [("max_connections", "2000"), ("connections_per_second", "100"), ("connection_burst", "300")];
+    let bootstrap = bootstrap.map(|(name, value)| (name, value.to_owned())).to_vec();
+    let fixture = Fixture::start_with(|options| Options { bootstrap, ..options }).await;
+    let edge = fixture.stack.edge().replace("http://", "");
+    let strangers = tokio::spawn(async move {
+        let mut ticks = interval(Duration::from_secs(1) / 80);
+        let mut held = Vec::new();
+        for _ in 0..3_000 {
+            ticks.tick().await;
+            let mut socket = TcpStream::connect(&edge).await.unwrap();
+            _ = socket.write_all(b"GET /x HTTP/1.1\r\nhost: e\r\n\r\n").await;
+            held.push(socket);
+        }
+        held
+    });
+    // On a new connection each time: one that is kept may be closed in the instant in which it is used again.
+    let mut sent = 0;
+    while !strangers.is_finished() {
+        let event = fixture.events(&format!("anew-{sent}"), 1).remove(0);
+        let answer = Sender::new(fixture.stack.webhook()).send(&event).await;
+        assert_eq!(answer, Answer::Accepted(event.key), "after {sent} on new connections");
+        sent += 1;
+        sleep(Duration::from_millis(250)).await;
+    }
+    fixture.delivered_once(sent).await;
+    let metrics = fixture.stack.edge_metrics().await.unwrap();
+    let sum = |name: &str| metrics.sum(name, &[]);
+    let (open, beyond) = (sum("envoy_server_total_connections"), sum("envoy_listener_downstream_global_cx_overflow"));
+    tests::tools::say(&format!("{open} connections are open; {sent} events were accepted"));
+    assert_eq!((beyond, sum("envoy_listener_local_ratelimit_rate_limited")), (0, 0));
 }
 
 /// How long Envoy keeps such a connection; none where it is still open when the time is up.

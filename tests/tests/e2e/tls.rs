@@ -6,7 +6,11 @@ use envelope::Feature;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use reqwest::{Certificate, Client, Identity, StatusCode};
 use tests::{simulator::world::Event, stack::Options};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -16,7 +20,7 @@ use tokio_rustls::{
 };
 
 use crate::{
-    fixture::{Fixture, eventually},
+    fixture::{Fixture, PATIENCE, eventually},
     start::{Redis, backend as refusal},
 };
 
@@ -98,6 +102,26 @@ async fn https_takes_a_renewed_certificate_over_without_a_restart() {
     let build = fixture.stack.build(serde_json::json!({ "disabled_features": [Feature::Classification.as_str()] }));
     fixture.stack.publisher().unwrap().publish(&build.unwrap()).unwrap();
     assert_eq!(post(&renewed, &fixture, &event).await.unwrap(), 422);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_does_not_end_is_given_up() {
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let fixture = start(&authority, None, folder.path()).await;
+    let edge = fixture.stack.edge().replace("http://", "");
+    let mut stalled = Vec::new();
+    // Nothing; and the beginning of a handshake.
+    for begun in [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"] {
+        let mut socket = TcpStream::connect(&edge).await.unwrap();
+        socket.write_all(begun).await.unwrap();
+        stalled.push((begun.len(), socket));
+    }
+    let event = fixture.events("handshake", 1).remove(0);
+    assert_eq!(post(&client(&authority, None), &fixture, &event).await.unwrap(), 202);
+    for (begun, mut socket) in stalled {
+        let closed = timeout(PATIENCE, socket.read(&mut [0; 64])).await;
+        assert!(matches!(closed, Ok(Ok(0) | Err(_))), "after {begun} bytes: {closed:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
