@@ -66,3 +66,17 @@ pub fn to_millis(time: SystemTime) -> u64 {
 pub fn from_millis(millis: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(millis)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_stored_number_is_too_large_for_a_time() {
+        for millis in [0, 1, 1_750_588_200_000, u64::MAX / 2, u64::MAX - 1, u64::MAX] {
+            assert_eq!(to_millis(from_millis(millis)), millis);
+            assert!(from_millis(millis).duration_since(UNIX_EPOCH).is_ok());
+        }
+        assert_eq!(to_millis(UNIX_EPOCH - Duration::from_secs(1)), 0, "before 1970 is as good as 1970");
+    }
+}

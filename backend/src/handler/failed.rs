@@ -26,10 +26,13 @@ impl StageFailed {
 
     /// When to look again at a case that is not at its end; none where it was waited for long enough.
     fn look_again(&self, event: &Event) -> Option<Duration> {
-        let age = SystemTime::now().duration_since(event.received_at).unwrap_or_default();
-        let left = self.wait_for_case.checked_sub(age).filter(|left| !left.is_zero())?;
-        Some((age / 4).max(SOONEST).min(left))
+        look_again(self.wait_for_case, SystemTime::now().duration_since(event.received_at).unwrap_or_default())
     }
+}
+
+fn look_again(wait_for_case: Duration, age: Duration) -> Option<Duration> {
+    let left = wait_for_case.checked_sub(age).filter(|left| !left.is_zero())?;
+    Some((age / 4).max(SOONEST).min(left))
 }
 
 #[async_trait]
@@ -50,5 +53,27 @@ impl FeatureHandler for StageFailed {
             }
         };
         Ok(Outcome::Recommendation { recommendation, case: Box::new(case) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_is_looked_at_again_ever_later_and_not_for_ever() {
+        let seconds = Duration::from_secs;
+        for (wait_for_case, age, expected) in [
+            (seconds(3_600), seconds(0), Some(SOONEST)),
+            (seconds(3_600), seconds(100), Some(seconds(25))),
+            (seconds(3_600), seconds(3_599), Some(seconds(1))),
+            (seconds(3_600), seconds(3_600), None),
+            (seconds(3_600), Duration::MAX, None),
+            (Duration::ZERO, Duration::ZERO, None),
+            (Duration::MAX, Duration::ZERO, Some(SOONEST)),
+            (Duration::MAX, Duration::MAX, None),
+        ] {
+            assert_eq!(look_again(wait_for_case, age), expected, "{wait_for_case:?}, {age:?}");
+        }
     }
 }

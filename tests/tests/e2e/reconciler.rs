@@ -296,3 +296,16 @@ async fn each_missing_event_keeps_its_time_and_one_that_lies_ahead_counts_from_n
     let again = missing(3, false, Some(1)).await;
     assert_eq!((again.taken, again.reopened, again.received, again.since), (0, 0, 1, reopened.since));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_backend_says_loudly_what_its_first_round_takes_as_received() {
+    let fixture = Fixture::start_with(|options| options.backend("EDGE__RECONCILER__INTERVAL_S", 10)).await;
+    ended(&fixture, "before");
+    eventually("the first round is in the log, with what to do if the store was lost", async || {
+        let log = fixture.stack.backend.log();
+        log.lines()
+            .any(|line| line.contains("WARN") && line.contains("4") && line.contains("backend reconcile --since TIME"))
+    })
+    .await;
+    assert_eq!(fixture.simulator.application.counts(), (0, 0));
+}
