@@ -4,7 +4,7 @@
 //! sender, the application and Redis recorded. Chance has a seed, which makes the same traffic and the same faults, though
 //! not the same interleaving of them.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use fastrand::Rng;
@@ -64,6 +64,8 @@ pub struct Report {
     settled: Duration,
     /// Promises that were broken.
     pub violations: Vec<Violation>,
+    /// Where the programs' logs and data are kept, if a promise was broken.
+    logs: Option<PathBuf>,
 }
 
 /// How long a partition stays with a backend that is silent.
@@ -124,6 +126,10 @@ pub async fn run(chaos: &Chaos) -> Result<Report> {
     let unavailable = sender.tally().unavailable;
     stack.stop_backends()?;
     let violations = checker::check(&simulator, &sent, &faults, calm, &stack.redis_urls()?).await?;
+    if !violations.is_empty() {
+        stack.keep_folder();
+    }
+    let logs = (!violations.is_empty()).then(|| stack.folder().to_owned());
     let (deliveries, delivered_again) = simulator.application.counts();
     stack.stop()?;
     Ok(Report {
@@ -138,6 +144,7 @@ pub async fn run(chaos: &Chaos) -> Result<Report> {
         network: faults.network_counts(),
         settled: settled.duration_since(healed),
         violations,
+        logs,
     })
 }
 
@@ -165,6 +172,9 @@ impl fmt::Display for Report {
         }
         for violation in self.violations.iter().take(20) {
             writeln!(f, "BROKEN: {violation}")?;
+        }
+        if let Some(logs) = &self.logs {
+            writeln!(f, "logs: {}", logs.display())?;
         }
         write!(f, "{} broken promises", self.violations.len())
     }

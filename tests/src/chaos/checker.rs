@@ -74,7 +74,9 @@ pub(super) async fn check(
             None => drop(first.insert(key, (place, delivery))),
             Some((_, before)) => {
                 if delivery.at > calm || !faults.any_between(before.at, delivery.at) {
-                    violations.push(Violation::Twice(key.to_owned()));
+                    let after = delivery.at.saturating_duration_since(before.at);
+                    let around = faults.describe_between(before.at, delivery.at);
+                    violations.push(Violation::Twice(format!("{key}, again after {after:.2?}; around it: {around}")));
                 }
             }
         }

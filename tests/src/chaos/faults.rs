@@ -78,6 +78,16 @@ impl Kind {
     }
 }
 
+/// Something that broke.
+struct Outage {
+    what: String,
+    /// When it broke, and when it was whole.
+    began: Instant,
+    ended: Instant,
+    /// Whether an event may be delivered again because of it.
+    explains: bool,
+}
+
 /// How far ahead of the real time a clock may be set, in seconds: minutes, hours, a day and three years, both ways.
 const JUMPS: [i64; 9] = [0, 300, -300, 4 * 3_600, -4 * 3_600, 86_400, -86_400, 3 * 31_536_000, -3 * 31_536_000];
 
@@ -87,14 +97,14 @@ pub(super) struct Faults {
     counts: BTreeMap<Kind, usize>,
     /// The network's faults by their path and their kind.
     network: BTreeMap<(Path, &'static str), usize>,
-    /// When something broke because of which an event may be delivered again, and when it was whole.
-    outages: Vec<(Instant, Instant)>,
+    /// Everything that broke, in order.
+    history: Vec<Outage>,
     swaps: u32,
 }
 
 impl Faults {
     pub(super) fn new(rng: Rng) -> Self {
-        Self { rng, counts: BTreeMap::new(), network: BTreeMap::new(), outages: Vec::new(), swaps: 0 }
+        Self { rng, counts: BTreeMap::new(), network: BTreeMap::new(), history: Vec::new(), swaps: 0 }
     }
 
     /// Breaks one thing and waits a little.
@@ -102,6 +112,7 @@ impl Faults {
         let which = self.rng.usize(..=stack.replicas.len());
         let kind = kinds[self.rng.usize(..kinds.len())];
         let began = Instant::now();
+        let mut what = format!("{} ({which})", kind.as_str());
         let mut explains = matches!(kind, Kind::BackendKilled | Kind::BackendStopped | Kind::RedisKilled);
         match kind {
             Kind::BackendKilled => {
@@ -149,6 +160,7 @@ impl Faults {
             Kind::Network(path) => {
                 let fault = path.fail(&stack.networks, &mut self.rng).await?;
                 explains = path.explains_another_delivery(fault);
+                what = format!("{} {}", kind.as_str(), fault.as_str());
                 *self.network.entry((path, fault.as_str())).or_default() += 1;
             }
             Kind::ClockJumped => {
@@ -157,9 +169,7 @@ impl Faults {
             }
         }
         *self.counts.entry(kind).or_default() += 1;
-        if explains {
-            self.outages.push((began, Instant::now()));
-        }
+        self.history.push(Outage { what, began, ended: Instant::now(), explains });
         sleep(Duration::from_millis(self.rng.u64(100..800))).await;
         Ok(())
     }
@@ -187,7 +197,23 @@ impl Faults {
 
     /// Whether something broke between two times, or not long before, because of which an event may be delivered again.
     pub(super) fn any_between(&self, from: Instant, to: Instant) -> bool {
-        self.outages.iter().any(|&(began, ended)| began <= to && ended + LEASE * 3 >= from)
+        self.between(from, to).any(|outage| outage.explains)
+    }
+
+    /// What broke between two times, or not long before, for people: how many seconds after the first of them.
+    pub(super) fn describe_between(&self, from: Instant, to: Instant) -> String {
+        let seconds = |at: Instant| {
+            let (after, before) = (at.saturating_duration_since(from), from.saturating_duration_since(at));
+            after.as_secs_f64() - before.as_secs_f64()
+        };
+        let outages = self.between(from, to).map(|outage| {
+            format!("{} from {:.2} s to {:.2} s", outage.what, seconds(outage.began), seconds(outage.ended))
+        });
+        outages.collect::<Vec<_>>().join(", ")
+    }
+
+    fn between(&self, from: Instant, to: Instant) -> impl Iterator<Item = &Outage> {
+        self.history.iter().filter(move |outage| outage.began <= to && outage.ended + LEASE * 3 >= from)
     }
 }
 
