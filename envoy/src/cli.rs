@@ -1,14 +1,16 @@
 //! The command line of `guardctl`.
 
 use std::{
+    ffi::OsString,
     fs::{self, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
 use envelope::{Authenticity, Policy, authenticity::Way};
 use filter::settings::Settings;
@@ -16,6 +18,7 @@ use serde_json::Value;
 
 use crate::{
     bootstrap::Bootstrap,
+    drain::{self, Drain},
     ecds, policy_file,
     publish::{Backends, Build, Outcome},
     store::{Publication, hex},
@@ -69,6 +72,22 @@ enum Command {
         #[command(flatten)]
         patience: Patience,
     },
+    /// Run Envoy, and drain it before it ends: on SIGTERM or SIGINT it is no longer ready, takes no new connections after
+    /// --notice-seconds, and ends when no request is in flight. A second signal ends it at once. Exits with Envoy's status.
+    Run {
+        /// How many seconds load balancers may take to notice that Envoy is not ready; it takes new connections until then.
+        #[arg(long, default_value_t = 5)]
+        notice_seconds: u64,
+        /// How many seconds it may take in all until no request is in flight.
+        #[arg(long, default_value_t = 30)]
+        drain_seconds: u64,
+        /// Envoy's admin interface.
+        #[arg(long, default_value = "http://127.0.0.1:9901")]
+        admin: String,
+        /// Envoy and its arguments, after `--`.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
     /// Print a new random path token, and the path of the URL to register with it.
     Token {
         /// The policy whose `path` is the webhook's; the default path where none is given.
@@ -94,7 +113,7 @@ enum Command {
 /// Runs the command line that this process was started with.
 pub fn main() -> ExitCode {
     match run(Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             tell(&format!("{error:#}"));
             ExitCode::FAILURE
@@ -102,7 +121,18 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<()> {
+fn run(command: Command) -> Result<ExitCode> {
+    let Command::Run { notice_seconds, drain_seconds, admin, command } = command else {
+        return tool(command).map(|()| ExitCode::SUCCESS);
+    };
+    let (notice, limit) = (Duration::from_secs(notice_seconds), Duration::from_secs(drain_seconds));
+    ensure!(notice < limit, "--drain-seconds must be more than --notice-seconds");
+    let program = command.first().map(|program| program.display().to_string()).unwrap_or_default();
+    let status = drain::run(&command, &Drain { admin, notice, limit });
+    status.map(ExitCode::from).with_context(|| format!("cannot run {program}"))
+}
+
+fn tool(command: Command) -> Result<()> {
     let mut out = io::stdout();
     match command {
         Command::Publish { wasm, policy, token, proof_file, target, patience } => {
@@ -124,6 +154,8 @@ fn run(command: Command) -> Result<()> {
             let token = policy_file::new_token()?;
             Ok(writeln!(out, "token: {token}\npath to register: {path}/{token}")?)
         }
+        // It has been handled.
+        Command::Run { .. } => Ok(()),
         Command::Status { target } => status(&mut out, &target),
         Command::Bootstrap { settings, enable } => {
             let mut bootstrap = Bootstrap::shipped();

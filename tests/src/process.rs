@@ -133,6 +133,23 @@ impl Process {
         Ok(None)
     }
 
+    /// Waits until the program has ended by itself, and returns its status; none where the time is up.
+    ///
+    /// # Errors
+    /// Where the kernel does not tell.
+    pub fn wait(&mut self, patience: Duration) -> io::Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(Some(status));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// All that the program has written.
     pub fn log(&self) -> String {
         fs::read(&self.log).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()

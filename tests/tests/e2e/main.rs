@@ -13,8 +13,8 @@
 //! [`logs`] floods the access log,
 //! [`bootstrap`] renders every combination of Envoy's options,
 //! [`clients`] tells apart who connects,
-//! [`publish`] says what a publication believes, [`token`] changes how senders are recognized,
 //! [`clock`] lets the clocks of backends jump,
+//! [`drain`] restarts Envoy, [`publish`] says what a publication believes, [`token`] changes how senders are recognized,
 //! [`up`] runs `cargo up`, and [`wasm`] runs the filter's own tests as WebAssembly.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -26,6 +26,7 @@ mod clients;
 mod clock;
 mod connections;
 mod dns;
+mod drain;
 mod durability;
 mod edge;
 mod failure;
