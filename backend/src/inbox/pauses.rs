@@ -60,9 +60,10 @@ impl Inbox {
     /// Where Redis does not answer.
     pub async fn confirm_paused(&self, member: &str, version: u64, time_to_live: Duration) -> Result<(), InboxError> {
         let time_to_live = u64::try_from(time_to_live.as_millis()).unwrap_or(u64::MAX);
-        let mut command = redis::cmd("SET");
-        command.arg(self.keys.keeps_to(member)).arg(version).arg("PX").arg(time_to_live);
-        self.bounded(command.exec_async(&mut self.common())).await
+        let mut call = scripts::KEEP_TO.prepare_invoke();
+        call.key(self.keys.keeps_to(member)).arg(version).arg(time_to_live);
+        let _done: bool = self.bounded(call.invoke_async(&mut self.common())).await?;
+        Ok(())
     }
 
     /// The processes at work that have not confirmed that version or a later one.

@@ -195,7 +195,7 @@ impl Lanes {
         match end {
             End::Fenced => return Err(Fenced),
             End::Stopped => {}
-            End::Paused => self.ready.push_front(lane),
+            End::Paused => self.make_ready(lane),
             End::Waits(delay) => self.let_wait(lane, delay),
             End::Handled(entry) => self.handled.push_back((lane, entry)),
             End::Gone => self.go_on(lane),

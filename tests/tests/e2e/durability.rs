@@ -198,15 +198,16 @@ async fn a_redis_that_still_loads_its_data_is_503_until_it_has() {
     let fixture =
         Fixture::start_with(|options| Options { redis_url, ..options }.backend("EDGE__INGEST__STORE_TIMEOUT_MS", 300))
             .await;
-    for event in fixture.events("before", 150) {
+    for event in fixture.events("before", 300) {
         fixture.send_accepted(&event).await;
     }
-    fixture.delivered_once(150).await;
-    redis.restart(&[&settings[..], &["--key-load-delay", "3000"]].concat(), u64::MAX);
+    fixture.delivered_once(300).await;
+    redis.restart(&[&settings[..], &["--key-load-delay", "2000"]].concat(), u64::MAX);
     let is_loading = || {
         let mut answer = [0; 8];
         let mut socket = TcpStream::connect(("127.0.0.1", redis.port))?;
-        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        // While Redis loads it answers only after every 1024 commands.
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
         socket.write_all(b"GET x\r\n")?;
         socket.read_exact(&mut answer)?;
         Ok::<_, std::io::Error>(&answer == b"-LOADING")
@@ -222,7 +223,7 @@ async fn a_redis_that_still_loads_its_data_is_503_until_it_has() {
     let answer = sending.await.unwrap();
     assert!(matches!(answer, Answer::Unavailable | Answer::Accepted(_) | Answer::Duplicate(_)), "{answer:?}");
     taken_at_last(&fixture, &event).await;
-    fixture.delivered(151).await;
+    fixture.delivered(301).await;
 }
 
 #[tokio::test]
