@@ -5,11 +5,12 @@
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
-use std::{fmt::Write as _, fs, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{fmt::Write as _, fs, net::Ipv4Addr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use clap::Parser;
 use tests::{
+    dns::{DnsServer, Reply},
     simulator::{
         Simulator,
         sender::Sender,
@@ -73,11 +74,12 @@ async fn main() -> Result<ExitCode> {
 
 async fn measure(operation: Operation, rate: u32) -> Result<Report> {
     let simulator = Simulator::start("127.0.0.1:0", API_KEY, SINK_SECRET).await?;
-    let mut stack = operation.stack(&simulator)?;
+    let dns = DnsServer::start(Reply::Addresses(vec![Ipv4Addr::LOCALHOST])).await?;
+    let mut stack = operation.stack(&simulator, &dns)?;
     let sender = Arc::new(Sender::new(stack.webhook()));
     let steady = Steady::start(&simulator.world, &sender, "steady", rate);
     sleep(AROUND).await;
-    operation.perform(&mut stack).await?;
+    operation.perform(&mut stack, &dns).await?;
     sleep(AROUND).await;
     let report = steady.stop().await?;
     stack.stop()?;

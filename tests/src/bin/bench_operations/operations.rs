@@ -1,10 +1,11 @@
 //! The operations.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
 use tests::{
+    dns::{DnsServer, Reply},
     simulator::Simulator,
     stack::{Options, Stack},
 };
@@ -25,25 +26,32 @@ pub(crate) enum Operation {
     KillBackend,
     /// One of two backends is told to stop, and started again once it has.
     RestartOneOfTwo,
+    /// The only backend is recreated: its name does not resolve for five seconds, and then names another address.
+    RecreateBackend,
     /// Redis is told to stop, and started again on its append-only file after 15 seconds.
     RestartRedis,
 }
 
 /// How long a busy application takes for an outcome.
 const BUSY: Duration = Duration::from_secs(15);
+/// How long the name of a backend that is recreated does not resolve.
+const NAME_UNKNOWN: Duration = Duration::from_secs(5);
+/// Where that backend is then.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// How long Redis is away.
 const REDIS_AWAY: Duration = Duration::from_secs(15);
 /// How long a program may take to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Operation {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::None,
         Self::Publish,
         Self::RestartBackend,
         Self::RestartBusyBackend,
         Self::KillBackend,
         Self::RestartOneOfTwo,
+        Self::RecreateBackend,
         Self::RestartRedis,
     ];
 
@@ -55,19 +63,25 @@ impl Operation {
             Self::RestartBusyBackend => "restart of the only backend, the application takes 15 s",
             Self::KillBackend => "the only backend is killed and started again",
             Self::RestartOneOfTwo => "restart of one of two backends",
+            Self::RecreateBackend => "the only backend is recreated at another address, its name unknown for 5 s",
             Self::RestartRedis => "restart of Redis, away for 15 s",
         }
     }
 
-    /// The stack that the operation needs.
-    pub(crate) fn stack(self, simulator: &Simulator) -> Result<Stack> {
+    /// The stack that the operation needs. Its Envoy finds the backend by a name that `dns` resolves.
+    pub(crate) fn stack(self, simulator: &Simulator, dns: &DnsServer) -> Result<Stack> {
         let pace = if self == Self::RestartBusyBackend { BUSY } else { Duration::ZERO };
         simulator.application.set_pace(pace);
+        let bootstrap = vec![
+            ("backend_address", "backend.test".to_owned()),
+            ("dns_resolver_address", "127.0.0.1".to_owned()),
+            ("dns_resolver_port", dns.port().to_string()),
+        ];
         let replicas = usize::from(self == Self::RestartOneOfTwo);
-        Stack::start(Options { replicas, ..Options::new(simulator.url()) })
+        Stack::start(Options { replicas, enable: vec!["dns_resolver"], bootstrap, ..Options::new(simulator.url()) })
     }
 
-    pub(crate) async fn perform(self, stack: &mut Stack) -> Result<()> {
+    pub(crate) async fn perform(self, stack: &mut Stack, dns: &DnsServer) -> Result<()> {
         match self {
             Self::None => sleep(PATIENCE / 6).await,
             Self::Publish => {
@@ -88,6 +102,16 @@ impl Operation {
             Self::RestartOneOfTwo => {
                 stack.replicas[0].stop(PATIENCE)?;
                 stack.start_replica(0)?;
+            }
+            Self::RecreateBackend => {
+                stack.backend.stop(PATIENCE)?;
+                dns.set(Reply::NxDomain);
+                sleep(NAME_UNKNOWN).await;
+                let ingest = stack.ingest();
+                let (_, port) = ingest.rsplit_once(':').context("the ingest has a port")?;
+                stack.set_backend("EDGE__INGEST__LISTEN", format!("{ELSEWHERE}:{port}"));
+                stack.start_backend()?;
+                dns.set(Reply::Addresses(vec![ELSEWHERE]));
             }
             Self::RestartRedis => {
                 if let Some(redis) = &mut stack.redis {
