@@ -85,6 +85,10 @@ impl Edge {
             (200, Some("proven"), _) => Proven::Yes(build),
             (_, _, Some("unproven")) => Proven::No,
             (404, ..) if build.is_some() => Proven::Unsupported,
+            (404, ..) => Proven::Unasked(format!(
+                "Envoy has no route {}: its bootstrap is older than this guardctl, so render it again and restart Envoy",
+                Policy::PROVE_PATH
+            )),
             _ => Proven::Unasked(format!("{}{} was answered with status {status}", self.url, Policy::PROVE_PATH)),
         }
     }

@@ -253,8 +253,8 @@ impl Publisher {
                 Proven::Yes(_) if proven + 1 == PROBES => return Ok(Outcome::Verified),
                 Proven::Yes(_) => proven += 1,
                 Proven::No => return Err(PublishError::UnknownProof(build.to_owned())),
-                // Then the backends are asked through the new build.
-                Proven::Unsupported => return Ok(Outcome::Verified),
+                // Then the backends are asked through the new build, if they have to be: Envoy may be as old as its filter.
+                Proven::Unsupported => return Ok(if is_required { Outcome::Verified } else { Outcome::Unproven }),
                 Proven::Unasked(reason) => {
                     proven = 0;
                     if Instant::now() > deadline {
