@@ -9,9 +9,13 @@ pub(super) fn delay(settings: &config::Worker, attempts: u32, retry: Retry) -> D
     let doublings = attempts.saturating_sub(1).min(31);
     let ceiling = settings.backoff_base.saturating_mul(1 << doublings).min(settings.backoff_cap);
     let jittered = ceiling.mul_f64(fastrand::f64());
+    // What a server asks for is bounded too: it may ask for a year.
+    let spread = |asked: Duration| asked.min(settings.backoff_cap) + jittered.min(SPREAD);
     match retry {
-        // What a server asks for is bounded too: it may ask for a year.
-        Retry::After(asked) | Retry::NotTried(asked) => asked.min(settings.backoff_cap) + jittered.min(SPREAD),
+        // No sooner than asked for. Later after many failures: a server that always asks for a second would otherwise get an
+        // attempt each second for as long as it is down.
+        Retry::After(asked) => spread(asked).max(jittered),
+        Retry::NotTried(asked) => spread(asked),
         Retry::Later | Retry::Never => jittered,
     }
 }
@@ -60,6 +64,16 @@ pub(super) mod tests {
         let wished = |seconds| delay(&settings(), 1, Retry::After(Duration::from_secs(seconds)));
         assert!(wished(30) >= Duration::from_secs(30) && wished(30) <= Duration::from_secs(31));
         assert!(wished(86_400) <= Duration::from_secs(61));
+    }
+
+    #[test]
+    fn a_server_that_asks_for_a_short_wait_each_time_does_not_keep_the_waits_from_growing() {
+        for asked in [Duration::ZERO, Duration::from_secs(1)] {
+            let longest = (0..200).map(|_| delay(&settings(), 40, Retry::After(asked))).max().unwrap();
+            assert!(longest > Duration::from_secs(30), "{asked:?}: at most {longest:?}");
+        }
+        // What was not attempted is no failure, and comes when it was told to.
+        assert!(delay(&settings(), 40, Retry::NotTried(Duration::ZERO)) <= SPREAD);
     }
 
     #[test]
