@@ -85,6 +85,14 @@ pub enum ReconcilerError {
     /// The round took too long.
     #[error("the round took longer than `reconciler.round_timeout_s`")]
     Timeout,
+    /// Any of these, in a first round. No later round takes the same events again, and could say so.
+    #[error("{error}; until then {taken} missing events were taken as already received; {STORE_LOST}")]
+    FirstRound {
+        /// How many missing events it has taken as already received.
+        taken: u64,
+        /// Why it was not finished.
+        error: Box<ReconcilerError>,
+    },
 }
 
 /// What a round looks at.
@@ -133,26 +141,33 @@ impl Reconciler {
     /// # Errors
     /// If the Partner API or Redis does not answer, or the round takes too long. What was backfilled until then stays so.
     pub async fn round(&self, since: Option<SystemTime>) -> Result<Round, ReconcilerError> {
-        timeout(self.settings.round_timeout, self.look_at_all(since)).await.map_err(|_| ReconcilerError::Timeout)?
+        let mut round = Round::default();
+        let looked = timeout(self.settings.round_timeout, self.look_at_all(since, &mut round)).await;
+        match looked.unwrap_or(Err(ReconcilerError::Timeout)) {
+            Ok(()) => Ok(round),
+            Err(error) if round.taken > 0 => {
+                Err(ReconcilerError::FirstRound { taken: round.taken, error: Box::new(error) })
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    async fn look_at_all(&self, since: Option<SystemTime>) -> Result<Round, ReconcilerError> {
+    async fn look_at_all(&self, since: Option<SystemTime>, round: &mut Round) -> Result<(), ReconcilerError> {
         let is_first = !self.settings.first_round_counts && !self.inbox.had_round().await?;
         let features = wanted::features(&self.settings.policy_file)?;
         let scope = Scope { is_first, since, features };
-        let (mut round, mut pages) = (Round::default(), Pages::new());
+        let mut pages = Pages::new();
         loop {
             let mut page: Vec<_> = patiently(|| self.api.cases(pages.skip())).await?.into_iter().map(Some).collect();
             let new = pages.take(page.iter().flatten().map(|case| case.id.as_str()))?;
             let Page::New(places) = new else { break };
             for place in places {
                 if let Some(case) = page.get_mut(place).and_then(Option::take) {
-                    self.look_at(case, &scope, &mut round).await?;
+                    self.look_at(case, &scope, round).await?;
                 }
             }
         }
-        self.inbox.end_round().await?;
-        Ok(round)
+        Ok(self.inbox.end_round().await?)
     }
 
     /// Compares a case. One for which the API does not answer as it should keeps no other from being compared.

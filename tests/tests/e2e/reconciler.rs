@@ -124,6 +124,9 @@ async fn an_api_that_ignores_the_skip_parameter_ends_the_round_with_an_error_tha
     })
     .await;
     assert!(world.calls() <= 12, "{} calls", world.calls());
+    // What it has taken until then is said too: no later round takes it again and could say so.
+    let log = fixture.stack.backend.log();
+    assert!(log.contains("8 missing events were taken as already received") && log.contains("--since TIME"), "{log}");
     let error = fixture.stack.backend_command(&["reconcile"]).unwrap_err().to_string();
     assert!(error.contains("`partner_api.paging.skip_parameter`"), "{error}");
 }
