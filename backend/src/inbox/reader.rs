@@ -127,6 +127,11 @@ impl EntryId {
         Self(feature, time.parse().unwrap_or_default(), number.parse().unwrap_or_default())
     }
 
+    /// When the entry was added, by the clock of Redis.
+    pub fn added_at(self) -> SystemTime {
+        from_millis(self.1)
+    }
+
     /// The feature whose stream the entry is in.
     pub fn feature(self) -> Feature {
         self.0

@@ -108,7 +108,13 @@ fn gives_up(settings: &config::Worker, age: Duration, attempts: u32) -> bool {
     age >= settings.give_up_after && attempts >= settings.min_attempts
 }
 
-/// How long ago the event arrived; zero if the clock was set back since.
+/// How old the event is: by when it arrived, or by when Redis got its entry if that is longer ago, since the clock of the backend
+/// that took it may have been ahead.
+fn age_of(received_at: SystemTime, added_at: SystemTime) -> Duration {
+    age(received_at).max(age(added_at))
+}
+
+/// How long ago that was; zero if the clock was set back since.
 fn age(received_at: SystemTime) -> Duration {
     SystemTime::now().duration_since(received_at).unwrap_or_default()
 }
@@ -118,7 +124,9 @@ async fn conclude(work: &Work, lease: &Lease, entry: &Entry, error: HandlerError
     let was_tried = !matches!(error.retry, Retry::NotTried(_));
     let attempts = entry.attempts + u32::from(was_tried);
     let code = FailureLabels { code: error.code };
-    if error.retry == Retry::Never || (was_tried && gives_up(&work.settings, age(entry.received_at), attempts)) {
+    if error.retry == Retry::Never
+        || (was_tried && gives_up(&work.settings, age_of(entry.received_at, entry.id.added_at()), attempts))
+    {
         tracing::error!(code = error.code, attempts, "a dead letter: {}", error.detail);
         let buried = store(|| lease.bury(entry.id, error.code, &error.detail, attempts)).await;
         work.metrics.dead_letters.get_or_create(&code).inc();
@@ -255,6 +263,23 @@ mod tests {
         assert_eq!(age(SystemTime::now() + Duration::from_secs(86_400)), Duration::ZERO);
         assert!(age(SystemTime::UNIX_EPOCH) > Duration::from_secs(86_400));
         assert_eq!(age(crate::event::from_millis(u64::MAX)), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_event_that_arrived_while_a_clock_was_ahead_is_as_old_as_its_entry() {
+        let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+        let now = SystemTime::now();
+        for (received_at, added_at, least) in [
+            (now + hours(26_280), now - hours(73), hours(73)),
+            (now - hours(73), now - hours(73), hours(73)),
+            // A dead letter that was replayed has a new entry.
+            (now - hours(73), now, hours(73)),
+            // The clock of Redis was ahead.
+            (now - hours(73), now + hours(26_280), hours(73)),
+        ] {
+            let age = age_of(received_at, added_at);
+            assert!((least..least + hours(1)).contains(&age), "{age:?}");
+        }
     }
 
     #[tokio::test]
