@@ -1,6 +1,7 @@
 //! What is done about an event: one handler for each feature and each way for its stage to end.
 //!
-//! An event is only a hint. A handler acts on what the Partner API says, so that a forged or outdated event does nothing.
+//! An event is only a hint. A handler acts on what the Partner API says, so that a forged or outdated `completed` event does
+//! nothing. Whether a stage failed is not looked up: a `failed` event has a recommendation by the status of its case.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
