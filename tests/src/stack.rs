@@ -22,12 +22,15 @@ use crate::{
 };
 
 mod clock;
+mod drained;
 pub mod group;
 mod network;
 mod programs;
 
 pub use clock::Clock;
 pub use network::Network;
+
+pub use drained::DrainedEnvoy;
 
 use group::Group;
 use programs::{backend_command, start_backend, start_envoy, start_redis};

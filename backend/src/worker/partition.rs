@@ -42,7 +42,7 @@ pub(super) async fn own(lease: Lease, work: Arc<Work>, stop: CancellationToken) 
         let release = store(|| lease.release());
         _ = tokio::time::timeout(lease.time_to_live(), release).await;
     } else {
-        tracing::warn!(partition, "lost");
+        tracing::warn!(partition, "the partition has to be owned anew: what was in progress may be repeated");
     }
 }
 
@@ -79,26 +79,27 @@ async fn work_on_all(lease: &Lease, work: &Arc<Work>, stop: &CancellationToken, 
 async fn keep(lease: Lease, lost: CancellationToken) {
     let interval = lease.time_to_live() / 3;
     let mut runs_out = lease.runs_out();
-    loop {
+    let why = loop {
         sleep(interval.min(runs_out.saturating_duration_since(Instant::now()))).await;
         let asked = Instant::now();
         #[cfg(feature = "mutations")]
         if crate::mutation::current() == Some(crate::mutation::Mutation::Fencing) {
             runs_out = asked + lease.time_to_live();
         }
+        if asked >= runs_out {
+            break "it could not be renewed in time, or this process was held up";
+        }
         match timeout_at(runs_out, lease.renew()).await {
             Ok(Ok(Ok(()))) => runs_out = asked + lease.time_to_live(),
-            Ok(Ok(Err(_fenced))) => break,
+            Ok(Ok(Err(_fenced))) => break "it has expired in Redis, or another backend holds it",
             Ok(Err(error)) => {
                 tracing::warn!(partition = lease.partition(), "cannot renew a lease: {error}");
-                if Instant::now() >= runs_out {
-                    break;
-                }
                 sleep(Duration::from_millis(100)).await;
             }
-            Err(_) => break,
+            Err(_) => break "Redis did not answer in time",
         }
-    }
+    };
+    tracing::warn!(partition = lease.partition(), why, "a lease is lost");
     lost.cancel();
 }
 

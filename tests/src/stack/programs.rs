@@ -107,6 +107,6 @@ pub(super) fn start_envoy(
 }
 
 /// Whether a GET is answered with a success.
-fn answers(url: &str) -> bool {
+pub(super) fn answers(url: &str) -> bool {
     ureq::get(url).config().timeout_global(Some(Duration::from_secs(2))).proxy(None).build().call().is_ok()
 }

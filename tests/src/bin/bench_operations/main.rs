@@ -10,13 +10,14 @@ use std::{fmt::Write as _, fs, net::Ipv4Addr, path::PathBuf, process::ExitCode, 
 use anyhow::Result;
 use clap::Parser;
 use tests::{
+    balancer::Balancer,
     dns::{DnsServer, Reply},
     simulator::{
         Simulator,
         sender::Sender,
         steady::{Report, Steady},
     },
-    stack::{API_KEY, SINK_SECRET},
+    stack::{API_KEY, DrainedEnvoy, SINK_SECRET},
     tools::say,
 };
 use tokio::time::sleep;
@@ -76,10 +77,15 @@ async fn measure(operation: Operation, rate: u32) -> Result<Report> {
     let simulator = Simulator::start("127.0.0.1:0", API_KEY, SINK_SECRET).await?;
     let dns = DnsServer::start(Reply::Addresses(vec![Ipv4Addr::LOCALHOST])).await?;
     let mut stack = operation.stack(&simulator, &dns)?;
-    let sender = Arc::new(Sender::new(stack.webhook()));
+    let mut envoys = operation.envoys(&stack)?;
+    let balancer = Balancer::start(envoys.iter().map(DrainedEnvoy::target).collect()).await?;
+    let webhook = if envoys.is_empty() { stack.webhook() } else { format!("{}/webhooks/truenroll", balancer.url()) };
+    let sender = Arc::new(Sender::new(webhook));
+    // The load balancer has to find out who is ready.
+    sleep(AROUND).await;
     let steady = Steady::start(&simulator.world, &sender, "steady", rate);
     sleep(AROUND).await;
-    operation.perform(&mut stack, &dns).await?;
+    operation.perform(&mut stack, &dns, &mut envoys).await?;
     sleep(AROUND).await;
     let report = steady.stop().await?;
     stack.stop()?;

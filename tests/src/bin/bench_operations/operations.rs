@@ -7,7 +7,7 @@ use serde_json::json;
 use tests::{
     dns::{DnsServer, Reply},
     simulator::Simulator,
-    stack::{Options, Stack},
+    stack::{DrainedEnvoy, Options, Stack},
 };
 use tokio::time::sleep;
 
@@ -28,6 +28,8 @@ pub(crate) enum Operation {
     RestartOneOfTwo,
     /// The only backend is recreated: its name does not resolve for five seconds, and then names another address.
     RecreateBackend,
+    /// Each of two Envoys behind a load balancer is told to stop, drains, and is started again.
+    RestartEnvoys,
     /// Redis is told to stop, and started again on its append-only file after 15 seconds.
     RestartRedis,
 }
@@ -40,11 +42,13 @@ const NAME_UNKNOWN: Duration = Duration::from_secs(5);
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// How long Redis is away.
 const REDIS_AWAY: Duration = Duration::from_secs(15);
+/// How long an Envoy may take to drain.
+const DRAIN_SECONDS: u64 = 20;
 /// How long a program may take to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Operation {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::None,
         Self::Publish,
         Self::RestartBackend,
@@ -52,6 +56,7 @@ impl Operation {
         Self::KillBackend,
         Self::RestartOneOfTwo,
         Self::RecreateBackend,
+        Self::RestartEnvoys,
         Self::RestartRedis,
     ];
 
@@ -64,6 +69,7 @@ impl Operation {
             Self::KillBackend => "the only backend is killed and started again",
             Self::RestartOneOfTwo => "restart of one of two backends",
             Self::RecreateBackend => "the only backend is recreated at another address, its name unknown for 5 s",
+            Self::RestartEnvoys => "restart of two Envoys behind a load balancer, one after the other",
             Self::RestartRedis => "restart of Redis, away for 15 s",
         }
     }
@@ -81,7 +87,13 @@ impl Operation {
         Stack::start(Options { replicas, enable: vec!["dns_resolver"], bootstrap, ..Options::new(simulator.url()) })
     }
 
-    pub(crate) async fn perform(self, stack: &mut Stack, dns: &DnsServer) -> Result<()> {
+    /// The Envoys that the events go through in place of the stack's own; none for most operations.
+    pub(crate) fn envoys(self, stack: &Stack) -> Result<Vec<DrainedEnvoy>> {
+        let names: &[&str] = if self == Self::RestartEnvoys { &["one", "two"] } else { &[] };
+        names.iter().map(|name| DrainedEnvoy::start(stack, name, DRAIN_SECONDS)).collect()
+    }
+
+    pub(crate) async fn perform(self, stack: &mut Stack, dns: &DnsServer, envoys: &mut [DrainedEnvoy]) -> Result<()> {
         match self {
             Self::None => sleep(PATIENCE / 6).await,
             Self::Publish => {
@@ -112,6 +124,13 @@ impl Operation {
                 stack.set_backend("EDGE__INGEST__LISTEN", format!("{ELSEWHERE}:{port}"));
                 stack.start_backend()?;
                 dns.set(Reply::Addresses(vec![ELSEWHERE]));
+            }
+            Self::RestartEnvoys => {
+                for envoy in envoys {
+                    envoy.process.signal("TERM")?;
+                    envoy.ends_well(PATIENCE)?;
+                    envoy.start_again()?;
+                }
             }
             Self::RestartRedis => {
                 if let Some(redis) = &mut stack.redis {
