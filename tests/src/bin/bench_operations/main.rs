@@ -65,6 +65,9 @@ async fn main() -> Result<ExitCode> {
         say(operation.name());
         let report = measure(operation, arguments.rate).await?;
         undeserved += report.undeserved.len();
+        for (key, answer) in &report.undeserved {
+            println!("{key}: {answer:?}");
+        }
         let (sent, longest) = (report.sent, report.longest.as_secs_f64());
         writeln!(table, "| {} | {sent} | {} | {longest:.2} s |", operation.name(), report.undeserved.len())?;
     }
