@@ -114,6 +114,10 @@ async fn answer(
 
 /// Reads the body again, with the same contract as the filter's, or another version of it.
 fn read<'a>(judgement: Judgement<'_>, body: &'a [u8]) -> Result<Verdict<'a>, Refusal> {
+    // The filter has not judged it, and `prove` is not here.
+    if judgement.mark == Mark::Probe {
+        return Err(Refusal::new(Code::NotFound));
+    }
     match Verdict::parse(body)? {
         unknown @ Verdict::Quarantine(_) if judgement.mark == Mark::Quarantined => Ok(unknown),
         verdict => Ok(Verdict::Accept(verdict.known()?)),

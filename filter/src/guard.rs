@@ -91,14 +91,15 @@ impl Guard {
                 host.replace_request_header(name, None);
             }
         }
-        if let Some(path) = settings.policy.path_without_token(head.path()) {
-            host.replace_request_header(":path", Some(path.as_bytes()));
-        }
         if head.path() == Policy::PROBE_PATH.as_bytes() {
             return self.answer(Refusal::new(Code::NotFound), Counted::Probed, settings, host);
         }
         if head.path() == Policy::PROVE_PATH.as_bytes() {
             return self.pass(Mark::Probe, Counted::Probed, settings, host);
+        }
+        // After that, since Envoy chooses the route again by the new path.
+        if let Some(path) = settings.policy.path_without_token(head.path()) {
+            host.replace_request_header(":path", Some(path.as_bytes()));
         }
         match head.check(&settings.policy, || host.now()) {
             Err(refusal) => self.refuse(refusal, settings, host),

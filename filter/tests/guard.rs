@@ -198,3 +198,19 @@ fn too_large_a_body_is_refused_while_it_arrives() {
     let (_, host) = play(vector, 1_000, false);
     assert!(host.body.borrow().len() < 20_000, "{} bytes were held", host.body.borrow().len());
 }
+
+#[test]
+fn a_path_of_the_publisher_s_is_sent_on_as_it_is_whatever_the_policy_s_path() {
+    let vectors = vectors::all().unwrap();
+    let mut vector = vectors.into_iter().find(|vector| vector.expected().is_ok()).unwrap();
+    vector.path = "/-/guard/prove".to_owned();
+    vector.policy = serde_json::json!({
+        "path": "/", "authenticity": {"kind": "path_token", "tokens": ["token-0123456789"]},
+    });
+    let (settings, host) = (settings(&vector), Recorder::new(&vector));
+    Guard::default().on_headers(false, &settings, &host);
+    let judged = host.values("x-edge-judged").concat();
+    assert_eq!(Judgement::read(judged.as_bytes()).unwrap().mark, Mark::Probe);
+    // With another path Envoy would choose the route again, and send the request to the backend.
+    assert_eq!(host.values(":path"), ["/-/guard/prove"]);
+}

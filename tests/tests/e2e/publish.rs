@@ -1,7 +1,7 @@
 //! What `guardctl publish` believes, what it refuses, and what strangers cannot do to it.
 
 use std::{
-    fs,
+    fs, io,
     path::Path,
     process::{Command, Output, Stdio},
     sync::Arc,
@@ -20,7 +20,11 @@ use tests::{
     stack::Options,
     tools,
 };
-use tokio::task::JoinHandle;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinHandle,
+};
 
 use crate::fixture::{Fixture, eventually};
 
@@ -43,9 +47,14 @@ async fn a_proof_that_the_backend_does_not_know_is_not_published_and_no_event_is
 
 /// Sends an event straight to the backend, with a judgement that shows `proof`.
 async fn send_judged(fixture: &Fixture, proof: &str) -> (u16, Value) {
+    send_marked(fixture, proof, "accepted").await
+}
+
+/// Sends an event straight to the backend, with a judgement that shows `proof` and says `mark`.
+async fn send_marked(fixture: &Fixture, proof: &str, mark: &str) -> (u16, Value) {
     let event = fixture.events("judged", 1).remove(0);
     let request = tests::simulator::sender::client().post(fixture.stack.ingest()).body(event.body);
-    let answer = request.header("x-edge-judged", format!("{proof};build;accepted")).send().await.unwrap();
+    let answer = request.header("x-edge-judged", format!("{proof};build;{mark}")).send().await.unwrap();
     (answer.status().as_u16(), answer.json().await.unwrap())
 }
 
@@ -100,6 +109,16 @@ async fn the_publisher_s_questions_are_not_for_strangers_and_count_as_no_rejecti
     assert!(reqwest::get(format!("{}/readyz", fixture.stack.admin())).await.unwrap().status().is_success());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_of_the_publisher_s_is_never_stored_as_an_event() {
+    let fixture = Fixture::start().await;
+    let proof = fixture.stack.build(json!({})).unwrap().proof;
+    let (status, problem) = send_marked(&fixture, &proof, "probe").await;
+    assert_eq!((status, &problem["code"]), (404, &json!("not_found")), "{problem}");
+    let (status, answer) = send_marked(&fixture, &proof, "accepted").await;
+    assert_eq!((status, &answer["status"]), (202, &json!("accepted")), "it was not there yet: {answer}");
+}
+
 const TOKEN: &str = "token-of-the-genuine-sender";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -126,6 +145,7 @@ async fn publish(fixture: &Fixture, build: Build, watch: u64) -> Result<Outcome,
 /// Strangers who send junk to every place, and well-formed forgeries to the webhook, until the task is aborted.
 fn strangers(fixture: &Fixture) -> JoinHandle<()> {
     let (client, webhook) = (tests::simulator::sender::client(), fixture.stack.webhook());
+    let edge = fixture.stack.edge().trim_start_matches("http://").to_owned();
     let event = fixture.events("forged", 1).remove(0);
     tokio::spawn(async move {
         for path in ["", "/", "/token-that-somebody-guessed", "/x/y"].iter().cycle() {
@@ -133,8 +153,17 @@ fn strangers(fixture: &Fixture) -> JoinHandle<()> {
                 let request = client.post(format!("{webhook}{path}")).header("content-type", "application/json");
                 _ = request.body(body.to_owned()).send().await;
             }
+            _ = send_in_an_unknown_coding(&edge).await;
         }
     })
+}
+
+/// Sends a request that Envoy answers by itself, with 501 unless told otherwise. Clients do not let one send it.
+async fn send_in_an_unknown_coding(edge: &str) -> io::Result<u8> {
+    let mut connection = TcpStream::connect(edge).await?;
+    let request = b"POST /webhooks/truenroll HTTP/1.1\r\nhost: edge\r\ntransfer-encoding: gzip\r\n\r\n";
+    connection.write_all(request).await?;
+    connection.read_u8().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
