@@ -14,9 +14,9 @@ pub enum PolicyFileError {
     /// A file cannot be read.
     #[error("cannot read {0}: {1}")]
     Unreadable(PathBuf, io::Error),
-    /// The policy is not TOML.
-    #[error("{0} is not TOML: {1}")]
-    NotToml(PathBuf, toml::de::Error),
+    /// The policy is not TOML; in which line, and why. The line itself may hold a token.
+    #[error("{0} is not TOML, line {1}: {2}")]
+    NotToml(PathBuf, usize, String),
     /// Two places name tokens.
     #[error("`{0}.tokens` and `{0}.tokens_file` are both set: keep one of them")]
     Both(String),
@@ -57,7 +57,11 @@ pub fn read(path: Option<&Path>, tokens: Option<&str>) -> Result<Value, PolicyFi
         None => json!({}),
         Some(path) => {
             let text = read_text(path)?;
-            toml::from_str(&text).map_err(|error| PolicyFileError::NotToml(path.to_owned(), error))?
+            toml::from_str(&text).map_err(|error: toml::de::Error| {
+                let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+                let line = before.matches('\n').count() + 1;
+                PolicyFileError::NotToml(path.to_owned(), line, error.message().to_owned())
+            })?
         }
     };
     let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
@@ -97,8 +101,11 @@ fn with_tokens(mut policy: Value, tokens: &[&str]) -> Result<Value, PolicyFileEr
     if policy.get("authenticity").is_none() {
         policy["authenticity"] = json!({});
     }
-    policy["authenticity"]["kind"] = json!("path_token");
-    policy["authenticity"]["tokens"] = json!(tokens);
+    // What is no table is left for the filter's own code to name.
+    if let Some(table) = policy["authenticity"].as_object_mut() {
+        table.insert("kind".to_owned(), json!("path_token"));
+        table.insert("tokens".to_owned(), json!(tokens));
+    }
     Ok(policy)
 }
 
@@ -148,6 +155,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_error_names_the_line_and_shows_no_token() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, "[authenticity]\nkind = 'path_token'\ntokens = ['a-secret-0123456789'\n").unwrap();
+        let error = read(Some(file.path()), None).unwrap_err().to_string();
+        assert!(error.contains("is not TOML, line 3: ") && !error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn tokens_for_an_authenticity_that_is_no_table_leave_it_to_be_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&file, "authenticity = 'none'").unwrap();
+        let policy = read(Some(file.path()), Some("a-token-0123456789")).unwrap().to_string();
+        let error = Policy::read(Table::parse(policy.as_bytes()).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("authenticity") && !error.contains("a-token"), "{error}");
     }
 
     #[test]
