@@ -252,7 +252,10 @@ impl Inbox {
     async fn bounded<T>(&self, call: impl Future<Output = Result<T, RedisError>>) -> Result<T, InboxError> {
         let answer = match timeout(self.timeout, call).await {
             Ok(answer) => answer.map_err(InboxError::Redis),
-            Err(_) => Err(InboxError::Timeout(self.timeout)),
+            Err(_) => {
+                self.servers.replace_connections();
+                Err(InboxError::Timeout(self.timeout))
+            }
         };
         if answer.is_err() {
             self.servers.doubt();

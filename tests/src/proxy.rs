@@ -60,6 +60,9 @@ struct Network {
     /// How often all connections were reset. A connection that was opened before the last time is reset, even if the
     /// proxy was healed before its task noticed the fault.
     resets: u64,
+    /// How often all connections were frozen. A connection that was opened before the last time stays open for good, and
+    /// nothing passes.
+    freezes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +102,12 @@ impl Proxy {
             network.fault = Some(fault);
             network.resets += u64::from(matches!(fault, Fault::Reset | Fault::Refused));
         });
+    }
+
+    /// Freezes the connections that are open, for good: they stay open and pass nothing. New ones pass. So it is behind
+    /// a load balancer or a sidecar whose own upstream has vanished.
+    pub fn freeze(&self) {
+        self.network.send_modify(|network| network.freezes += 1);
     }
 
     /// Makes the network work again.
@@ -190,9 +199,13 @@ async fn relay(mut client: TcpStream, upstream: SocketAddr, mut network: watch::
         )
     };
     let is_reset = |now: &Network| now.resets > opened.resets || now.fault == Some(Fault::Reset);
+    let is_frozen = |now: &Network| now.freezes > opened.freezes;
     let is_whole = tokio::select! {
         relayed = relayed => relayed.is_ok(),
-        _ = until(&mut network, is_reset) => false,
+        ended = until(&mut network, |now| is_reset(now) || is_frozen(now)) => match ended {
+            Ok(now) if is_frozen(&now) => std::future::pending().await,
+            _ => false,
+        },
     };
     if !is_whole {
         for stream in [Some(&client), server.as_ref()].into_iter().flatten() {

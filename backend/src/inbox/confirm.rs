@@ -4,7 +4,10 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use redis::{RedisError, aio::ConnectionManager};
+use redis::{
+    Client, RedisError,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout},
@@ -31,7 +34,8 @@ pub(super) enum Where {
 
 /// Waits for one server.
 pub(super) struct Confirmer {
-    connection: ConnectionManager,
+    client: Client,
+    settings: ConnectionManagerConfig,
     demand: Demand,
     questions: OnceLock<mpsc::Sender<Question>>,
 }
@@ -58,9 +62,9 @@ const GRACE: Duration = Duration::from_secs(1);
 const WAITS: f64 = 0.9;
 
 impl Confirmer {
-    /// Asks on `connection`, which nobody else may use, in the runtime of whoever asks first.
-    pub(super) fn new(connection: ConnectionManager, demand: Demand) -> Self {
-        Self { connection, demand, questions: OnceLock::new() }
+    /// Asks on a connection of its own, in the runtime of whoever asks first.
+    pub(super) fn new(client: Client, settings: ConnectionManagerConfig, demand: Demand) -> Self {
+        Self { client, settings, demand, questions: OnceLock::new() }
     }
 
     /// Waits until what was stored with the key `seen` before this call is where it has to be, until `deadline` at most.
@@ -69,7 +73,7 @@ impl Confirmer {
         let stopped = || InboxError::Server("nobody waits for replicas or the disk any more".to_owned());
         let questions = self.questions.get_or_init(|| {
             let (questions, asked) = mpsc::channel(WAITING);
-            tokio::spawn(run(self.connection.clone(), asked, self.demand));
+            tokio::spawn(run(self.client.clone(), self.settings.clone(), asked, self.demand));
             questions
         });
         questions.send(Question { seen, deadline, told }).await.map_err(|_| stopped())?;
@@ -85,7 +89,9 @@ impl Confirmer {
     }
 }
 
-async fn run(mut connection: ConnectionManager, mut asked: mpsc::Receiver<Question>, demand: Demand) {
+async fn run(client: Client, settings: ConnectionManagerConfig, mut asked: mpsc::Receiver<Question>, demand: Demand) {
+    let connect = || ConnectionManager::new_lazy_with_config(client.clone(), settings.clone());
+    let Ok(mut connection) = connect() else { return };
     let retention = millis(demand.retention);
     let mut questions = Vec::new();
     while asked.recv_many(&mut questions, WAITING).await > 0 {
@@ -105,7 +111,13 @@ async fn run(mut connection: ConnectionManager, mut asked: mpsc::Receiver<Questi
         };
         let answers = match timeout(left + GRACE, commands.query_async(&mut connection)).await {
             Ok(answers) => answers.and_then(read),
-            Err(_) => Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))),
+            Err(_) => {
+                // It may be open to nobody, which the kernel does not always notice.
+                if let Ok(another) = connect() {
+                    connection = another;
+                }
+                Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)))
+            }
         };
         for (place, question) in questions.drain(..).enumerate() {
             let answer = match &answers {

@@ -149,6 +149,13 @@ impl Servers {
         self.doubted.notify_one();
     }
 
+    /// A command got no answer: the next ones go over other connections.
+    pub(super) fn replace_connections(&self) {
+        for server in self.all().into_values() {
+            server.replace_connection();
+        }
+    }
+
     /// Keeps knowing which server holds what, until `shutdown` is cancelled.
     pub(super) async fn watch(&self, shutdown: &CancellationToken) {
         while self.topology != Topology::Single && !shutdown.is_cancelled() {

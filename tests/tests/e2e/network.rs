@@ -17,7 +17,7 @@ use tests::{
     chaos::{self, Chaos, Kind, Path},
     namespace::Namespace,
     process::Process,
-    proxy::Fault,
+    proxy::{Fault, Proxy},
     simulator::{
         sender::{Answer, client},
         world::Event,
@@ -26,7 +26,10 @@ use tests::{
     tools,
 };
 
-use crate::fixture::{Fixture, PATIENCE, eventually};
+use crate::{
+    fixture::{Fixture, PATIENCE, eventually},
+    start::Redis,
+};
 
 async fn proxied(replicas: usize) -> Fixture {
     Fixture::start_with(|options| {
@@ -84,6 +87,24 @@ async fn an_outcome_whose_answer_was_cut_off_is_delivered_again_with_the_same_ke
     let deliveries = fixture.simulator.application.deliveries();
     assert!(deliveries.iter().all(|delivery| delivery.key == event.key), "{deliveries:?}");
     assert_eq!(fixture.simulator.application.complaints(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_stay_open_and_pass_nothing_are_replaced_and_nothing_is_rejected() {
+    for policy in ["always", "everysec"] {
+        let redis = Redis::start(&["--appendonly", "yes", "--appendfsync", policy]);
+        let proxy = Proxy::start(([127, 0, 0, 1], redis.port).into()).unwrap();
+        let redis_url = Some(format!("redis://{}", proxy.address()));
+        let fixture = Fixture::start_with(|options| Options { redis_url, ..options }).await;
+        let steady = fixture.steady(&format!("frozen-{policy}"));
+        eventually("there is traffic", async || steady.sent() > 20).await;
+        proxy.freeze();
+        let before = steady.sent();
+        eventually("there was more traffic", async || steady.sent() > before + 50).await;
+        let report = fixture.all_accepted_and_delivered(steady).await;
+        tools::say(&format!("frozen connections, {policy}: the longest wait was {:.1?}", report.longest));
+        fixture.nothing_left_over().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

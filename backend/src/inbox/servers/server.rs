@@ -1,6 +1,9 @@
 //! One Redis server, and our connections to it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use redis::{
     Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, RedisError, Script,
@@ -26,7 +29,8 @@ pub(in crate::inbox) struct Server {
     ingest: Link,
     work: Link,
     /// For all that neither stores an event nor blocks.
-    manager: ConnectionManager,
+    manager: Mutex<Managed>,
+    settings: ConnectionManagerConfig,
     fitness: Arc<Fitness>,
     requirements: Option<Requirements>,
 }
@@ -47,32 +51,48 @@ pub(in crate::inbox) struct Link {
     confirmer: Option<Confirmer>,
 }
 
+/// A connection that connects anew by itself once it is known to be lost, and when it was made.
+struct Managed {
+    connection: ConnectionManager,
+    since: Instant,
+}
+
+/// Stands for a script that runs over a connection. Dropped before the answer it takes the connection out of use: whoever
+/// waited has given up, and the next one should not wait for the same connection.
+struct Unanswered<'a> {
+    proven: &'a Proven,
+    storing: Option<Arc<Storing>>,
+}
+
 /// How long to wait for a first connection.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection on which so long nothing of what we sent was acknowledged is to a machine that is gone. Without this it
 /// would be used until the kernel gives it up, a quarter of an hour later.
 const UNHEARD: Duration = Duration::from_secs(5);
+/// A connection that is younger is not replaced, so that many that time out together replace it once.
+const YOUNG: Duration = Duration::from_secs(1);
 /// How long a server may take to say what it is asked about itself or others.
 const ASKING: Duration = Duration::from_secs(1);
 
 impl Server {
     pub(super) fn new(
         info: ConnectionInfo,
-        manager: &ConnectionManagerConfig,
+        settings: &ConnectionManagerConfig,
         demand: Option<Demand>,
         requirements: Option<Requirements>,
     ) -> Result<Self, RedisError> {
         // Without TCP_NODELAY what is asked while an answer is on its way goes out together: 1 to 2 µs less for each event.
         let tcp = TcpSettings::default().set_user_timeout(UNHEARD);
         let client = Client::open(info.set_tcp_settings(tcp))?;
-        let connect = || ConnectionManager::new_lazy_with_config(client.clone(), manager.clone());
+        let connect = || ConnectionManager::new_lazy_with_config(client.clone(), settings.clone());
         let fitness = Arc::new(Fitness::new(client.get_connection_info().addr().to_string()));
         let link = || {
-            let confirmer = demand.map(|demand| Ok::<_, RedisError>(Confirmer::new(connect()?, demand))).transpose()?;
+            let confirmer = demand.map(|demand| Confirmer::new(client.clone(), settings.clone(), demand));
             let proven = Proven::new(client.clone(), requirements, Arc::clone(&fitness));
-            Ok::<_, RedisError>(Link { proven, confirmer })
+            Link { proven, confirmer }
         };
-        Ok(Self { ingest: link()?, work: link()?, manager: connect()?, client, fitness, requirements })
+        let manager = Mutex::new(Managed { connection: connect()?, since: Instant::now() });
+        Ok(Self { ingest: link(), work: link(), manager, settings: settings.clone(), client, fitness, requirements })
     }
 
     /// Its address, for people.
@@ -126,7 +146,23 @@ impl Server {
 
     /// For all that neither stores an event nor blocks.
     pub(in crate::inbox) fn connection(&self) -> ConnectionManager {
-        self.manager.clone()
+        self.managed().connection.clone()
+    }
+
+    /// After a command that got no answer: the connection may be open to nobody, behind a load balancer or a sidecar whose own
+    /// upstream has vanished, which the kernel does not notice. The next command goes over another connection.
+    pub(in crate::inbox) fn replace_connection(&self) {
+        let mut managed = self.managed();
+        if managed.since.elapsed() < YOUNG {
+            return;
+        }
+        if let Ok(connection) = ConnectionManager::new_lazy_with_config(self.client.clone(), self.settings.clone()) {
+            *managed = Managed { connection, since: Instant::now() };
+        }
+    }
+
+    fn managed(&self) -> MutexGuard<'_, Managed> {
+        self.manager.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection of its own, for a command that blocks.
@@ -174,7 +210,10 @@ impl Server {
     pub(super) async fn ask<T>(&self, question: impl Future<Output = Result<T, RedisError>>) -> Result<T, InboxError> {
         match timeout(ASKING, question).await {
             Ok(answer) => Ok(answer?),
-            Err(_) => Err(InboxError::Timeout(ASKING)),
+            Err(_) => {
+                self.replace_connection();
+                Err(InboxError::Timeout(ASKING))
+            }
         }
     }
 }
@@ -189,7 +228,10 @@ impl Link {
         let mut is_repeated = false;
         loop {
             let storing = self.proven.connection().await?;
-            match scripts::run(script, call, &mut storing.connection.clone()).await {
+            let mut unanswered = Unanswered { proven: &self.proven, storing: Some(Arc::clone(&storing)) };
+            let answer = scripts::run(script, call, &mut storing.connection.clone()).await;
+            unanswered.storing = None;
+            match answer {
                 Ok(answer) => return Ok((storing, answer)),
                 Err(error) => {
                     let is_lost = error.is_unrecoverable_error();
@@ -218,6 +260,14 @@ impl Link {
         match &self.confirmer {
             Some(confirmer) if !storing.syncs_always() => confirmer.confirm(seen, deadline).await,
             _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(storing) = self.storing.take() {
+            self.proven.discard(&storing);
         }
     }
 }
