@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use envelope::settings::SettingsError;
+use envelope::{Authenticity, Policy, settings::SettingsError};
 use filter::settings::Settings;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -148,7 +148,8 @@ impl Publisher {
         let policy_hash = Sha256::digest(format!("{}\0{}", build.policy, build.proof));
         let label = |sha256: &str| format!("{}-{}", &sha256[..12], &hex(&policy_hash)[..8]);
         let settings = |label: &str| json!({ "build": label, "proof": build.proof, "policy": build.policy });
-        Settings::parse(settings(&label(&hex(&Sha256::digest(&build.module)))).to_string().as_bytes())?;
+        let checked = Settings::parse(settings(&label(&hex(&Sha256::digest(&build.module)))).to_string().as_bytes())?;
+        ensure_reachable(&checked.policy)?;
 
         let _lock = self.store.lock()?;
         let (sha256, path) = self.store.keep_build(&build.module)?;
@@ -331,8 +332,39 @@ impl Publisher {
     }
 }
 
+/// Envoy merges slashes, so a token after a path that ends with one would never match, and every event would be rejected.
+fn ensure_reachable(policy: &Policy) -> Result<(), SettingsError> {
+    let has_token = policy.ways().any(|(_, way)| matches!(way, Authenticity::PathToken { .. }));
+    if !has_token || !policy.path.ends_with('/') {
+        return Ok(());
+    }
+    let problem = "must not end with / if path tokens are used: Envoy merges slashes, so no request would match";
+    Err(SettingsError { key: "policy.path".to_owned(), problem: problem.to_owned() })
+}
+
 /// An answer to one question, which may be asked again where it is not good.
 enum Answer {
     Good,
     Bad(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_at_which_no_token_would_match_is_an_error() {
+        let tokens = json!({ "kind": "path_token", "tokens": ["0123456789abcdef"] });
+        for (policy, is_reachable) in [
+            (json!({ "path": "/" }), true),
+            (json!({ "authenticity": tokens }), true),
+            (json!({ "path": "/", "authenticity": tokens }), false),
+            (json!({ "path": "/hooks/", "authenticity": tokens }), false),
+            (json!({ "path": "/", "authenticity": { "kind": "none", "or": tokens } }), false),
+        ] {
+            let settings = json!({ "build": "b1", "proof": "0123456789abcdef", "policy": policy });
+            let settings = Settings::parse(settings.to_string().as_bytes()).unwrap();
+            assert_eq!(ensure_reachable(&settings.policy).is_ok(), is_reachable, "{policy}");
+        }
+    }
 }

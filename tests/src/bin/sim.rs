@@ -11,7 +11,10 @@ use tests::simulator::{
     scenario::{self, Scenario, Sent},
     sender::Sender,
 };
-use tokio::time::sleep;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Plays TruEnroll and the partner's application beside an edge that runs elsewhere.
@@ -52,10 +55,13 @@ async fn main() -> Result<()> {
     let stop = CancellationToken::new();
     let on_signal = stop.clone();
     tokio::spawn(async move {
-        // Where there are no signals, only the duration ends it.
-        if tokio::signal::ctrl_c().await.is_ok() {
-            on_signal.cancel();
+        // If signals cannot be had, only the duration ends it.
+        let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
         }
+        on_signal.cancel();
     });
     if arguments.rate <= 0.0 {
         stop.cancelled().await;

@@ -149,9 +149,10 @@ fn as_process_1_guardctl_leaves_no_zombies() {
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]);
     command.arg(tools::workspace_binary("envoy", "guardctl", &[]).unwrap()).args(["run", "--", "sh", "-c"]);
-    // The orphan is process 1's when its parent, the inner shell, has ended.
-    let script =
-        "sh -c 'sleep 0.1 &'; for i in $(seq 5000); do grep -qs '^Name:.sleep' /proc/[0-9]*/status || exit 7; done";
+    // The orphan is process 1's when its parent, the inner shell, has ended. First it has to be there, and then gone.
+    let script = "sh -c 'sleep 1 &'; is_there() { grep -qs '^Name:.sleep' /proc/[0-9]*/status; }; \
+                  seen=8; for i in $(seq 5000); do is_there && seen=7 && break; done; \
+                  for i in $(seq 5000); do is_there || exit $seen; done";
     let output = command.arg(script).output().unwrap();
     assert_eq!(output.status.code(), Some(7), "{output:?}");
 }
