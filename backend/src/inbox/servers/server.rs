@@ -57,11 +57,12 @@ struct Managed {
     since: Instant,
 }
 
-/// Stands for a script that runs over a connection. Dropped before the answer it takes the connection out of use: whoever
-/// waited has given up, and the next one should not wait for the same connection.
+/// Stands for a script that runs over a connection. Dropped long before the answer it takes the connection out of use:
+/// whoever waited has given up, and the next one should not wait for the same connection.
 struct Unanswered<'a> {
     proven: &'a Proven,
     storing: Option<Arc<Storing>>,
+    since: Instant,
 }
 
 /// How long to wait for a first connection.
@@ -71,6 +72,8 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const UNHEARD: Duration = Duration::from_secs(5);
 /// A connection that is younger is not replaced, so that many that time out together replace it once.
 const YOUNG: Duration = Duration::from_secs(1);
+/// A script that was given up sooner says nothing of its connection: perhaps only the client of the ingest is gone.
+const SOON: Duration = Duration::from_millis(200);
 /// How long a server may take to say what it is asked about itself or others.
 const ASKING: Duration = Duration::from_secs(1);
 
@@ -228,7 +231,8 @@ impl Link {
         let mut is_repeated = false;
         loop {
             let storing = self.proven.connection().await?;
-            let mut unanswered = Unanswered { proven: &self.proven, storing: Some(Arc::clone(&storing)) };
+            let mut unanswered =
+                Unanswered { proven: &self.proven, storing: Some(Arc::clone(&storing)), since: Instant::now() };
             let answer = scripts::run(script, call, &mut storing.connection.clone()).await;
             unanswered.storing = None;
             match answer {
@@ -266,7 +270,7 @@ impl Link {
 
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
-        if let Some(storing) = self.storing.take() {
+        if let Some(storing) = self.storing.take().filter(|_| self.since.elapsed() >= SOON) {
             self.proven.discard(&storing);
         }
     }
