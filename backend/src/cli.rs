@@ -39,7 +39,7 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// A file of settings (TOML); what it does not name keeps its default. The environment goes before the file.
-    #[arg(long, global = true, env = "EDGE_CONFIG")]
+    #[arg(long, global = true, env = "BACKEND_CONFIG")]
     config: Option<PathBuf>,
 }
 

@@ -66,7 +66,7 @@ pub struct Redis {
     pub prefix: String,
     pub partitions: u32,
     pub seen_retention_days: u32,
-    pub apart_retention_days: u32,
+    pub unhandled_retention_days: u32,
     pub durability: Durability,
     pub check_server: bool,
 }
@@ -181,7 +181,7 @@ pub struct Reconciler {
     pub grace: Duration,
     #[serde(rename = "round_timeout_s", deserialize_with = "seconds")]
     pub round_timeout: Duration,
-    pub first_round_counts: bool,
+    pub backfill_first_round: bool,
     pub policy_file: String,
 }
 
@@ -284,7 +284,7 @@ impl Config {
     /// # Errors
     /// The first setting that is unknown, missing, of the wrong type or out of its range.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        Self::from_sources(file, Environment::with_prefix("EDGE"))
+        Self::from_sources(file, Environment::with_prefix("BACKEND"))
     }
 
     fn from_sources(file: Option<&Path>, environment: Environment) -> Result<Self, ConfigError> {
@@ -344,7 +344,7 @@ impl Sink {
 }
 
 fn environment_name(key: &str) -> String {
-    format!("EDGE__{}", key.replace('.', "__").to_uppercase())
+    format!("BACKEND__{}", key.replace('.', "__").to_uppercase())
 }
 
 fn millis<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

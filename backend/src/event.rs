@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use envelope::{CaseId, Envelope, EventKey, EventName, Feature, Refusal, Timestamp};
+use envelope::{CaseId, Envelope, EventKey, EventName, Feature, Rejection, Timestamp};
 
 /// An accepted event.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ pub struct Event {
     /// When we stored it.
     pub received_at: SystemTime,
     /// Whether it never came, and the reconciler made up for it.
-    pub reconciled: bool,
+    pub backfilled: bool,
 }
 
 /// What has to be handled in order: the events of one feature of one case.
@@ -37,7 +37,7 @@ impl Event {
     ///
     /// # Errors
     /// Where the body is not an event: it was stored by another version of this program, or by another program.
-    pub fn parse(body: &[u8], received_at: SystemTime, reconciled: bool) -> Result<Self, Refusal> {
+    pub fn parse(body: &[u8], received_at: SystemTime, backfilled: bool) -> Result<Self, Rejection> {
         let envelope = Envelope::parse(body)?;
         Ok(Self {
             key: envelope.key(),
@@ -46,7 +46,7 @@ impl Event {
             occurred_at: envelope.occurred_at,
             case_id: envelope.case_id.into_owned(),
             received_at,
-            reconciled,
+            backfilled,
         })
     }
 

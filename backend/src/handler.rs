@@ -90,7 +90,7 @@ pub enum Retry {
     /// It can, but not before this time has passed.
     After(Duration),
     /// It is too early, which is not to be counted as a try; to be tried after this time.
-    NotTried(Duration),
+    Deferred(Duration),
 }
 
 /// A handler for each of the eight events.
@@ -141,7 +141,7 @@ impl Handlers {
 impl From<PartnerApiError> for HandlerError {
     fn from(error: PartnerApiError) -> Self {
         let retry = match (error.is_retryable(), error.retry_after) {
-            (_, Some(after)) if error.was_not_called() => Retry::NotTried(after),
+            (_, Some(after)) if error.was_not_called() => Retry::Deferred(after),
             (false, _) => Retry::Never,
             (true, None) => Retry::Later,
             (true, Some(after)) => Retry::After(after),

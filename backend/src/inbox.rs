@@ -71,7 +71,7 @@ pub struct Inbox {
     side: Side,
     keys: Keys,
     retention: Duration,
-    apart_retention: Duration,
+    unhandled_retention: Duration,
     timeout: Duration,
     requirements: Option<Requirements>,
 }
@@ -122,7 +122,7 @@ pub enum Accepted {
     /// It was stored before with another body. What was stored first stands.
     Conflict,
     /// It had been missed, and was made up for before it came.
-    Late,
+    AlreadyBackfilled,
     /// It was a dead letter, and is in the inbox again, with the body that was stored first.
     Revived,
 }
@@ -174,7 +174,7 @@ impl Inbox {
             side: Side::Work,
             keys,
             retention,
-            apart_retention: days(config.apart_retention_days),
+            unhandled_retention: days(config.unhandled_retention_days),
             timeout: store_timeout,
             requirements,
         };

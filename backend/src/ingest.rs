@@ -11,7 +11,7 @@ use axum::{
     routing::any,
 };
 use envelope::{
-    Code, EventKey, Policy, Refusal, Verdict,
+    Code, EventKey, Policy, Rejection, Verdict,
     headers::{self, Judgement, Mark},
 };
 use tokio::time::Instant;
@@ -58,7 +58,7 @@ async fn receive(
         }
     };
     if response.status() != StatusCode::ACCEPTED {
-        mark(&mut response, headers::REFUSAL, answer);
+        mark(&mut response, headers::REJECTION, answer);
     }
     context.metrics.ingest.get_or_create(&IngestLabels { answer }).inc();
     context.metrics.ingest_seconds.observe(started.elapsed().as_secs_f64());
@@ -72,16 +72,16 @@ async fn answer(
 ) -> (&'static str, Response) {
     // Larger than the filter lets pass, or broken off: then nobody waits for the answer.
     let Ok(body) = body else {
-        let problem = Problem::Refused(Refusal::new(Code::PayloadTooLarge));
+        let problem = Problem::Rejected(Rejection::new(Code::PayloadTooLarge));
         return (problem.code(), problem.into_response());
     };
     let verdict = match read(judgement, &body) {
         Ok(verdict) => verdict,
-        Err(refusal) => {
+        Err(rejection) => {
             if judgement.mark == Mark::Accepted {
-                tracing::error!(code = refusal.code.as_str(), "the filter accepted what is not an event");
+                tracing::error!(code = rejection.code.as_str(), "the filter accepted what is not an event");
             }
-            let problem = Problem::Refused(refusal);
+            let problem = Problem::Rejected(rejection);
             return (problem.code(), problem.into_response());
         }
     };
@@ -100,7 +100,7 @@ async fn answer(
             tracing::info!(event_key = key.as_str(), "a dead letter was delivered again, and is back in its lane");
             ("revived", say_yes("accepted", key))
         }
-        (Ok(Accepted::Late), _) => ("late", say_yes("duplicate", key)),
+        (Ok(Accepted::AlreadyBackfilled), _) => ("already_backfilled", say_yes("duplicate", key)),
         (Ok(Accepted::Conflict), _) => {
             tracing::warn!(event_key = key.as_str(), "an event came again with another body; the first one stands");
             ("conflict", say_yes("duplicate", key))
@@ -113,10 +113,10 @@ async fn answer(
 }
 
 /// Reads the body again, with the same contract as the filter's, or another version of it.
-fn read<'a>(judgement: Judgement<'_>, body: &'a [u8]) -> Result<Verdict<'a>, Refusal> {
+fn read<'a>(judgement: Judgement<'_>, body: &'a [u8]) -> Result<Verdict<'a>, Rejection> {
     // The filter has not judged it, and `prove` is not here.
     if judgement.mark == Mark::Probe {
-        return Err(Refusal::new(Code::NotFound));
+        return Err(Rejection::new(Code::NotFound));
     }
     match Verdict::parse(body)? {
         unknown @ Verdict::Quarantine(_) if judgement.mark == Mark::Quarantined => Ok(unknown),
@@ -134,7 +134,7 @@ async fn prove(State(context): State<Arc<Context>>, headers: HeaderMap) -> Respo
         ([(header::CONTENT_TYPE, "application/json")], r#"{"status":"proven"}"#).into_response()
     } else {
         let mut response = Problem::Unproven.into_response();
-        mark(&mut response, headers::REFUSAL, Problem::Unproven.code());
+        mark(&mut response, headers::REJECTION, Problem::Unproven.code());
         response
     };
     if let Some(judgement) = judgement {

@@ -1,4 +1,4 @@
-//! One of the backend's protections taken out, as `EDGE_MUTATION` says: the chaos suite, or a test, has to notice each.
+//! One of the backend's protections taken out, as `BACKEND_MUTATION` says: the chaos suite, or a test, has to notice each.
 
 use std::{env, sync::LazyLock};
 
@@ -23,7 +23,7 @@ pub enum Mutation {
 
 /// Which one, if any.
 pub fn current() -> Option<Mutation> {
-    static CURRENT: LazyLock<Option<Mutation>> = LazyLock::new(|| match env::var("EDGE_MUTATION").as_deref() {
+    static CURRENT: LazyLock<Option<Mutation>> = LazyLock::new(|| match env::var("BACKEND_MUTATION").as_deref() {
         Ok("fencing") => Some(Mutation::Fencing),
         Ok("atomicity") => Some(Mutation::Atomicity),
         Ok("recovery") => Some(Mutation::Recovery),

@@ -4,7 +4,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use envelope::{Refusal, problem::MEDIA_TYPE};
+use envelope::{Rejection, problem::MEDIA_TYPE};
 
 /// Why we do not say yes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum Problem {
     /// with and the one that the backend was given differ, which is not the sender's fault.
     Unproven,
     /// The filter let through what is no event: it was built from another contract than we were.
-    Refused(Refusal),
+    Rejected(Rejection),
     /// The event could not be stored, or not in time. It must be sent again.
     Unavailable,
 }
@@ -23,7 +23,7 @@ impl Problem {
     pub fn code(self) -> &'static str {
         match self {
             Self::Unproven => "unproven",
-            Self::Refused(refusal) => refusal.code.as_str(),
+            Self::Rejected(rejection) => rejection.code.as_str(),
             Self::Unavailable => "unavailable",
         }
     }
@@ -37,9 +37,9 @@ impl IntoResponse for Problem {
                 r#"{"type":"urn:truenroll-edge:problem:unproven","title":"The backend does not know the proof of the filter; send the event again","status":503,"code":"unproven"}"#
                     .to_owned(),
             ),
-            Self::Refused(refusal) => {
-                let status = StatusCode::from_u16(refusal.code.status()).unwrap_or(StatusCode::BAD_REQUEST);
-                (status, refusal.to_problem_json())
+            Self::Rejected(rejection) => {
+                let status = StatusCode::from_u16(rejection.code.status()).unwrap_or(StatusCode::BAD_REQUEST);
+                (status, rejection.to_problem_json())
             }
             Self::Unavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -4,7 +4,7 @@
 //! TruEnroll sends each event at most once, so one that was lost on the way stays lost unless somebody looks. The Partner
 //! API says which uploads are at their end; each of their features must then have had an event. An event that is missing for
 //! longer than a grace period, each counted on its own, is backfilled: its `occurredAt` is when it was found to be missing,
-//! and it is marked `reconciled`. Should it arrive after all, it is recognized ([`Accepted::Late`]).
+//! and it is marked `backfilled`. Should it arrive after all, it is recognized ([`Accepted::AlreadyBackfilled`]).
 //!
 //! In the first round there is nothing to compare with, so what is missing is taken as already received, unless the
 //! configuration says otherwise: else a partner would be told of every case that it ever submitted. After the loss of the
@@ -153,7 +153,7 @@ impl Reconciler {
     }
 
     async fn look_at_all(&self, since: Option<SystemTime>, round: &mut Round) -> Result<(), ReconcilerError> {
-        let is_first = !self.settings.first_round_counts && !self.inbox.had_round().await?;
+        let is_first = !self.settings.backfill_first_round && !self.inbox.had_round().await?;
         let features = wanted::features(&self.settings.policy_file)?;
         let scope = Scope { is_first, since, features };
         let mut pages = Pages::new();
@@ -262,7 +262,7 @@ impl Reconciler {
         let is_new = self.inbox.accept(&arrival).await? == Accepted::Stored;
         if is_new {
             tracing::warn!(event_key = key.as_str(), "an event never arrived, and is backfilled");
-            self.metrics.missed_events.get_or_create(&name.into()).inc();
+            self.metrics.backfilled_events.get_or_create(&name.into()).inc();
         }
         Ok(is_new)
     }

@@ -46,7 +46,7 @@ pub struct Delivery<'a> {
     /// When we stored the event, in milliseconds since 1970.
     pub received_at_ms: u64,
     /// Whether the event never came, and was made up for; `occurredAt` is then when that was found.
-    pub reconciled: bool,
+    pub backfilled: bool,
 }
 
 impl Sink {
@@ -93,7 +93,7 @@ impl<'a> Delivery<'a> {
             external_id: event.external_id.as_deref(),
             occurred_at: event.occurred_at.to_string(),
             received_at_ms: to_millis(event.received_at),
-            reconciled: event.reconciled,
+            backfilled: event.backfilled,
         }
     }
 

@@ -19,36 +19,36 @@ pub use log_limit::LogLimit;
 /// All metrics, registered.
 pub struct Metrics {
     registry: Registry,
-    /// `edge_ingest_total`: what was brought to us, by our answer.
+    /// `truenroll_backend_ingest_total`: what was brought to us, by our answer.
     pub ingest: Family<IngestLabels, Counter>,
-    /// `edge_ingest_seconds`: how long storing an event took.
+    /// `truenroll_backend_ingest_seconds`: how long storing an event took.
     pub ingest_seconds: Histogram,
-    /// `edge_handled_total`: events whose handler had an outcome.
+    /// `truenroll_backend_handled_total`: events whose handler had an outcome.
     pub handled: Family<EventLabels, Counter>,
-    /// `edge_delivered_total`: events whose outcome the sink took.
+    /// `truenroll_backend_delivered_total`: events whose outcome the sink took.
     pub delivered: Family<EventLabels, Counter>,
-    /// `edge_retries_total`: tries that failed and will be repeated.
+    /// `truenroll_backend_retries_total`: tries that failed and will be repeated.
     pub retries: Family<FailureLabels, Counter>,
-    /// `edge_dead_letters_total`: events that became dead letters.
+    /// `truenroll_backend_dead_letters_total`: events that became dead letters.
     pub dead_letters: Family<FailureLabels, Counter>,
-    /// `edge_expired_total`: dead letters and quarantined events that were dropped after `redis.apart_retention_days`.
+    /// `truenroll_backend_expired_total`: dead letters and quarantined events that were dropped after `redis.unhandled_retention_days`.
     pub expired: Family<ExpiredLabels, Counter>,
-    /// `edge_missed_events_total`: events that never came, and that the reconciler made up for.
-    pub missed_events: Family<EventLabels, Counter>,
-    /// `edge_inbox_entries`: events that wait or are worked on, over all partitions.
+    /// `truenroll_backend_backfilled_total`: events that never came, and that the reconciler made up for.
+    pub backfilled_events: Family<EventLabels, Counter>,
+    /// `truenroll_backend_inbox_entries`: events that wait or are worked on, over all partitions.
     pub inbox_entries: Gauge,
-    /// `edge_partitions_owned`: partitions that this process owns.
+    /// `truenroll_backend_partitions_owned`: partitions that this process owns.
     pub partitions_owned: Gauge,
-    /// `edge_feature_paused`: 1 where a feature is not worked on.
+    /// `truenroll_backend_feature_paused`: 1 where a feature is not worked on.
     pub feature_paused: Family<FeatureLabels, Gauge>,
-    /// `edge_end_to_end_seconds`: from storing an event to the sink's taking its outcome.
+    /// `truenroll_backend_end_to_end_seconds`: from storing an event to the sink's taking its outcome.
     pub end_to_end_seconds: Histogram,
 }
 
 /// By our answer to the edge.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct IngestLabels {
-    /// `accepted`, `revived`, `quarantined`, `duplicate`, `late`, `conflict`, `unavailable`, `unproven` or a refusal's code.
+    /// `accepted`, `revived`, `quarantined`, `duplicate`, `late`, `conflict`, `unavailable`, `unproven` or a rejection's code.
     pub answer: &'static str,
 }
 
@@ -84,7 +84,7 @@ pub struct FailureLabels {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("edge");
+        let mut registry = Registry::with_prefix("truenroll_backend");
         let seconds =
             || Histogram::new([0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0]);
         let minutes = || Histogram::new([0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0]);
@@ -97,7 +97,7 @@ impl Default for Metrics {
             retries: Family::default(),
             dead_letters: Family::default(),
             expired: Family::default(),
-            missed_events: Family::default(),
+            backfilled_events: Family::default(),
             inbox_entries: Gauge::default(),
             partitions_owned: Gauge::default(),
             feature_paused: Family::default(),
@@ -111,7 +111,7 @@ impl Default for Metrics {
         registry.register("retries", "Tries that failed and will be repeated", all.retries.clone());
         registry.register("dead_letters", "Events that became dead letters", all.dead_letters.clone());
         registry.register("expired", "Events apart that nobody looked after", all.expired.clone());
-        registry.register("missed_events", "Events that never came, made up for", all.missed_events.clone());
+        registry.register("backfilled", "Events that never came, made up for", all.backfilled_events.clone());
         registry.register("inbox_entries", "Events that wait or are worked on", all.inbox_entries.clone());
         registry.register("partitions_owned", "Partitions that this process owns", all.partitions_owned.clone());
         registry.register("feature_paused", "1 where a feature is not worked on", all.feature_paused.clone());

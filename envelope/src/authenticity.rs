@@ -7,7 +7,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::{
     SigningKey, Timestamp,
-    problem::{Code, Refusal},
+    problem::{Code, Rejection},
     settings::{SettingsError, Table},
 };
 
@@ -80,19 +80,19 @@ impl Authenticity {
         timestamp: Option<&[u8]>,
         signatures: Option<&[u8]>,
         now: impl FnOnce() -> Timestamp,
-    ) -> Result<Signed, Refusal> {
+    ) -> Result<Signed, Rejection> {
         let (Some(id), Some(timestamp), Some(signatures), Self::StandardWebhooks { tolerance_seconds, .. }) =
             (id, timestamp, signatures, self)
         else {
-            return Err(Refusal::new(Code::MissingSignature));
+            return Err(Rejection::new(Code::MissingSignature));
         };
         let seconds: i64 = std::str::from_utf8(timestamp)
             .ok()
             .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))
             .and_then(|digits| digits.parse().ok())
-            .ok_or(Refusal::new(Code::InvalidSignature))?;
+            .ok_or(Rejection::new(Code::InvalidSignature))?;
         if seconds.abs_diff(now().unix_seconds()) > u64::from(*tolerance_seconds) {
-            return Err(Refusal::new(Code::StaleTimestamp));
+            return Err(Rejection::new(Code::StaleTimestamp));
         }
         let prefix = [id, b".", timestamp, b"."].concat();
         Ok(Signed { prefix, signatures: signatures.to_vec() })

@@ -8,7 +8,7 @@ use crate::{
     authenticity::{Shown, Way},
     head::{Audience, Claims},
     json::{self, Slot},
-    problem::{Code, Field, Refusal},
+    problem::{Code, Field, Rejection},
 };
 
 /// A request that passes.
@@ -29,7 +29,7 @@ pub fn decide<'a>(
     bytes: &'a [u8],
     now: impl Fn() -> Timestamp,
     policy: &Policy,
-) -> Result<Passed<'a>, Refusal> {
+) -> Result<Passed<'a>, Rejection> {
     let claims = head.check(policy, &now)?;
     size(bytes.len(), policy)?;
     body(&claims, bytes, now, policy)
@@ -39,9 +39,9 @@ pub fn decide<'a>(
 ///
 /// # Errors
 /// `payload_too_large`.
-pub fn size(bytes: usize, policy: &Policy) -> Result<(), Refusal> {
+pub fn size(bytes: usize, policy: &Policy) -> Result<(), Rejection> {
     if bytes > policy.max_body_bytes {
-        return Err(Refusal::new(Code::PayloadTooLarge));
+        return Err(Rejection::new(Code::PayloadTooLarge));
     }
     Ok(())
 }
@@ -55,45 +55,45 @@ pub fn body<'a>(
     bytes: &'a [u8],
     now: impl FnOnce() -> Timestamp,
     policy: &Policy,
-) -> Result<Passed<'a>, Refusal> {
+) -> Result<Passed<'a>, Rejection> {
     let way = authenticate(&claims.shown, bytes, policy)?;
     let fields = json::scan(bytes, policy.max_depth)?;
 
     if claims.audience == Audience::Other {
-        return Err(Refusal::new(Code::WrongAudience));
+        return Err(Rejection::new(Code::WrongAudience));
     }
     let mut stated = claims.audience == Audience::Partner;
     for (slot, field) in [(fields.audience, Field::Audience), (fields.payload_audience, Field::PayloadAudience)] {
         stated |= match slot {
             Slot::Absent | Slot::Null => false,
             Slot::Text(text) if text.is(Policy::AUDIENCE) => true,
-            _ => return Err(Refusal::of_field(Code::WrongAudience, field)),
+            _ => return Err(Rejection::of_field(Code::WrongAudience, field)),
         };
     }
     if !stated && policy.audience == Statement::Required {
-        return Err(Refusal::new(Code::MissingAudience));
+        return Err(Rejection::new(Code::MissingAudience));
     }
 
-    if let (Some(object), UnknownFields::Refuse) = (fields.unknown_in, policy.unknown_fields) {
-        return Err(Refusal::of_field(Code::InvalidField, object));
+    if let (Some(object), UnknownFields::Reject) = (fields.unknown_in, policy.unknown_fields) {
+        return Err(Rejection::of_field(Code::InvalidField, object));
     }
     let verdict = Verdict::from_fields(&fields, |occurred_at| {
         let latest = now().unix_seconds() + i64::from(policy.clock_skew_seconds);
         occurred_at.unix_seconds() <= latest
     })?;
     match verdict {
-        Verdict::Quarantine(_) if policy.unknown_events == UnknownEvents::Refuse => {
-            Err(Refusal::of_field(Code::UnknownEvent, Field::EventName))
+        Verdict::Quarantine(_) if policy.unknown_events == UnknownEvents::Reject => {
+            Err(Rejection::of_field(Code::UnknownEvent, Field::EventName))
         }
         Verdict::Accept(envelope) if policy.disabled_features.contains(&envelope.event.feature) => {
-            Err(Refusal::of_field(Code::FeatureDisabled, Field::EventName))
+            Err(Rejection::of_field(Code::FeatureDisabled, Field::EventName))
         }
         verdict => Ok(Passed { verdict, way }),
     }
 }
 
 /// By which way a request with that body is authentic.
-fn authenticate(shown: &Shown, body: &[u8], policy: &Policy) -> Result<Way, Refusal> {
+fn authenticate(shown: &Shown, body: &[u8], policy: &Policy) -> Result<Way, Rejection> {
     if let Some((signed, way)) = &shown.signed {
         let is_verified =
             |(asked, authenticity): (Way, &Authenticity)| asked == *way && authenticity.verifies(signed, body);
@@ -101,5 +101,5 @@ fn authenticate(shown: &Shown, body: &[u8], policy: &Policy) -> Result<Way, Refu
             return Ok(*way);
         }
     }
-    shown.unsigned.ok_or(Refusal::new(Code::InvalidSignature))
+    shown.unsigned.ok_or(Rejection::new(Code::InvalidSignature))
 }

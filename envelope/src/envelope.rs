@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::{
     CaseId, EventKey, EventName, Policy, Timestamp,
     json::{self, Fields, Slot, Text},
-    problem::{Code, Field, Refusal},
+    problem::{Code, Field, Rejection},
 };
 
 /// An event as it was sent, with every documented field checked.
@@ -49,7 +49,7 @@ impl<'a> Envelope<'a> {
     ///
     /// # Errors
     /// The first reason for which the body is not one of TruEnroll's events.
-    pub fn parse(body: &'a [u8]) -> Result<Self, Refusal> {
+    pub fn parse(body: &'a [u8]) -> Result<Self, Rejection> {
         Verdict::parse(body)?.known()
     }
 
@@ -71,7 +71,7 @@ impl<'a> Verdict<'a> {
     ///
     /// # Errors
     /// The first reason for which the body is not an event.
-    pub fn parse(body: &'a [u8]) -> Result<Self, Refusal> {
+    pub fn parse(body: &'a [u8]) -> Result<Self, Rejection> {
         Self::from_fields(&json::scan(body, Policy::DEPTH_LIMIT)?, |_| true)
     }
 
@@ -79,21 +79,21 @@ impl<'a> Verdict<'a> {
     ///
     /// # Errors
     /// `unknown_event`.
-    pub fn known(self) -> Result<Envelope<'a>, Refusal> {
+    pub fn known(self) -> Result<Envelope<'a>, Rejection> {
         match self {
             Self::Accept(envelope) => Ok(envelope),
-            Self::Quarantine(_) => Err(Refusal::of_field(Code::UnknownEvent, Field::EventName)),
+            Self::Quarantine(_) => Err(Rejection::of_field(Code::UnknownEvent, Field::EventName)),
         }
     }
 
-    pub(crate) fn from_fields(fields: &Fields<'a>, is_past: impl FnOnce(Timestamp) -> bool) -> Result<Self, Refusal> {
+    pub(crate) fn from_fields(fields: &Fields<'a>, is_past: impl FnOnce(Timestamp) -> bool) -> Result<Self, Rejection> {
         if fields.root != Slot::Object {
             return Err(invalid(Field::Root));
         }
         let event_name = required(fields.event_name, Field::EventName)?;
         match fields.payload {
             Slot::Object => {}
-            Slot::Absent => return Err(Refusal::of_field(Code::MissingField, Field::Payload)),
+            Slot::Absent => return Err(Rejection::of_field(Code::MissingField, Field::Payload)),
             _ => return Err(invalid(Field::Payload)),
         }
         let case_id = CaseId::new(required(fields.case_id, Field::CaseId)?.decode()).ok_or(invalid(Field::CaseId))?;
@@ -113,10 +113,10 @@ impl<'a> Verdict<'a> {
     }
 }
 
-fn required(slot: Slot<'_>, field: Field) -> Result<Text<'_>, Refusal> {
+fn required(slot: Slot<'_>, field: Field) -> Result<Text<'_>, Rejection> {
     match slot {
         Slot::Text(text) => Ok(text),
-        Slot::Absent => Err(Refusal::of_field(Code::MissingField, field)),
+        Slot::Absent => Err(Rejection::of_field(Code::MissingField, field)),
         Slot::Null | Slot::Object | Slot::Other => Err(invalid(field)),
     }
 }
@@ -128,6 +128,6 @@ fn external_id(text: Text<'_>) -> Option<Cow<'_, str>> {
     (fits && !decoded.is_empty()).then_some(decoded)
 }
 
-fn invalid(field: Field) -> Refusal {
-    Refusal::of_field(Code::InvalidField, field)
+fn invalid(field: Field) -> Rejection {
+    Rejection::of_field(Code::InvalidField, field)
 }

@@ -4,7 +4,7 @@ use crate::{
     Policy, Timestamp,
     authenticity::{Shown, Way},
     headers,
-    problem::{Code, Refusal},
+    problem::{Code, Rejection},
 };
 
 /// The headers that decide, taken in one pass. Values are bytes: nothing makes a client send UTF-8.
@@ -105,9 +105,9 @@ impl<'a> Head<'a> {
     ///
     /// # Errors
     /// The first reason to refuse, in the order of [`Code::ALL`].
-    pub fn check(&self, policy: &Policy, now: impl FnOnce() -> Timestamp) -> Result<Claims, Refusal> {
+    pub fn check(&self, policy: &Policy, now: impl FnOnce() -> Timestamp) -> Result<Claims, Rejection> {
         let path = self.path.split(|&byte| byte == b'?').next().unwrap_or_default();
-        let refuse = |code| Err(Refusal::new(code));
+        let refuse = |code| Err(Rejection::new(code));
         let mut ways = policy.ways().filter(|(_, way)| way.is_webhook(path, policy.path.as_bytes()));
         let (first, second) = (ways.next(), ways.next());
         let ways = [first, second].into_iter().flatten();
@@ -139,7 +139,7 @@ impl<'a> Head<'a> {
             None => None,
             Some((way, authenticity)) => match authenticity.signed(id, timestamp, signature, now) {
                 Ok(signed) if !self.repeated_signature => Some((signed, way)),
-                Err(refusal) if unsigned.is_none() => return Err(refusal),
+                Err(rejection) if unsigned.is_none() => return Err(rejection),
                 _ => None,
             },
         };

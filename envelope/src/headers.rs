@@ -13,8 +13,8 @@ pub const BUILD: &str = "x-edge-build";
 /// On an answer: the [`EventKey`](crate::EventKey), so that the access log can hold it.
 pub const EVENT_KEY: &str = "x-edge-event-key";
 
-/// On a refusal: the [`Code`](crate::Code), so that the access log can hold it.
-pub const REFUSAL: &str = "x-edge-refusal";
+/// On a rejection: the [`Code`](crate::Code), so that the access log can hold it.
+pub const REJECTION: &str = "x-edge-rejection";
 
 /// On an answer to a request that passed in shadow mode: the code with which it would have been refused.
 pub const SHADOW: &str = "x-edge-shadow";

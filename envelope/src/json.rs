@@ -6,7 +6,7 @@
 
 use std::{borrow::Cow, str};
 
-use crate::problem::{Code, Field, Refusal};
+use crate::problem::{Code, Field, Rejection};
 
 mod tree;
 
@@ -92,13 +92,13 @@ fn hex4(raw: &mut str::Chars<'_>) -> Option<u32> {
 /// # Errors
 /// `empty_body`, `malformed_json`, `too_deep` (past `max_depth` open objects and arrays) or `duplicate_field`,
 /// whichever comes first.
-pub(crate) fn scan(body: &[u8], max_depth: u32) -> Result<Fields<'_>, Refusal> {
-    let text = str::from_utf8(body).map_err(|error| Refusal::at_byte(Code::MalformedJson, error.valid_up_to()))?;
+pub(crate) fn scan(body: &[u8], max_depth: u32) -> Result<Fields<'_>, Rejection> {
+    let text = str::from_utf8(body).map_err(|error| Rejection::at_byte(Code::MalformedJson, error.valid_up_to()))?;
     let mut scanner = Scanner { text, bytes: body, at: 0, max_depth };
     let mut fields = Fields::default();
     scanner.skip_whitespace();
     if scanner.peek().is_none() {
-        return Err(Refusal::new(Code::EmptyBody));
+        return Err(Rejection::new(Code::EmptyBody));
     }
     fields.root = if scanner.peek() == Some(b'{') {
         scanner.object(1, |scanner, name| scanner.root_member(&mut fields, name))?;
@@ -120,7 +120,7 @@ struct Scanner<'a> {
     max_depth: u32,
 }
 
-type Scan<T> = Result<T, Refusal>;
+type Scan<T> = Result<T, Rejection>;
 
 impl<'a> Scanner<'a> {
     fn root_member(&mut self, fields: &mut Fields<'a>, name: Text<'a>) -> Scan<()> {
@@ -128,7 +128,7 @@ impl<'a> Scanner<'a> {
             (&mut fields.event_name, Field::EventName)
         } else if name.is("payload") {
             if fields.payload != Slot::Absent {
-                return Err(Refusal::of_field(Code::DuplicateField, Field::Payload));
+                return Err(Rejection::of_field(Code::DuplicateField, Field::Payload));
             }
             if self.peek() == Some(b'{') {
                 fields.payload = Slot::Object;
@@ -162,7 +162,7 @@ impl<'a> Scanner<'a> {
 
     fn fill(&mut self, slot: &mut Slot<'a>, field: Field, depth: u32) -> Scan<()> {
         if *slot != Slot::Absent {
-            return Err(Refusal::of_field(Code::DuplicateField, field));
+            return Err(Rejection::of_field(Code::DuplicateField, field));
         }
         *slot = self.value(depth)?;
         Ok(())
@@ -370,13 +370,13 @@ impl<'a> Scanner<'a> {
 
     fn check_depth(&self, depth: u32) -> Scan<()> {
         if depth > self.max_depth {
-            return Err(Refusal::at_byte(Code::TooDeep, self.at));
+            return Err(Rejection::at_byte(Code::TooDeep, self.at));
         }
         Ok(())
     }
 
-    fn malformed(&self) -> Refusal {
-        Refusal::at_byte(Code::MalformedJson, self.at)
+    fn malformed(&self) -> Rejection {
+        Rejection::at_byte(Code::MalformedJson, self.at)
     }
 }
 

@@ -33,6 +33,6 @@ pub use event::{EventName, Feature, Stage};
 pub use head::Head;
 pub use key::EventKey;
 pub use policy::{Mode, Policy, Statement, UnknownEvents, UnknownFields};
-pub use problem::{Code, Field, Refusal};
+pub use problem::{Code, Field, Rejection};
 pub use signature::{Signing, SigningKey};
 pub use timestamp::Timestamp;

@@ -32,7 +32,7 @@ pub struct Policy {
     pub authenticity: Authenticity,
     /// What a request may show instead, while senders change from it to [`authenticity`](Self::authenticity).
     pub superseded: Option<Authenticity>,
-    /// Whether refusals are made or only noted. The decision itself is the same.
+    /// Whether rejections are made or only noted. The decision itself is the same.
     pub mode: Mode,
 }
 
@@ -41,20 +41,20 @@ pub struct Policy {
 pub enum Statement {
     /// It may be left out.
     Optional,
-    /// Leaving it out is a refusal.
+    /// Leaving it out is a rejection.
     Required,
 }
 
 /// What to do with events that are not documented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownEvents {
-    /// They are a refusal.
-    Refuse,
+    /// They are a rejection.
+    Reject,
     /// They pass, marked, and the backend keeps them apart.
     Quarantine,
 }
 
-/// What is done about a refusal.
+/// What is done about a rejection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// It is made.
@@ -68,8 +68,8 @@ pub enum Mode {
 pub enum UnknownFields {
     /// They pass: TruEnroll may add fields.
     Pass,
-    /// They are a refusal.
-    Refuse,
+    /// They are a rejection.
+    Reject,
 }
 
 impl Policy {
@@ -79,10 +79,10 @@ impl Policy {
     /// in Envoy.
     pub const RESERVED_PATH: &str = "/-/";
     /// Where the filter says which build it is, whatever else it is set to: with `not_found`.
-    pub const PROBE_PATH: &str = "/-/guard";
+    pub const PROBE_PATH: &str = "/-/guardctl";
     /// Where the filter lets a request of the publisher pass, marked [`Mark::Probe`](headers::Mark), so that the backend
     /// says whether it knows the proof.
-    pub const PROVE_PATH: &str = "/-/guard/prove";
+    pub const PROVE_PATH: &str = "/-/guardctl/prove";
     /// The greatest `max_depth`: one bit of a word for each open object or array.
     pub const DEPTH_LIMIT: u32 = 64;
     /// The greatest `max_body_bytes`: what Envoy is set to buffer.
@@ -113,12 +113,23 @@ impl Policy {
                 .unwrap_or(usual.audience),
             clock_skew_seconds: table.number("clock_skew_seconds", 0..=u32::MAX)?.unwrap_or(usual.clock_skew_seconds),
             unknown_fields: table
-                .choice("unknown_fields", &[("pass", UnknownFields::Pass), ("refuse", UnknownFields::Refuse)])?
+                .choice(
+                    "unknown_fields",
+                    &[
+                        ("pass", UnknownFields::Pass),
+                        ("reject", UnknownFields::Reject),
+                        ("refuse", UnknownFields::Reject),
+                    ],
+                )?
                 .unwrap_or(usual.unknown_fields),
             unknown_events: table
                 .choice(
                     "unknown_events",
-                    &[("refuse", UnknownEvents::Refuse), ("quarantine", UnknownEvents::Quarantine)],
+                    &[
+                        ("reject", UnknownEvents::Reject),
+                        ("refuse", UnknownEvents::Reject),
+                        ("quarantine", UnknownEvents::Quarantine),
+                    ],
                 )?
                 .unwrap_or(usual.unknown_events),
             disabled_features: table
@@ -176,7 +187,7 @@ impl Default for Policy {
             audience: Statement::Optional,
             clock_skew_seconds: 300,
             unknown_fields: UnknownFields::Pass,
-            unknown_events: UnknownEvents::Refuse,
+            unknown_events: UnknownEvents::Reject,
             disabled_features: Vec::new(),
             authenticity: Authenticity::None,
             superseded: None,

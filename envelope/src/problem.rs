@@ -27,7 +27,7 @@ pub enum Code {
     FeatureDisabled,
 }
 
-/// A place in the body that a refusal can point at.
+/// A place in the body that a rejection can point at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the field of that name")]
 pub enum Field {
@@ -41,9 +41,9 @@ pub enum Field {
     PayloadAudience,
 }
 
-/// A refusal: the code, and where in the body the reason is.
+/// A rejection: the code, and where in the body the reason is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Rejection {
     /// Why.
     pub code: Code,
     /// The field at fault, where it is one field.
@@ -171,18 +171,18 @@ impl Field {
     }
 }
 
-impl Refusal {
-    /// A refusal of the request as a whole.
+impl Rejection {
+    /// A rejection of the request as a whole.
     pub const fn new(code: Code) -> Self {
         Self { code, field: None, byte: None }
     }
 
-    /// A refusal because of one field.
+    /// A rejection because of one field.
     pub const fn of_field(code: Code, field: Field) -> Self {
         Self { code, field: Some(field), byte: None }
     }
 
-    /// A refusal because reading the body stopped at `byte`.
+    /// A rejection because reading the body stopped at `byte`.
     pub const fn at_byte(code: Code, byte: usize) -> Self {
         Self { code, field: None, byte: Some(byte) }
     }
@@ -206,7 +206,7 @@ impl Refusal {
     }
 }
 
-/// The media type of [`Refusal::to_problem_json`].
+/// The media type of [`Rejection::to_problem_json`].
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
 #[cfg(test)]
@@ -224,16 +224,19 @@ mod tests {
 
     #[test]
     fn a_problem_is_json_and_names_code_status_and_pointer() {
-        for refusal in [
-            Refusal::new(Code::NotFound),
-            Refusal::of_field(Code::InvalidField, Field::CaseId),
-            Refusal::of_field(Code::InvalidField, Field::Root),
-            Refusal::at_byte(Code::MalformedJson, 17),
+        for rejection in [
+            Rejection::new(Code::NotFound),
+            Rejection::of_field(Code::InvalidField, Field::CaseId),
+            Rejection::of_field(Code::InvalidField, Field::Root),
+            Rejection::at_byte(Code::MalformedJson, 17),
         ] {
-            let problem: serde_json::Value = serde_json::from_str(&refusal.to_problem_json()).unwrap();
-            assert_eq!(problem["code"], refusal.code.as_str());
-            assert_eq!(problem["status"], refusal.code.status());
-            assert_eq!(problem.get("pointer").and_then(|pointer| pointer.as_str()), refusal.field.map(Field::pointer));
+            let problem: serde_json::Value = serde_json::from_str(&rejection.to_problem_json()).unwrap();
+            assert_eq!(problem["code"], rejection.code.as_str());
+            assert_eq!(problem["status"], rejection.code.status());
+            assert_eq!(
+                problem.get("pointer").and_then(|pointer| pointer.as_str()),
+                rejection.field.map(Field::pointer)
+            );
         }
     }
 }

@@ -36,9 +36,9 @@ impl<'a> Table<'a> {
         match json::tree(json) {
             Ok(Value::Table(members)) => Ok(Self::new(String::new(), members)),
             Ok(_) => Err(whole("must be a JSON object")),
-            Err(refusal) => {
-                let place = refusal.byte.map(|byte| [" at byte ", &byte.to_string()].concat()).unwrap_or_default();
-                Err(whole(&[refusal.code.title(), place.as_str()].concat()))
+            Err(rejection) => {
+                let place = rejection.byte.map(|byte| [" at byte ", &byte.to_string()].concat()).unwrap_or_default();
+                Err(whole(&[rejection.code.title(), place.as_str()].concat()))
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     Head, Policy, Timestamp, Verdict,
     authenticity::Way,
     decide::{Passed, decide},
-    problem::Refusal,
+    problem::Rejection,
     settings::Table,
 };
 
@@ -47,7 +47,8 @@ pub struct Vector {
     body_hex: Option<String>,
     body_repeat: Option<Repeat>,
     accept: Option<Accepted>,
-    refuse: Option<Refused>,
+    #[serde(alias = "refuse")]
+    reject: Option<Rejected>,
 }
 
 /// What an accepted request is.
@@ -71,7 +72,7 @@ pub struct Accepted {
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Refused {
+pub struct Rejected {
     /// The code.
     pub code: String,
     /// The JSON pointer to the field at fault, where there is one.
@@ -135,23 +136,23 @@ impl Vector {
     /// What has to be said of the request.
     ///
     /// # Errors
-    /// The refusal that is due.
-    pub fn expected(&self) -> Result<Accepted, Refused> {
-        match (&self.accept, &self.refuse) {
+    /// The rejection that is due.
+    pub fn expected(&self) -> Result<Accepted, Rejected> {
+        match (&self.accept, &self.reject) {
             (Some(accepted), _) => Ok(accepted.clone()),
             (None, Some(refused)) => Err(refused.clone()),
-            (None, None) => Err(Refused { code: "the vector states no verdict".into(), pointer: None }),
+            (None, None) => Err(Rejected { code: "the vector states no verdict".into(), pointer: None }),
         }
     }
 
     /// What [`decide`] says of the request.
     ///
     /// # Errors
-    /// The refusal, or what is wrong with the vector's policy.
-    pub fn decided(&self) -> Result<Accepted, Refused> {
+    /// The rejection, or what is wrong with the vector's policy.
+    pub fn decided(&self) -> Result<Accepted, Rejected> {
         let settings = self.policy.to_string();
         let policy = Table::parse(settings.as_bytes()).and_then(Policy::read);
-        let policy = policy.map_err(|error| Refused { code: error.to_string(), pointer: None })?;
+        let policy = policy.map_err(|error| Rejected { code: error.to_string(), pointer: None })?;
         let headers: Vec<_> = self.headers().collect();
         let pseudo =
             [(":method", &self.method), (":path", &self.path)].map(|(name, value)| (name.as_bytes(), value.as_bytes()));
@@ -159,7 +160,7 @@ impl Vector {
         let head = Head::read(pseudo.into_iter().chain(regular), &policy);
         match decide(&head, &self.body(), || NOW, &policy) {
             Ok(passed) => Ok(passed.into()),
-            Err(refusal) => Err(refusal.into()),
+            Err(rejection) => Err(rejection.into()),
         }
     }
 }
@@ -176,9 +177,12 @@ impl From<Passed<'_>> for Accepted {
     }
 }
 
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        Self { code: refusal.code.as_str().to_owned(), pointer: refusal.field.map(|field| field.pointer().to_owned()) }
+impl From<Rejection> for Rejected {
+    fn from(rejection: Rejection) -> Self {
+        Self {
+            code: rejection.code.as_str().to_owned(),
+            pointer: rejection.field.map(|field| field.pointer().to_owned()),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The JSON reader beside serde_json: both have to accept and refuse the same documents, and read the same values.
 //!
 //! Documents are made from the golden vectors' bodies and from a grammar, then damaged. Chance has a seed, which a failure
-//! prints; `EDGE_FUZZ_ITERATIONS` and `EDGE_FUZZ_SEED` run more, or others.
+//! prints; `ENVELOPE_FUZZ_ITERATIONS` and `ENVELOPE_FUZZ_SEED` run more, or others.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -69,8 +69,8 @@ const FRAGMENTS: &[&[u8]] = &[
 #[test]
 fn agrees_with_serde_json_on_whatever_comes() {
     let setting = |name: &str| env::var(name).ok().and_then(|value| value.parse().ok());
-    let iterations = setting("EDGE_FUZZ_ITERATIONS").unwrap_or(200_000);
-    let seed = setting("EDGE_FUZZ_SEED").unwrap_or(1);
+    let iterations = setting("ENVELOPE_FUZZ_ITERATIONS").unwrap_or(200_000);
+    let seed = setting("ENVELOPE_FUZZ_SEED").unwrap_or(1);
     let mut rng = Rng::with_seed(seed);
     let bodies: Vec<_> = vectors::all().unwrap().iter().map(vectors::Vector::body).collect();
     let bodies: Vec<_> = bodies.into_iter().filter(|body| (1..2_000).contains(&body.len())).collect();

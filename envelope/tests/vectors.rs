@@ -19,7 +19,7 @@ fn the_vectors_name_every_code_and_every_event() {
 
     let verdicts: Vec<_> = vectors.iter().map(vectors::Vector::expected).collect();
     for code in Code::ALL {
-        let named = |verdict: &Result<_, vectors::Refused>| {
+        let named = |verdict: &Result<_, vectors::Rejected>| {
             verdict.as_ref().is_err_and(|refused| refused.code == code.as_str())
         };
         assert!(verdicts.iter().any(named), "no vector is refused as {}", code.as_str());

@@ -219,7 +219,7 @@ fn warn_of_open_ways(policy: &Policy) {
                  WEBHOOK_TOKEN) and register its URL; docs/EDGE.md says how to do that on a live endpoint",
             ),
             (Way::Superseded, Authenticity::None) => tell(
-                "warning: requests without a token or signature are still accepted. Once `webhook_guard_superseded` no longer \
+                "warning: requests without a token or signature are still accepted. Once `truenroll_filter_superseded` no longer \
                  rises, remove [authenticity.or] from the policy and publish again",
             ),
             _ => {}

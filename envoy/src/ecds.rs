@@ -6,7 +6,7 @@ use filter::settings::Settings;
 use serde_json::{Value, json};
 
 /// The filter's name in the bootstrap.
-pub const FILTER: &str = "webhook_guard";
+pub const FILTER: &str = "truenroll_filter";
 
 /// The exports and imports that the filter needs of the proxy-wasm ABI, and no others.
 ///

@@ -119,7 +119,7 @@ pub enum PublishError {
     NoBackend(String),
     /// Envoy did not take the build, or something speaks against it. The one before is being served again.
     #[error("build {build} was not kept, and the one before is being served again: {reason}")]
-    Refused {
+    Rejected {
         /// The build that was refused.
         build: String,
         /// What speaks against it.
@@ -223,7 +223,7 @@ impl Publisher {
                     self.store.serve(&before)?;
                 }
                 self.store.forget(&new)?;
-                Err(PublishError::Refused { build: new.build, reason })
+                Err(PublishError::Rejected { build: new.build, reason })
             }
         }
     }

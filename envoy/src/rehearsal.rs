@@ -149,8 +149,8 @@ impl Stage {
         _ = writer.join();
         let answer = String::from_utf8_lossy(&answer);
         let status = answer.split(' ').nth(1).unwrap_or("no status");
-        let refusal = answer.lines().find_map(|line| line.strip_prefix("x-edge-refusal: ")).unwrap_or("accepted");
-        Ok(format!("{refusal} ({status})"))
+        let rejection = answer.lines().find_map(|line| line.strip_prefix("x-edge-rejection: ")).unwrap_or("accepted");
+        Ok(format!("{rejection} ({status})"))
     }
 }
 

@@ -1,8 +1,8 @@
 //! The directory that Envoy and the publisher share.
 //!
 //! ```text
-//! ecds/guard.json            what Envoy serves; replaced by renaming only
-//! builds/guard-<sha256>.wasm the modules, named by their content
+//! ecds/filter.json            what Envoy serves; replaced by renaming only
+//! builds/filter-<sha256>.wasm the modules, named by their content
 //! published/<number>.json    every publication that is still kept, the newest with the highest number
 //! lock                       held by whoever publishes
 //! ```
@@ -53,7 +53,7 @@ impl Store {
 
     /// The file that Envoy watches.
     pub fn served_file(&self) -> PathBuf {
-        self.root.join("ecds/guard.json")
+        self.root.join("ecds/filter.json")
     }
 
     /// Waits until nobody else publishes; the lock is given back when the file is dropped.
@@ -168,7 +168,7 @@ impl Store {
     }
 
     fn build_path(&self, sha256: &str) -> PathBuf {
-        self.root.join(format!("builds/guard-{sha256}.wasm"))
+        self.root.join(format!("builds/filter-{sha256}.wasm"))
     }
 
     fn publication_path(&self, publication: &Publication) -> PathBuf {

@@ -181,12 +181,12 @@ pub fn introduced_codes(old: &Policy, new: &Policy) -> Vec<Code> {
         (other_header, &[Code::WrongAudience, Code::DuplicateHeader]),
         (audience_required || other_header && new.audience == Statement::Required, &[Code::MissingAudience]),
         (
-            (old.unknown_fields, new.unknown_fields) == (UnknownFields::Pass, UnknownFields::Refuse),
+            (old.unknown_fields, new.unknown_fields) == (UnknownFields::Pass, UnknownFields::Reject),
             &[Code::InvalidField],
         ),
         (new.clock_skew_seconds < old.clock_skew_seconds, &[Code::InvalidField]),
         (
-            (old.unknown_events, new.unknown_events) == (UnknownEvents::Quarantine, UnknownEvents::Refuse),
+            (old.unknown_events, new.unknown_events) == (UnknownEvents::Quarantine, UnknownEvents::Reject),
             &[Code::UnknownEvent],
         ),
         (has_new_feature, &[Code::FeatureDisabled]),
@@ -278,7 +278,7 @@ mod tests {
                 json!({ "audience": "required", "audience_header": "x-other" }),
                 &[DuplicateHeader, WrongAudience, MissingAudience],
             ),
-            (json!({}), json!({ "unknown_fields": "refuse" }), &[InvalidField]),
+            (json!({}), json!({ "unknown_fields": "reject" }), &[InvalidField]),
             (json!({}), json!({ "clock_skew_seconds": 10 }), &[InvalidField]),
             (json!({}), json!({ "clock_skew_seconds": 1000 }), &[]),
             (json!({ "unknown_events": "quarantine" }), json!({}), &[UnknownEvent]),
@@ -346,11 +346,11 @@ mod tests {
 
     #[test]
     fn envoy_s_metrics_are_read() {
-        let text = "# TYPE webhook_guard_requests counter\n\
-            webhook_guard_requests{code=\"accepted\"} 7\n\
-            webhook_guard_requests{code=\"not_found\"} 3\n\
-            envoy_wasm_webhook_guard_vm_reload_success{} 2\n\
-            envoy_wasm_webhook_guard_vm_reload_backoff{} 1\n\
+        let text = "# TYPE truenroll_filter_requests counter\n\
+            truenroll_filter_requests{code=\"accepted\"} 7\n\
+            truenroll_filter_requests{code=\"not_found\"} 3\n\
+            envoy_wasm_truenroll_filter_vm_reload_success{} 2\n\
+            envoy_wasm_truenroll_filter_vm_reload_backoff{} 1\n\
             envoy_http_downstream_rq_xx{envoy_response_code_class=\"5\",envoy_http_conn_manager_prefix=\"edge\"} 4\n\
             envoy_http_downstream_rq_xx{envoy_response_code_class=\"4\",envoy_http_conn_manager_prefix=\"edge\"} 9\n\
             envoy_http_downstream_rq_xx{envoy_response_code_class=\"5\",envoy_http_conn_manager_prefix=\"metrics\"} 9\n\

@@ -15,7 +15,7 @@ use proxy_wasm::{
 
 use crate::{
     abi,
-    guard::{Begun, Counted, Guard, Host, Step},
+    request::{Begun, Counted, Host, RequestFilter, Step},
     settings::Settings,
 };
 
@@ -52,7 +52,7 @@ const MEASURED: u32 = 16;
 
 struct Request {
     loaded: Rc<Loaded>,
-    guard: Guard,
+    filter: RequestFilter,
 }
 
 /// The host calls, which all go to the request that is being processed.
@@ -78,7 +78,7 @@ impl RootContext for Root {
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
         let loaded = Rc::clone(self.loaded.as_ref()?);
-        Some(Box::new(Request { loaded, guard: Guard::default() }))
+        Some(Box::new(Request { loaded, filter: RequestFilter::default() }))
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -95,19 +95,20 @@ impl Loaded {
                 problem: ["the host would not define the metric ", name].concat(),
             })
         };
-        let counter = |name, code| define(MetricType::Counter, &format!("webhook_guard_{name}_code={code}"));
+        let counter = |name, code| define(MetricType::Counter, &format!("truenroll_filter_{name}_code={code}"));
         let (mut refused, mut shadowed) = ([0; Code::ALL.len()], [0; Code::ALL.len()]);
         for code in Code::ALL {
             refused[code as usize] = counter("requests", code.as_str())?;
             shadowed[code as usize] = counter("shadowed", code.as_str())?;
         }
         let (accepted, quarantined) = (counter("requests", "accepted")?, counter("requests", "quarantined")?);
-        let probed = define(MetricType::Counter, "webhook_guard_probes")?;
-        let superseded = define(MetricType::Counter, "webhook_guard_superseded")?;
-        let since = define(MetricType::Gauge, &format!("webhook_guard_configured_seconds_build={}", settings.build))?;
+        let probed = define(MetricType::Counter, "truenroll_filter_probes")?;
+        let superseded = define(MetricType::Counter, "truenroll_filter_superseded")?;
+        let since =
+            define(MetricType::Gauge, &format!("truenroll_filter_configured_seconds_build={}", settings.build))?;
         _ = hostcalls::record_metric(since, now().unix_seconds().cast_unsigned());
-        let body_bytes = define(MetricType::Histogram, "webhook_guard_body_bytes")?;
-        let decision_nanoseconds = define(MetricType::Histogram, "webhook_guard_decision_nanoseconds")?;
+        let body_bytes = define(MetricType::Histogram, "truenroll_filter_body_bytes")?;
+        let decision_nanoseconds = define(MetricType::Histogram, "truenroll_filter_decision_nanoseconds")?;
         let judged = Cell::new(0);
         let metrics = Metrics {
             accepted,
@@ -129,17 +130,17 @@ impl Context for Request {}
 impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         let Loaded { settings, metrics } = &*self.loaded;
-        self.guard.on_headers(end_of_stream, settings, &Calls(metrics)).into()
+        self.filter.on_headers(end_of_stream, settings, &Calls(metrics)).into()
     }
 
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
         let Loaded { settings, metrics } = &*self.loaded;
-        self.guard.on_body(size, end_of_stream, settings, &Calls(metrics)).into()
+        self.filter.on_body(size, end_of_stream, settings, &Calls(metrics)).into()
     }
 
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
         let Loaded { settings, metrics } = &*self.loaded;
-        self.guard.on_trailers(settings, &Calls(metrics)).into()
+        self.filter.on_trailers(settings, &Calls(metrics)).into()
     }
 }
 
@@ -172,7 +173,7 @@ impl Host for Calls<'_> {
         let metric = match counted {
             Counted::Accepted => self.0.accepted,
             Counted::Quarantined => self.0.quarantined,
-            Counted::Refused(code) => self.0.refused[code as usize],
+            Counted::Rejected(code) => self.0.refused[code as usize],
             Counted::Shadowed(code) => self.0.shadowed[code as usize],
             Counted::Probed => self.0.probed,
             Counted::Superseded => self.0.superseded,

@@ -78,7 +78,7 @@ mod tests {
     fn a_bad_setting_is_named() {
         for (policy, expected) in [
             ("{}", None),
-            (r#"{"max_depth":2,"audience":"required","unknown_fields":"refuse"}"#, None),
+            (r#"{"max_depth":2,"audience":"required","unknown_fields":"reject"}"#, None),
             (r#"{"max_depth":1}"#, Some("policy.max_depth")),
             (r#"{"max_depth":65}"#, Some("policy.max_depth")),
             (r#"{"max_depth":"8"}"#, Some("policy.max_depth")),

@@ -93,14 +93,14 @@ pub async fn run(chaos: &Chaos) -> Result<Report> {
         clocks,
         ..Options::new(simulator.url())
     }
-    .backend("EDGE__WORKER__LEASE_MS", LEASE.as_millis())
-    .backend("EDGE__WORKER__BACKOFF_BASE_MS", 20)
-    .backend("EDGE__WORKER__BACKOFF_CAP_MS", 500)
+    .backend("BACKEND__WORKER__LEASE_MS", LEASE.as_millis())
+    .backend("BACKEND__WORKER__BACKOFF_BASE_MS", 20)
+    .backend("BACKEND__WORKER__BACKOFF_CAP_MS", 500)
     // By a clock that is years ahead every event is old enough to be given up.
-    .backend("EDGE__WORKER__MIN_ATTEMPTS", 1_000)
-    .backend("EDGE__PARTNER_API__TIMEOUT_MS", 2_000)
-    .backend("EDGE__SINK__TIMEOUT_MS", 2_000)
-    .backend("EDGE__WORKER__ATTEMPT_TIMEOUT_MS", 5_000);
+    .backend("BACKEND__WORKER__MIN_ATTEMPTS", 1_000)
+    .backend("BACKEND__PARTNER_API__TIMEOUT_MS", 2_000)
+    .backend("BACKEND__SINK__TIMEOUT_MS", 2_000)
+    .backend("BACKEND__WORKER__ATTEMPT_TIMEOUT_MS", 5_000);
     let mut stack = Stack::start(options)?;
     let sender = Arc::new(Sender::new(stack.webhook()));
     let mut rng = Rng::with_seed(chaos.seed);

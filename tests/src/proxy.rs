@@ -37,7 +37,7 @@ pub enum Fault {
     /// Every connection is reset (RST), a new one as soon as it is accepted.
     Reset,
     /// Open connections are reset, and new ones are refused.
-    Refused,
+    Rejected,
 }
 
 impl Fault {
@@ -49,7 +49,7 @@ impl Fault {
             Self::RequestsCut => "requests cut",
             Self::Delayed(_) => "delayed",
             Self::Reset => "reset",
-            Self::Refused => "refused",
+            Self::Rejected => "refused",
         }
     }
 }
@@ -100,7 +100,7 @@ impl Proxy {
     pub fn fail(&self, fault: Fault) {
         self.network.send_modify(|network| {
             network.fault = Some(fault);
-            network.resets += u64::from(matches!(fault, Fault::Reset | Fault::Refused));
+            network.resets += u64::from(matches!(fault, Fault::Reset | Fault::Rejected));
         });
     }
 
@@ -118,7 +118,7 @@ impl Proxy {
 
 impl Network {
     fn refuses(&self) -> bool {
-        self.fault == Some(Fault::Refused)
+        self.fault == Some(Fault::Rejected)
     }
 
     fn passes(&self, direction: Direction) -> bool {
@@ -126,7 +126,7 @@ impl Network {
             None | Some(Fault::Delayed(_)) => true,
             Some(Fault::AnswersCut) => direction == Direction::Requests,
             Some(Fault::RequestsCut) => direction == Direction::Answers,
-            Some(Fault::Stalled | Fault::Reset | Fault::Refused) => false,
+            Some(Fault::Stalled | Fault::Reset | Fault::Rejected) => false,
         }
     }
 

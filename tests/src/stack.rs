@@ -67,7 +67,7 @@ type Settings = Vec<(&'static str, String)>;
 #[derive(Debug, Clone, Copy)]
 struct Ports {
     edge: u16,
-    edge_metrics: u16,
+    envoy_metrics: u16,
     envoy_admin: u16,
     ingest: u16,
     admin: u16,
@@ -111,7 +111,7 @@ impl Stack {
         fs::create_dir_all(folder.join("redis"))?;
         let ports = Ports {
             edge: options.edge_port.map_or_else(free_port, Ok)?,
-            edge_metrics: free_port()?,
+            envoy_metrics: free_port()?,
             envoy_admin: free_port()?,
             ingest: free_port()?,
             admin: free_port()?,
@@ -189,8 +189,8 @@ impl Stack {
     }
 
     /// Envoy's address for operators.
-    pub fn edge_metrics_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.edge_metrics)
+    pub fn envoy_admin_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.envoy_metrics)
     }
 
     /// The URLs of the Redis servers that hold everything.
@@ -216,7 +216,7 @@ impl Stack {
     /// # Errors
     /// Where the shared directory is not there.
     pub fn publisher(&self) -> Result<Publisher> {
-        let edge = Edge { url: self.edge_metrics_url() };
+        let edge = Edge { url: self.envoy_admin_url() };
         let store = Store::open(&self.folder.join("edge"))?;
         Ok(publisher(store, Some(edge)))
     }
@@ -298,8 +298,8 @@ impl Stack {
     ///
     /// # Errors
     /// Where Envoy does not answer.
-    pub async fn edge_metrics(&self) -> Result<Metrics> {
-        get_metrics(&format!("{}/stats/prometheus", self.edge_metrics_url())).await
+    pub async fn envoy_metrics(&self) -> Result<Metrics> {
+        get_metrics(&format!("{}/stats/prometheus", self.envoy_admin_url())).await
     }
 
     /// Leaves data and logs where they are, for somebody to look at.

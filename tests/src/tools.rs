@@ -44,7 +44,7 @@ pub fn workspace_binary(package: &str, binary: &str, features: &[&str]) -> Resul
         let target = target();
         let mut cargo = Command::new(cargo());
         // With `tests` beside it, so that the dependencies have the features, and are those, that this program has.
-        cargo.current_dir(workspace()).args(["build", "--package", "tests", "--package", package, "--bin", binary]);
+        cargo.current_dir(workspace()).args(["build", "--package", "harness", "--package", package, "--bin", binary]);
         cargo.args(features.iter().flat_map(|feature| ["--features", feature])).arg("--target-dir");
         run(cargo.arg(&target)).with_context(|| format!("cannot build {binary}"))?;
         Ok(target.join("debug").join(binary))

@@ -125,7 +125,7 @@ pub(super) async fn replay(config: &Config, filter: &Filter, how: Pace) -> anyho
 fn print(letter: &DeadLetter) -> anyhow::Result<()> {
     let line = serde_json::json!({
         "eventKey": letter.key, "code": letter.code, "detail": letter.detail, "attempts": letter.attempts,
-        "buriedAtMs": to_millis(letter.buried_at),
+        "deadLetteredAtMs": to_millis(letter.buried_at),
     });
     Ok(writeln!(stdout(), "{line}")?)
 }

@@ -47,7 +47,7 @@ impl Config {
         let good_prefix = (1..=32).contains(&redis.prefix.len()) && redis.prefix.bytes().all(is_prefix);
         ensure(good_prefix, "redis.prefix", "must be 1 to 32 of a-z 0-9 -")?;
         within("redis.partitions", &redis.partitions, 1..=1024)?;
-        within("redis.apart_retention_days", &redis.apart_retention_days, 0..=3_650)?;
+        within("redis.unhandled_retention_days", &redis.unhandled_retention_days, 0..=3_650)?;
         within("redis.seen_retention_days", &redis.seen_retention_days, 1..=3_650)
     }
 

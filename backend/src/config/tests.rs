@@ -8,15 +8,15 @@ fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
     let mut settings = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
     settings.write_all(file.as_bytes()).unwrap();
     let variables: Map<String, String> = [
-        ("EDGE__INGEST__PROOF", "0123456789abcdef"),
-        ("EDGE__PARTNER_API__API_KEY", "key"),
-        ("EDGE_CONFIG", "not a setting"),
+        ("BACKEND__INGEST__PROOF", "0123456789abcdef"),
+        ("BACKEND__PARTNER_API__API_KEY", "key"),
+        ("BACKEND_CONFIG", "not a setting"),
     ]
     .iter()
     .chain(environment)
     .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
     .collect();
-    let environment = Environment::with_prefix("EDGE").source(Some(variables));
+    let environment = Environment::with_prefix("BACKEND").source(Some(variables));
     Config::from_sources(Some(settings.path()), environment).map_err(|error| error.to_string())
 }
 
@@ -25,14 +25,14 @@ fn the_defaults_need_a_proof_and_a_key_and_nothing_else() {
     let config = load("", &[]).unwrap();
     assert_eq!(config.redis.partitions, 16);
     assert_eq!(config.worker.lease, Duration::from_secs(10));
-    let missing = load("", &[("EDGE__INGEST__PROOF", "")]).unwrap_err();
-    assert!(missing.contains("`ingest.proof` is missing") && missing.contains("EDGE__INGEST__PROOF"), "{missing}");
-    assert!(load("", &[("EDGE__PARTNER_API__API_KEY", "")]).unwrap_err().contains("`partner_api.api_key`"));
+    let missing = load("", &[("BACKEND__INGEST__PROOF", "")]).unwrap_err();
+    assert!(missing.contains("`ingest.proof` is missing") && missing.contains("BACKEND__INGEST__PROOF"), "{missing}");
+    assert!(load("", &[("BACKEND__PARTNER_API__API_KEY", "")]).unwrap_err().contains("`partner_api.api_key`"));
 }
 
 #[test]
 fn durability_is_one_of_three() {
-    let durability = |text| load("", &[("EDGE__REDIS__DURABILITY", text)]).map(|config| config.redis.durability);
+    let durability = |text| load("", &[("BACKEND__REDIS__DURABILITY", text)]).map(|config| config.redis.durability);
     assert_eq!(durability("fsync"), Ok(Durability::Fsync));
     assert_eq!(durability("replicas:2"), Ok(Durability::Replicas(2)));
     for text in ["replicas", "replicas:0", "replicas:10", "replicas:x", "disk"] {
@@ -44,14 +44,14 @@ fn durability_is_one_of_three() {
 #[test]
 fn the_environment_goes_before_the_file_and_the_file_before_the_defaults() {
     let file = "[redis]\npartitions = 8\nprefix = \"file\"";
-    let config = load(file, &[("EDGE__REDIS__PARTITIONS", "4")]).unwrap();
+    let config = load(file, &[("BACKEND__REDIS__PARTITIONS", "4")]).unwrap();
     assert_eq!((config.redis.partitions, config.redis.prefix.as_str()), (4, "file"));
 }
 
 #[test]
 fn what_is_text_stays_as_it_is_written() {
     for key in ["0123456789", "12345678e5", "true", "1_000", "+5", "0x1F", "1.50", "off"] {
-        let config = load("", &[("EDGE__PARTNER_API__API_KEY", key), ("EDGE__REDIS__PREFIX", "007")]).unwrap();
+        let config = load("", &[("BACKEND__PARTNER_API__API_KEY", key), ("BACKEND__REDIS__PREFIX", "007")]).unwrap();
         assert_eq!((config.partner_api.api_key.reveal(), config.redis.prefix.as_str()), (key, "007"));
         let from_file = load(&format!("[redis]\nprefix = \"7\"\n[sink]\nurl = \"{key}\""), &[]).unwrap();
         assert_eq!((from_file.sink.url.as_str(), from_file.redis.prefix.as_str()), (key, "7"));
@@ -72,21 +72,21 @@ fn text_that_is_not_in_quotes_in_the_file_is_an_error_that_says_so() {
 #[test]
 fn numbers_are_read_from_the_environments_text() {
     let numbers = [
-        ("EDGE__REDIS__PARTITIONS", "4"),
-        ("EDGE__PARTNER_API__RATE_PER_SECOND", "2.5"),
-        ("EDGE__WORKER__LEASE_MS", "2000"),
-        ("EDGE__RECONCILER__FIRST_ROUND_COUNTS", "true"),
+        ("BACKEND__REDIS__PARTITIONS", "4"),
+        ("BACKEND__PARTNER_API__RATE_PER_SECOND", "2.5"),
+        ("BACKEND__WORKER__LEASE_MS", "2000"),
+        ("BACKEND__RECONCILER__BACKFILL_FIRST_ROUND", "true"),
     ];
     let config = load("", &numbers).unwrap();
     assert_eq!((config.redis.partitions, config.worker.lease), (4, Duration::from_secs(2)));
-    assert_eq!((config.partner_api.rate_per_second, config.reconciler.first_round_counts), (2.5, true));
+    assert_eq!((config.partner_api.rate_per_second, config.reconciler.backfill_first_round), (2.5, true));
     for (name, value, key) in [
-        ("EDGE__REDIS__PARTITIONS", "many", "redis.partitions"),
-        ("EDGE__REDIS__PARTITIONS", "-1", "redis.partitions"),
-        ("EDGE__REDIS__PARTITIONS", "", "redis.partitions"),
-        ("EDGE__WORKER__LEASE_MS", "2e3", "worker.lease_ms"),
-        ("EDGE__PARTNER_API__RATE_PER_SECOND", "fast", "partner_api.rate_per_second"),
-        ("EDGE__RECONCILER__FIRST_ROUND_COUNTS", "maybe", "reconciler.first_round_counts"),
+        ("BACKEND__REDIS__PARTITIONS", "many", "redis.partitions"),
+        ("BACKEND__REDIS__PARTITIONS", "-1", "redis.partitions"),
+        ("BACKEND__REDIS__PARTITIONS", "", "redis.partitions"),
+        ("BACKEND__WORKER__LEASE_MS", "2e3", "worker.lease_ms"),
+        ("BACKEND__PARTNER_API__RATE_PER_SECOND", "fast", "partner_api.rate_per_second"),
+        ("BACKEND__RECONCILER__BACKFILL_FIRST_ROUND", "maybe", "reconciler.backfill_first_round"),
     ] {
         let said = load("", &[(name, value)]).unwrap_err();
         assert!(said.contains(key) && said.contains("the environment"), "{name}={value}: {said}");
@@ -136,9 +136,9 @@ fn secrets_are_read_from_files_and_never_printed() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"a-secret-that-is-long\n").unwrap();
     let path = file.path().display().to_string();
-    let config = load("", &[("EDGE__INGEST__PROOF_FILE", &path)]).unwrap();
+    let config = load("", &[("BACKEND__INGEST__PROOF_FILE", &path)]).unwrap();
     assert_eq!(config.ingest.proof.reveal(), "a-secret-that-is-long");
     assert!(!format!("{config:?}").contains("a-secret"));
-    let error = load("", &[("EDGE__REDIS__URL", "http://user:hunter2@host")]).unwrap_err();
+    let error = load("", &[("BACKEND__REDIS__URL", "http://user:hunter2@host")]).unwrap_err();
     assert!(error.contains("redis.url") && !error.contains("hunter2"), "{error}");
 }

@@ -45,7 +45,7 @@ impl FeatureHandler for StageFailed {
             (CaseStatus::Queued | CaseStatus::Processing, None) => Recommendation::Wait,
             (CaseStatus::Queued | CaseStatus::Processing, Some(pause)) => {
                 let detail = "other stages of the case are not at their end".to_owned();
-                return Err(HandlerError { code: "case_processing", detail, retry: Retry::NotTried(pause) });
+                return Err(HandlerError { code: "case_processing", detail, retry: Retry::Deferred(pause) });
             }
             (CaseStatus::Other(_), _) => {
                 let detail = "the case has a status that is not documented".to_owned();

@@ -61,12 +61,12 @@ impl Inbox {
             0 => Accepted::Stored,
             1 => Accepted::Duplicate,
             2 => Accepted::Conflict,
-            3 => Accepted::Late,
+            3 => Accepted::AlreadyBackfilled,
             KNOWN_AS_DEAD_LETTER => Accepted::Revived,
             other => return Err(InboxError::Server(format!("a script answered {other}, which means nothing"))),
         };
         // Of a missed event that somebody else has made up for nothing is stored with this key.
-        if accepted != Accepted::Late || arrival.missed.is_none() {
+        if accepted != Accepted::AlreadyBackfilled || arrival.missed.is_none() {
             // A duplicate as well: whoever stored the event may not have waited to the end.
             link.confirm(&storing, seen, deadline).await?;
         }

@@ -192,11 +192,11 @@ impl Lease {
     /// # Errors
     /// Where Redis does not answer.
     pub async fn expire(&self) -> Result<Expired, InboxError> {
-        if self.inbox.apart_retention.is_zero() {
+        if self.inbox.unhandled_retention.is_zero() {
             return Ok(Expired::default());
         }
         let mut call = self.call(&scripts::EXPIRE);
-        call.key(self.keys.dead()).key(self.keys.quarantine()).arg(milliseconds(self.inbox.apart_retention));
+        call.key(self.keys.dead()).key(self.keys.quarantine()).arg(milliseconds(self.inbox.unhandled_retention));
         let dropped: Option<(u64, u64)> = self.inbox.bounded(call.invoke_async(&mut self.connection())).await?;
         let (dead_letters, quarantined) = dropped.unwrap_or_default();
         Ok(Expired { dead_letters, quarantined })

@@ -79,7 +79,7 @@ impl HttpSink {
             Some(after) => Retry::After(after),
             None => Retry::Later,
         };
-        Err(failed("sink_refused", format!("the application answered {}", status.as_u16()), retry))
+        Err(failed("sink_rejected", format!("the application answered {}", status.as_u16()), retry))
     }
 }
 

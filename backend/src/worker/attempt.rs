@@ -121,7 +121,7 @@ fn age(received_at: SystemTime) -> Duration {
 
 /// After a try that failed.
 async fn conclude(work: &Work, lease: &Lease, entry: &Entry, error: HandlerError) -> End {
-    let was_tried = !matches!(error.retry, Retry::NotTried(_));
+    let was_tried = !matches!(error.retry, Retry::Deferred(_));
     let attempts = entry.attempts + u32::from(was_tried);
     let code = FailureLabels { code: error.code };
     if error.retry == Retry::Never

@@ -15,7 +15,7 @@ pub(super) fn delay(settings: &config::Worker, attempts: u32, retry: Retry) -> D
         // No sooner than asked for. Later after many failures: a server that always asks for a second would otherwise get an
         // attempt each second for as long as it is down.
         Retry::After(asked) => spread(asked).max(jittered),
-        Retry::NotTried(asked) => spread(asked),
+        Retry::Deferred(asked) => spread(asked),
         Retry::Later | Retry::Never => jittered,
     }
 }
@@ -73,13 +73,13 @@ pub(super) mod tests {
             assert!(longest > Duration::from_secs(30), "{asked:?}: at most {longest:?}");
         }
         // What was not attempted is no failure, and comes when it was told to.
-        assert!(delay(&settings(), 40, Retry::NotTried(Duration::ZERO)) <= SPREAD);
+        assert!(delay(&settings(), 40, Retry::Deferred(Duration::ZERO)) <= SPREAD);
     }
 
     #[test]
     fn no_wait_is_longer_than_the_longest_whatever_is_asked_for() {
         for asked in [Duration::ZERO, Duration::from_secs(60), Duration::from_secs(u64::MAX), Duration::MAX] {
-            for retry in [Retry::Never, Retry::Later, Retry::After(asked), Retry::NotTried(asked)] {
+            for retry in [Retry::Never, Retry::Later, Retry::After(asked), Retry::Deferred(asked)] {
                 for attempts in [0, 1, 32, u32::MAX] {
                     assert!(delay(&settings(), attempts, retry) <= longest(&settings()), "{retry:?}, {attempts}");
                 }

@@ -236,8 +236,8 @@ impl Lanes {
             }
             match Event::parse(&entry.body, entry.received_at, entry.missed) {
                 Ok(event) => self.enqueue(entry, event),
-                Err(refusal) => {
-                    let code = refusal.code.as_str();
+                Err(rejection) => {
+                    let code = rejection.code.as_str();
                     tracing::error!(entry = %entry.id, code, "an entry that is no event");
                     store(|| self.lease.bury(entry.id, code, "the stored body is not an event", 0)).await?;
                 }

@@ -11,7 +11,7 @@ use envelope::{
     decide::{Passed, decide},
 };
 use filter::{
-    guard::{Begun, Counted, Guard, Host, Step},
+    request::{Begun, Counted, RequestFilter, Host, Step},
     pairs,
     settings::Settings,
 };
@@ -20,7 +20,7 @@ use libfuzzer_sys::fuzz_target;
 const NOW: Timestamp = Timestamp::from_unix(1_767_225_600);
 const POLICIES: [&str; 4] = [
     "{}",
-    r#"{"audience":"required","unknown_fields":"refuse","unknown_events":"quarantine","max_body_bytes":200}"#,
+    r#"{"audience":"required","unknown_fields":"reject","unknown_events":"quarantine","max_body_bytes":200}"#,
     r#"{"authenticity":{"kind":"path_token","tokens":["0123456789abcdef"]},"disabled_features":["extraction"]}"#,
     r#"{"authenticity":{"kind":"standard_webhooks","secrets":["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],"or":{"kind":"path_token","tokens":["0123456789abcdef"]}}}"#,
 ];
@@ -80,15 +80,15 @@ fuzz_target!(|input: &[u8]| {
     let host = Recorder { headers: map.to_vec(), ..Recorder::default() };
     let (ends_with_trailers, piece) = (choice & 4 != 0, usize::from(choice >> 3) + 1);
 
-    let mut guard = Guard::default();
-    let mut step = guard.on_headers(body.is_empty() && !ends_with_trailers, &settings, &host);
+    let mut filter = RequestFilter::default();
+    let mut step = filter.on_headers(body.is_empty() && !ends_with_trailers, &settings, &host);
     for chunk in body.chunks(piece * 16) {
         host.body.borrow_mut().extend_from_slice(chunk);
         let arrived = host.body.borrow().len();
-        step = guard.on_body(arrived, arrived == body.len() && !ends_with_trailers, &settings, &host);
+        step = filter.on_body(arrived, arrived == body.len() && !ends_with_trailers, &settings, &host);
     }
     if ends_with_trailers {
-        step = guard.on_trailers(&settings, &host);
+        step = filter.on_trailers(&settings, &host);
     }
 
     let head = Head::read(pairs::read(map), &settings.policy);
@@ -99,7 +99,7 @@ fuzz_target!(|input: &[u8]| {
     let expected = match &whole {
         Ok(Passed { verdict: Verdict::Accept(_), .. }) => Counted::Accepted,
         Ok(Passed { verdict: Verdict::Quarantine(_), .. }) => Counted::Quarantined,
-        Err(refusal) => Counted::Refused(refusal.code),
+        Err(rejection) => Counted::Rejected(rejection.code),
     };
     let is_superseded = matches!(whole, Ok(Passed { way: Way::Superseded, .. }));
     let expected: Vec<_> = is_superseded.then_some(Counted::Superseded).into_iter().chain([expected]).collect();

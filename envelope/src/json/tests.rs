@@ -3,7 +3,7 @@ use serde_json::Value;
 use super::*;
 
 fn code(body: &[u8]) -> Option<Code> {
-    scan(body, 8).err().map(|refusal| refusal.code)
+    scan(body, 8).err().map(|rejection| rejection.code)
 }
 
 /// Documents that stress one rule each; serde_json's full parse is the reference for what is well-formed.
@@ -137,8 +137,8 @@ fn only_known_fields_must_be_unique_and_each_in_its_own_object() {
         (r#"{"x":1,"x":1,"caseId":1,"caseId":1}"#, None),
         (r#"{"x":{"eventName":1,"eventName":1}}"#, None),
     ] {
-        let refusal = scan(body.as_bytes(), 8).err();
-        assert_eq!(refusal.and_then(|refusal| refusal.field), duplicate, "{body}");
+        let rejection = scan(body.as_bytes(), 8).err();
+        assert_eq!(rejection.and_then(|rejection| rejection.field), duplicate, "{body}");
     }
 }
 

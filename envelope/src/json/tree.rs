@@ -21,8 +21,8 @@ const TREE_DEPTH: u32 = 8;
 ///
 /// # Errors
 /// As [`scan`]'s, with `duplicate_field` for any name.
-pub(crate) fn tree(bytes: &[u8]) -> Result<Value<'_>, Refusal> {
-    let text = str::from_utf8(bytes).map_err(|error| Refusal::at_byte(Code::MalformedJson, error.valid_up_to()))?;
+pub(crate) fn tree(bytes: &[u8]) -> Result<Value<'_>, Rejection> {
+    let text = str::from_utf8(bytes).map_err(|error| Rejection::at_byte(Code::MalformedJson, error.valid_up_to()))?;
     let mut scanner = Scanner { text, bytes, at: 0, max_depth: TREE_DEPTH };
     scanner.skip_whitespace();
     let value = scanner.tree(0)?;
@@ -55,7 +55,7 @@ impl<'a> Scanner<'a> {
         self.object(depth, |scanner, name| {
             let name = name.decode().into_owned();
             if members.iter().any(|(known, _)| *known == name) {
-                return Err(Refusal::at_byte(Code::DuplicateField, scanner.at));
+                return Err(Rejection::at_byte(Code::DuplicateField, scanner.at));
             }
             members.push((name, scanner.tree(depth)?));
             Ok(())

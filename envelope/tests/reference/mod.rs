@@ -11,8 +11,10 @@ pub(crate) fn compare(body: &[u8]) -> Result<bool, String> {
     let ours = Verdict::parse(body);
     let reference: Result<Value, _> = serde_json::from_slice(body);
     let value = match (&ours, reference) {
-        (Err(refusal), _) if matches!(refusal.code, Code::TooDeep | Code::DuplicateField) => return Ok(false),
-        (Err(refusal), Err(_)) if matches!(refusal.code, Code::MalformedJson | Code::EmptyBody) => return Ok(false),
+        (Err(rejection), _) if matches!(rejection.code, Code::TooDeep | Code::DuplicateField) => return Ok(false),
+        (Err(rejection), Err(_)) if matches!(rejection.code, Code::MalformedJson | Code::EmptyBody) => {
+            return Ok(false);
+        }
         // serde_json refuses numbers that no f64 can hold; RFC 8259 does not, and nothing here reads a number.
         (_, Err(error)) if error.to_string().contains("number out of range") => return Ok(false),
         (_, Err(error)) => return Err(format!("we say {ours:?}, the reference says {error}")),
@@ -21,8 +23,8 @@ pub(crate) fn compare(body: &[u8]) -> Result<bool, String> {
     match (ours, expected(&value)) {
         (Ok(Verdict::Accept(envelope)), Some(expected)) if is_same(&envelope, expected) => Ok(true),
         (Ok(Verdict::Quarantine(event)), Some(expected)) if expected["eventName"] == *event.name => Ok(true),
-        (Err(refusal), expected)
-            if matches!(refusal.code, Code::MissingField | Code::InvalidField) && !expected.is_some_and(is_valid) =>
+        (Err(rejection), expected)
+            if matches!(rejection.code, Code::MissingField | Code::InvalidField) && !expected.is_some_and(is_valid) =>
         {
             Ok(true)
         }

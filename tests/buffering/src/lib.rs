@@ -1,4 +1,4 @@
-//! A filter that waits for the whole request, as the guard has to, and decides nothing.
+//! A filter that waits for the whole request, as the filter has to, and decides nothing.
 //!
 //! With the configuration `calls` it also makes the host calls that no filter of this kind can do without: it reads the
 //! headers and the body, adds a header and counts. What that costs in Envoy is the least that any such filter costs.
@@ -68,5 +68,5 @@ impl HttpContext for Request {
     }
 }
 
-/// As long as the guard's.
+/// As long as the filter's.
 const JUDGED: &[u8] = b"a-proof-for-this-machine-alone;bench;accepted";

@@ -31,7 +31,7 @@ impl RootContext for Root {
     fn on_configure(&mut self, _: usize) -> bool {
         let settings = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX).ok().flatten();
         self.settings = String::from_utf8(settings.unwrap_or_default()).unwrap_or_default();
-        let counter = hostcalls::define_metric(MetricType::Counter, "webhook_guard_requests_code=invalid_field");
+        let counter = hostcalls::define_metric(MetricType::Counter, "truenroll_filter_requests_code=invalid_field");
         self.rejected = counter.unwrap_or_default();
         true
     }
@@ -54,8 +54,8 @@ impl HttpContext for Request {
         let path = headers.into_iter().find_map(|(name, value)| (name == ":path").then_some(value));
         let build = text(&self.settings, "build");
         match path.as_deref() {
-            Some(b"/-/guard") => reply(404, &[("x-edge-build", build)]),
-            Some(b"/-/guard/prove") => {
+            Some(b"/-/guardctl") => reply(404, &[("x-edge-build", build)]),
+            Some(b"/-/guardctl/prove") => {
                 let judgement = [text(&self.settings, "proof"), ";", build, ";probe"].concat();
                 _ = hostcalls::add_map_value_bytes(MapType::HttpRequestHeaders, "x-edge-judged", judgement.as_bytes());
                 Action::Continue

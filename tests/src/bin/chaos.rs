@@ -6,7 +6,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::Parser;
-use tests::{
+use harness::{
     chaos::{self, Chaos, Kind, Path},
     stack::group,
 };

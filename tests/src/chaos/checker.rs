@@ -45,7 +45,7 @@ pub(super) async fn settle(
     loop {
         let all = simulator.application.deliveries();
         let delivered: BTreeSet<_> = all.iter().map(|delivery| &delivery.key).collect();
-        let waiting = stack.backend_metrics().await?.sum("edge_inbox_entries", &[]);
+        let waiting = stack.backend_metrics().await?.sum("truenroll_backend_inbox_entries", &[]);
         if (waiting == 0 && accepted.is_subset(&delivered)) || Instant::now() > deadline {
             return Ok(Instant::now());
         }

@@ -49,7 +49,7 @@ impl Path {
             2 => Fault::RequestsCut,
             3 => Fault::Delayed(Duration::from_millis(rng.u64(20..=LONGEST_DELAY))),
             4 => Fault::Reset,
-            _ => Fault::Refused,
+            _ => Fault::Rejected,
         };
         let all = networks.iter().map(|network| match self {
             Self::Redis => network.redis.as_ref(),

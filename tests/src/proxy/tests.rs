@@ -89,7 +89,7 @@ async fn a_delay_holds_each_piece_back_for_at_least_that_long() {
 
 #[tokio::test]
 async fn a_reset_ends_open_connections_even_if_it_is_healed_at_once() {
-    for fault in [Fault::Reset, Fault::Refused] {
+    for fault in [Fault::Reset, Fault::Rejected] {
         let (proxy, mut client, _server) = proxied().await;
         proxy.fail(fault);
         proxy.heal();
@@ -117,7 +117,7 @@ async fn while_connections_are_reset_new_ones_are_accepted_and_reset_and_otherwi
     let ended = timeout(PATIENCE, new.read_u8()).await.unwrap().unwrap_err();
     assert_eq!(ended.kind(), io::ErrorKind::ConnectionReset);
 
-    proxy.fail(Fault::Refused);
+    proxy.fail(Fault::Rejected);
     let refused = async {
         loop {
             match TcpStream::connect(proxy.address()).await {

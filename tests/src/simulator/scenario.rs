@@ -74,7 +74,7 @@ pub async fn play(
     sent: &Arc<Sent>,
     stop: &CancellationToken,
 ) -> Result<()> {
-    let refusals: Vec<_> = vectors::all().map_err(|error| anyhow!(error))?.into_iter().filter(is_refused).collect();
+    let rejections: Vec<_> = vectors::all().map_err(|error| anyhow!(error))?.into_iter().filter(is_refused).collect();
     let mut rng = Rng::with_seed(scenario.seed);
     let mut lanes = JoinSet::new();
     let until = scenario.duration.map(|duration| Instant::now() + duration);
@@ -93,7 +93,7 @@ pub async fn play(
             lanes.spawn(send_lane(lane, scenario.clone(), Arc::clone(sender), Arc::clone(sent), rng.fork()));
         }
         for _ in 0..with_mean(scenario.malformed * events, &mut rng) {
-            let vector = refusals[rng.usize(..refusals.len())].clone();
+            let vector = rejections[rng.usize(..rejections.len())].clone();
             let (sender, sent, edge) = (Arc::clone(sender), Arc::clone(sent), edge.to_owned());
             lanes.spawn(async move {
                 sent.add_malformed(vector.expected().err().map(|refused| refused.code).unwrap_or_default());

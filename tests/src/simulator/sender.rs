@@ -40,7 +40,7 @@ pub struct Tally {
     pub duplicates: u64,
     /// 202 `quarantined`.
     pub quarantined: u64,
-    /// Refusals by their code.
+    /// Rejections by their code.
     pub refused: BTreeMap<String, u64>,
     /// 503, or no answer.
     pub unavailable: u64,
@@ -55,8 +55,8 @@ pub enum Answer {
     Duplicate(String),
     /// 202 `quarantined`, with the event's key.
     Quarantined(String),
-    /// A refusal with its status and code, and its pointer where it has one.
-    Refused(u16, String, Option<String>),
+    /// A rejection with its status and code, and its pointer where it has one.
+    Rejected(u16, String, Option<String>),
     /// 503, or no answer.
     Unavailable,
 }
@@ -121,7 +121,7 @@ impl Sender {
             Answer::Duplicate(_) => tally.duplicates += 1,
             Answer::Quarantined(_) => tally.quarantined += 1,
             Answer::Unavailable => tally.unavailable += 1,
-            Answer::Refused(_, code, _) => *tally.refused.entry(code.clone()).or_default() += 1,
+            Answer::Rejected(_, code, _) => *tally.refused.entry(code.clone()).or_default() += 1,
         }
         answer
     }
@@ -148,7 +148,7 @@ impl Answer {
             (202, Some("quarantined")) => Self::Quarantined(key),
             (202, _) => Self::Duplicate(key),
             (503, _) => Self::Unavailable,
-            _ => Self::Refused(status, text("code").unwrap_or_default(), text("pointer")),
+            _ => Self::Rejected(status, text("code").unwrap_or_default(), text("pointer")),
         }
     }
 }

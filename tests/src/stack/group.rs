@@ -82,10 +82,10 @@ impl Group {
         };
         let urls: Vec<_> = named.iter().map(|server| url(server.port)).collect();
         vec![
-            ("EDGE__REDIS__URL", urls.join(" ")),
-            ("EDGE__REDIS__TOPOLOGY", topology.to_owned()),
-            ("EDGE__REDIS__SENTINEL_PRIMARY", NAME.to_owned()),
-            ("EDGE__REDIS__DURABILITY", "replicas:1".to_owned()),
+            ("BACKEND__REDIS__URL", urls.join(" ")),
+            ("BACKEND__REDIS__TOPOLOGY", topology.to_owned()),
+            ("BACKEND__REDIS__SENTINEL_PRIMARY", NAME.to_owned()),
+            ("BACKEND__REDIS__DURABILITY", "replicas:1".to_owned()),
         ]
     }
 

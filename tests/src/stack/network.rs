@@ -32,10 +32,11 @@ impl Network {
     /// What the backend has to be told.
     pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
         let mut settings = vec![
-            ("EDGE__PARTNER_API__BASE_URL", format!("http://{}/partner/v1", self.partner_api.address())),
-            ("EDGE__SINK__URL", format!("http://{}/outcomes", self.sink.address())),
+            ("BACKEND__PARTNER_API__BASE_URL", format!("http://{}/partner/v1", self.partner_api.address())),
+            ("BACKEND__SINK__URL", format!("http://{}/outcomes", self.sink.address())),
         ];
-        settings.extend(self.redis.as_ref().map(|redis| ("EDGE__REDIS__URL", format!("redis://{}", redis.address()))));
+        settings
+            .extend(self.redis.as_ref().map(|redis| ("BACKEND__REDIS__URL", format!("redis://{}", redis.address()))));
         settings
     }
 }

@@ -40,25 +40,25 @@ pub(super) fn backend_command(ports: Ports, options: &Options, own: &[(&'static 
         Some(_) => tools::workspace_binary("backend", "backend-mutated", &["backend/mutations"])?,
     };
     let mut command = Command::new(program);
-    command.envs(options.mutation.as_ref().map(|mutation| ("EDGE_MUTATION", mutation)));
+    command.envs(options.mutation.as_ref().map(|mutation| ("BACKEND_MUTATION", mutation)));
     let loopback = |port| format!("127.0.0.1:{port}");
     let redis = options.redis_url.clone().unwrap_or_else(|| format!("redis://127.0.0.1:{}", ports.redis));
     command
-        .env("EDGE__INGEST__LISTEN", loopback(ports.ingest))
-        .env("EDGE__INGEST__PROOF", PROOF)
-        .env("EDGE__ADMIN__LISTEN", loopback(ports.admin))
-        .env("EDGE__REDIS__URL", redis)
-        .env("EDGE__PARTNER_API__BASE_URL", format!("{}/partner/v1", options.simulator))
-        .env("EDGE__PARTNER_API__API_KEY", API_KEY)
+        .env("BACKEND__INGEST__LISTEN", loopback(ports.ingest))
+        .env("BACKEND__INGEST__PROOF", PROOF)
+        .env("BACKEND__ADMIN__LISTEN", loopback(ports.admin))
+        .env("BACKEND__REDIS__URL", redis)
+        .env("BACKEND__PARTNER_API__BASE_URL", format!("{}/partner/v1", options.simulator))
+        .env("BACKEND__PARTNER_API__API_KEY", API_KEY)
         // Its calls would get answers that a test has prepared for others.
-        .env("EDGE__RECONCILER__INTERVAL_S", "0")
+        .env("BACKEND__RECONCILER__INTERVAL_S", "0")
         // Few cases of the simulator ever come to their end.
-        .env("EDGE__HANDLER__WAIT_FOR_CASE_S", "0")
-        .env("EDGE__SINK__KIND", "http")
-        .env("EDGE__SINK__URL", format!("{}/outcomes", options.simulator))
-        .env("EDGE__SINK__SECRET", SINK_SECRET)
+        .env("BACKEND__HANDLER__WAIT_FOR_CASE_S", "0")
+        .env("BACKEND__SINK__KIND", "http")
+        .env("BACKEND__SINK__URL", format!("{}/outcomes", options.simulator))
+        .env("BACKEND__SINK__SECRET", SINK_SECRET)
         // What a killed backend owned has to be free again soon.
-        .env("EDGE__WORKER__LEASE_MS", "1000")
+        .env("BACKEND__WORKER__LEASE_MS", "1000")
         .envs(options.backend.iter().map(|(name, value)| (name, value)))
         .envs(own.iter().map(|(name, value)| (name, value)));
     Ok(command)
@@ -71,18 +71,18 @@ pub(super) fn start_envoy(
     store: &Store,
     options: &Options,
 ) -> Result<Process> {
-    let guard = store.served_file();
-    let directory = guard.parent().unwrap_or(folder);
+    let served = store.served_file();
+    let directory = served.parent().unwrap_or(folder);
     let mut bootstrap = Bootstrap::shipped()
         .set("edge_address", "127.0.0.1")?
         .set("edge_port", ports.edge)?
         .set("metrics_address", "127.0.0.1")?
-        .set("metrics_port", ports.edge_metrics)?
+        .set("metrics_port", ports.envoy_metrics)?
         .set("admin_port", ports.envoy_admin)?
         .set("backend_address", "127.0.0.1")?
         .set("backend_port", ports.ingest)?
-        .set("guard_directory", directory.display())?
-        .set("guard_file", guard.display())?
+        .set("filter_directory", directory.display())?
+        .set("filter_file", served.display())?
         .set("log_limit_file", tools::workspace().join("envoy/log-limit.yaml").display())?;
     for (replica, (_, option, address, port)) in replicas.iter().zip(OTHERS) {
         bootstrap = bootstrap.enable(option)?.set(address, "127.0.0.1")?.set(port, replica.ingest)?;
@@ -101,7 +101,7 @@ pub(super) fn start_envoy(
     command.args(["--file-flush-interval-msec", "200"]);
     let mut envoy = Process::start("envoy", &mut command, &folder.join("envoy.log"))?;
     envoy
-        .wait_until(PATIENCE, || answers(&format!("http://127.0.0.1:{}/ready", ports.edge_metrics)))
+        .wait_until(PATIENCE, || answers(&format!("http://127.0.0.1:{}/ready", ports.envoy_metrics)))
         .context("Envoy does not start")?;
     Ok(envoy)
 }

@@ -63,7 +63,7 @@ pub fn run_filter_tests() -> Result<String> {
     let runner = once("wasm-bindgen-test-runner", test_runner)?;
     let (mut cargo, _) = Compiler::find()?.cargo("test")?;
     say("filter: building its tests as WebAssembly; the first time takes about a minute");
-    cargo.args(["--package", "filter", "--test", "guard"]);
+    cargo.args(["--package", "filter", "--test", "request"]);
     let output = cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner).output()?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {

@@ -3,8 +3,8 @@
 use std::{fs, process::Command};
 
 use envoy::bootstrap::{Bootstrap, BootstrapError};
+use harness::tools;
 use rcgen::{CertificateParams, KeyPair};
-use tests::tools;
 
 #[test]
 fn envoy_accepts_every_combination_of_options_but_mtls_without_tls() {
@@ -17,8 +17,8 @@ fn envoy_accepts_every_combination_of_options_but_mtls_without_tls() {
     let certificate = CertificateParams::new(vec!["sender".to_owned()]).unwrap();
     let certificate = certificate.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
     let values = [
-        ("guard_file", file("guard.json", "{}")),
-        ("guard_directory", folder.path().display().to_string()),
+        ("filter_file", file("filter.json", "{}")),
+        ("filter_directory", folder.path().display().to_string()),
         ("log_limit_file", file("log-limit.yaml", include_str!("../../../envoy/log-limit.yaml"))),
         ("tls_file", file("tls.yaml", include_str!("../../../envoy/tls.yaml"))),
         ("sender_authority", file("sender-ca.pem", &certificate)),

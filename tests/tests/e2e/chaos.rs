@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tests::{
+use harness::{
     chaos::{Chaos, Kind, Violation, run},
     stack::group,
 };

@@ -1,8 +1,8 @@
 //! Who the client is: the peer, or whom a stated number of trusted proxies names.
 
+use harness::{simulator::sender, stack::Options};
 use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
-use tests::{simulator::sender, stack::Options};
 
 use crate::fixture::{Fixture, eventually};
 

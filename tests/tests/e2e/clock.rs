@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use envelope::{Feature, Stage};
-use tests::{
+use harness::{
     chaos::{self, Chaos, Kind},
     stack::Options,
     tools,
@@ -22,7 +22,7 @@ const JUMPS: [(i64, i64); 6] = [(4 * HOUR, 0), (DAY, 0), (YEARS, 0), (0, YEARS),
 async fn with_clocks() -> Fixture {
     let fixture = Fixture::start_with(|options| {
         // By a clock that is years ahead every event is old enough to be given up.
-        Options { clocks: true, ..options }.backend("EDGE__WORKER__MIN_ATTEMPTS", 1_000)
+        Options { clocks: true, ..options }.backend("BACKEND__WORKER__MIN_ATTEMPTS", 1_000)
     })
     .await;
     fixture.simulator.application.accept_any_time();
@@ -40,7 +40,8 @@ async fn jumps(restarts: bool) {
         let refused = (StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO);
         fixture.simulator.application.fail_next(vec![refused; 10_000]);
         let event = |case: String| fixture.event(&case, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
-        let retries = async || fixture.stack.backend_metrics().await.unwrap().sum("edge_retries_total", &[]);
+        let retries =
+            async || fixture.stack.backend_metrics().await.unwrap().sum("truenroll_backend_retries_total", &[]);
         let failed = retries().await;
         for lane in 0..5 {
             fixture.send_accepted(&event(format!("jump-{number}-{lane}"))).await;

@@ -5,14 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::{Client, StatusCode, header::CONTENT_TYPE};
-use tests::{
+use harness::{
     simulator::{
         sender::{Answer, Sender},
         world::Event,
     },
     stack::Options,
 };
+use reqwest::{Client, StatusCode, header::CONTENT_TYPE};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -60,7 +60,7 @@ async fn requests_that_wait_for_a_backend_are_bounded_and_the_rest_are_rejected_
         assert!(answer.retry_after, "{answer:?}");
     }
     let (accepted, at_once) = (accepted.len(), rejected.len() - timed_out);
-    tests::tools::say(&format!(
+    harness::tools::say(&format!(
         "{accepted} waited and were accepted, {timed_out} waited for too long, {at_once} were rejected at once; \
          Envoy grew by {grown} MiB"
     ));
@@ -138,8 +138,11 @@ async fn useless_connections_are_closed_and_a_genuine_sender_beside_them_notices
         longest.entry(what).and_modify(|longest| *longest = lived.max(*longest)).or_insert(lived);
     }
     let report = fixture.all_accepted_and_delivered(steady).await;
-    tests::tools::say(&format!("useless connections lived for at most {longest:?}; {} sent beside them", report.sent));
-    let metrics = fixture.stack.edge_metrics().await.unwrap();
+    harness::tools::say(&format!(
+        "useless connections lived for at most {longest:?}; {} sent beside them",
+        report.sent
+    ));
+    let metrics = fixture.stack.envoy_metrics().await.unwrap();
     assert_eq!(metrics.sum("envoy_listener_local_ratelimit_rate_limited", &[]), 0, "no connection was rejected");
 }
 
@@ -161,7 +164,7 @@ async fn connections_between_requests_are_closed_when_connections_become_scarce(
         fixture.sender.send(&event).await == Answer::Accepted(event.key.clone())
     })
     .await;
-    tests::tools::say(&format!("a genuine sender got a connection after {:?}", began.elapsed()));
+    harness::tools::say(&format!("a genuine sender got a connection after {:?}", began.elapsed()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,10 +195,10 @@ async fn strangers_who_keep_opening_connections_do_not_reach_the_limit() {
         sleep(Duration::from_millis(250)).await;
     }
     fixture.delivered_once(sent).await;
-    let metrics = fixture.stack.edge_metrics().await.unwrap();
+    let metrics = fixture.stack.envoy_metrics().await.unwrap();
     let sum = |name: &str| metrics.sum(name, &[]);
     let (open, beyond) = (sum("envoy_server_total_connections"), sum("envoy_listener_downstream_global_cx_overflow"));
-    tests::tools::say(&format!("{open} connections are open; {sent} events were accepted"));
+    harness::tools::say(&format!("{open} connections are open; {sent} events were accepted"));
     assert_eq!((beyond, sum("envoy_listener_local_ratelimit_rate_limited")), (0, 0));
 }
 

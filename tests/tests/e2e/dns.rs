@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use tests::{
+use harness::{
     dns::{DnsServer, Reply},
     simulator::steady::Steady,
     stack::Options,
@@ -48,7 +48,7 @@ async fn the_only_backend_is_down_for_14_seconds_and_nothing_is_rejected() {
     send_more(&steady, 14 * 50).await;
     fixture.stack.start_backend().unwrap();
     let report = fixture.all_accepted_and_delivered(steady).await;
-    tests::tools::say(&format!("the backend was down for 14 s: {} sent, longest {:?}", report.sent, report.longest));
+    harness::tools::say(&format!("the backend was down for 14 s: {} sent, longest {:?}", report.sent, report.longest));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,13 +71,13 @@ async fn a_backend_whose_name_stops_resolving_comes_back_and_nothing_is_rejected
         dns.set(outage.clone());
         eventually("Envoy has asked again", async || dns.queries() >= 2).await;
         send_more(&steady, 150).await;
-        fixture.stack.set_backend("EDGE__INGEST__LISTEN", format!("{back_at}:{port}"));
+        fixture.stack.set_backend("BACKEND__INGEST__LISTEN", format!("{back_at}:{port}"));
         dns.set(Reply::Addresses(vec![back_at]));
         fixture.stack.start_backend().unwrap();
         send_more(&steady, 25).await;
         let report = fixture.all_accepted_and_delivered(steady).await;
         let (sent, longest) = (report.sent, report.longest);
-        tests::tools::say(&format!("{outage:?}, then back at {back_at}: {sent} sent, longest {longest:?}"));
+        harness::tools::say(&format!("{outage:?}, then back at {back_at}: {sent} sent, longest {longest:?}"));
     }
 }
 
@@ -104,7 +104,7 @@ async fn requests_wait_for_a_name_that_has_never_resolved() {
         dns.set(Reply::Addresses(vec![FIRST]));
         send_more(&steady, 25).await;
         let report = fixture.all_accepted_and_delivered(steady).await;
-        tests::tools::say(&format!("{outage:?} at Envoy's start: longest {:?}", report.longest));
+        harness::tools::say(&format!("{outage:?} at Envoy's start: longest {:?}", report.longest));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{process::Command, time::Duration};
 
-use tests::{
+use harness::{
     balancer::Balancer,
     simulator::sender::{Answer, Sender},
     stack::DrainedEnvoy,
@@ -16,7 +16,7 @@ async fn restart(envoy: &mut DrainedEnvoy, fixture: &Fixture) {
     fixture.stack.backend.signal("STOP").unwrap();
     in_flight(envoy).await;
     envoy.process.signal("TERM").unwrap();
-    let client = tests::simulator::sender::client();
+    let client = harness::simulator::sender::client();
     eventually("it is no longer ready", async || {
         client.get(envoy.ready()).send().await.map_or(true, |answer| answer.status() != 200)
     })
@@ -29,7 +29,7 @@ async fn restart(envoy: &mut DrainedEnvoy, fixture: &Fixture) {
 }
 
 async fn is_unready(envoy: &DrainedEnvoy) {
-    let client = tests::simulator::sender::client();
+    let client = harness::simulator::sender::client();
     eventually("it is no longer ready", async || {
         let answer = client.get(envoy.ready()).send().await;
         answer.is_ok_and(|answer| answer.status() == 503)
@@ -76,7 +76,7 @@ async fn requests_in_flight_finish_before_envoy_ends() {
 /// Waits until a request is in flight.
 async fn in_flight(envoy: &DrainedEnvoy) {
     let url = format!("http://127.0.0.1:{}/stats?filter=http.edge.downstream_rq_active", envoy.admin);
-    let client = tests::simulator::sender::client();
+    let client = harness::simulator::sender::client();
     eventually("the request is in flight", async || {
         !client.get(&url).send().await.unwrap().text().await.unwrap().contains("downstream_rq_active: 0")
     })
@@ -110,7 +110,7 @@ async fn of_two_envoys_behind_a_load_balancer_each_is_restarted_and_nothing_is_r
 async fn ask_several_times(webhook: &str) -> Vec<u16> {
     let mut statuses = Vec::new();
     for _ in 0..4 {
-        let request = tests::simulator::sender::client().post(webhook).header("content-type", "application/json");
+        let request = harness::simulator::sender::client().post(webhook).header("content-type", "application/json");
         statuses.push(request.body("{}").send().await.map_or(0, |answer| answer.status().as_u16()));
     }
     statuses

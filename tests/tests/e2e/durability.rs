@@ -8,7 +8,7 @@ use std::{
 
 use backend::inbox::{Accepted, Arrival, Inbox};
 use envelope::{Envelope, Feature, Stage};
-use tests::{
+use harness::{
     simulator::{sender::Answer, world::Event},
     stack::Options,
 };
@@ -31,7 +31,7 @@ async fn with_replicas_an_event_is_accepted_only_once_they_have_it() {
     let redis_url = Some(primary.url());
     let fixture = Fixture::start_with(|options| {
         let options = Options { redis_url, ..options };
-        options.backend("EDGE__REDIS__DURABILITY", "replicas:1").backend("EDGE__INGEST__STORE_TIMEOUT_MS", 1_000)
+        options.backend("BACKEND__REDIS__DURABILITY", "replicas:1").backend("BACKEND__INGEST__STORE_TIMEOUT_MS", 1_000)
     })
     .await;
     let event = |at: &str| fixture.event("replicas", Feature::Forensics, Stage::Completed, at);
@@ -45,7 +45,13 @@ async fn with_replicas_an_event_is_accepted_only_once_they_have_it() {
         async move { sender.send(&second).await }
     });
     eventually("the backend says that it could not be stored", async || {
-        fixture.stack.backend_metrics().await.unwrap().sum("edge_ingest_total", &["answer=\"unavailable\""]) > 0
+        fixture
+            .stack
+            .backend_metrics()
+            .await
+            .unwrap()
+            .sum("truenroll_backend_ingest_total", &["answer=\"unavailable\""])
+            > 0
     })
     .await;
     assert!(!sending.is_finished(), "Envoy tries again");
@@ -64,7 +70,7 @@ async fn a_server_that_stops_doing_what_it_should_gets_no_more_events() {
     };
     set("no");
     let ready = async || {
-        let client = tests::simulator::sender::client();
+        let client = harness::simulator::sender::client();
         client.get(format!("{}/readyz", fixture.stack.admin())).send().await.unwrap().status().as_u16()
     };
     eventually("the backend has noticed", async || ready().await == 503).await;
@@ -75,7 +81,13 @@ async fn a_server_that_stops_doing_what_it_should_gets_no_more_events() {
         async move { sender.send(&event).await }
     });
     eventually("the event is not taken", async || {
-        fixture.stack.backend_metrics().await.unwrap().sum("edge_ingest_total", &["answer=\"unavailable\""]) > 0
+        fixture
+            .stack
+            .backend_metrics()
+            .await
+            .unwrap()
+            .sum("truenroll_backend_ingest_total", &["answer=\"unavailable\""])
+            > 0
     })
     .await;
     set("always");
@@ -161,7 +173,7 @@ async fn a_full_disk_is_503_and_nothing_that_was_acknowledged_is_lost() {
         let redis_url = Some(redis.url());
         let fixture = Fixture::start_with(|options| {
             let options = Options { redis_url, ..options };
-            options.backend("EDGE__REDIS__DURABILITY", durability).backend("EDGE__INGEST__STORE_TIMEOUT_MS", 500)
+            options.backend("BACKEND__REDIS__DURABILITY", durability).backend("BACKEND__INGEST__STORE_TIMEOUT_MS", 500)
         })
         .await;
         let (taken, refused) = until_one_is_not_taken(&fixture, durability).await;
@@ -195,9 +207,10 @@ async fn a_redis_that_still_loads_its_data_is_503_until_it_has() {
     let settings = ["--appendonly", "yes", "--appendfsync", "always"];
     let mut redis = Redis::start(&settings);
     let redis_url = Some(redis.url());
-    let fixture =
-        Fixture::start_with(|options| Options { redis_url, ..options }.backend("EDGE__INGEST__STORE_TIMEOUT_MS", 300))
-            .await;
+    let fixture = Fixture::start_with(|options| {
+        Options { redis_url, ..options }.backend("BACKEND__INGEST__STORE_TIMEOUT_MS", 300)
+    })
+    .await;
     for event in fixture.events("before", 300) {
         fixture.send_accepted(&event).await;
     }
@@ -219,7 +232,7 @@ async fn a_redis_that_still_loads_its_data_is_503_until_it_has() {
     });
     eventually("Redis says that it loads", async || is_loading().unwrap_or(false)).await;
     let metrics = fixture.stack.backend_metrics().await.unwrap();
-    assert!(metrics.sum("edge_ingest_total", &["answer=\"unavailable\""]) > 0);
+    assert!(metrics.sum("truenroll_backend_ingest_total", &["answer=\"unavailable\""]) > 0);
     let answer = sending.await.unwrap();
     assert!(matches!(answer, Answer::Unavailable | Answer::Accepted(_) | Answer::Duplicate(_)), "{answer:?}");
     taken_at_last(&fixture, &event).await;
@@ -241,5 +254,5 @@ async fn a_missed_event_that_came_meanwhile_is_no_error_where_the_disk_is_waited
         inbox.accept(&Arrival { missed, ..Arrival::now(&event, &key, body.as_bytes()) }).await.unwrap()
     };
     assert_eq!(accept("2025-06-22T10:30:00Z", None).await, Accepted::Stored);
-    assert_eq!(accept("2025-06-22T10:31:00Z", Some(1)).await, Accepted::Late);
+    assert_eq!(accept("2025-06-22T10:31:00Z", Some(1)).await, Accepted::AlreadyBackfilled);
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use envelope::vectors::{self, Accepted, Refused, Vector};
+use envelope::vectors::{self, Accepted, Rejected, Vector};
+use harness::simulator::sender::Answer;
 use serde_json::json;
-use tests::simulator::sender::Answer;
 
 use crate::{
     fixture::{Fixture, eventually},
@@ -28,8 +28,8 @@ async fn every_golden_vector_is_decided_as_it_says_over_every_transport() {
             let answer = send(transport, &fixture.stack.edge(), vector).await;
             let decided = match answer.clone() {
                 Answer::Accepted(key) | Answer::Duplicate(key) | Answer::Quarantined(key) => Ok(key),
-                Answer::Refused(_, code, pointer) => Err(Refused { code, pointer }),
-                Answer::Unavailable => Err(Refused { code: "unavailable".to_owned(), pointer: None }),
+                Answer::Rejected(_, code, pointer) => Err(Rejected { code, pointer }),
+                Answer::Unavailable => Err(Rejected { code: "unavailable".to_owned(), pointer: None }),
             };
             let expected = vector.expected().map(|Accepted { key, .. }| key);
             if decided == expected {
@@ -40,12 +40,12 @@ async fn every_golden_vector_is_decided_as_it_says_over_every_transport() {
         }
     }
     assert!(wrong.is_empty(), "{right} were right, but\n{}", wrong.join("\n"));
-    let metrics = fixture.stack.edge_metrics().await.unwrap();
-    assert_eq!(metrics.sum("envoy_wasm_webhook_guard_vm_reload_success", &[]), 0, "no VM crashed");
+    let metrics = fixture.stack.envoy_metrics().await.unwrap();
+    assert_eq!(metrics.sum("envoy_wasm_truenroll_filter_vm_reload_success", &[]), 0, "no VM crashed");
     let unproven = fixture.stack.backend_metrics().await.unwrap();
-    assert_eq!(unproven.sum("edge_ingest_total", &["answer=\"unproven\""]), 0);
+    assert_eq!(unproven.sum("truenroll_backend_ingest_total", &["answer=\"unproven\""]), 0);
     let ours = ["accepted", "duplicate", "conflict", "quarantined", "revived"];
-    for (answer, count) in unproven.by_label("edge_ingest_total", "answer") {
+    for (answer, count) in unproven.by_label("truenroll_backend_ingest_total", "answer") {
         assert!(ours.contains(&answer.as_str()), "edge and backend disagree: {count} {answer}");
     }
 }
@@ -53,17 +53,17 @@ async fn every_golden_vector_is_decided_as_it_says_over_every_transport() {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_shadow_mode_events_pass_that_would_be_refused_and_what_is_no_event_is_not_stored() {
     let policy = json!({ "mode": "shadow", "audience": "required" });
-    let fixture = Fixture::start_with(|options| tests::stack::Options { policy, ..options }).await;
+    let fixture = Fixture::start_with(|options| harness::stack::Options { policy, ..options }).await;
     let event = fixture.events("shadow", 1).remove(0);
     fixture.send_accepted(&event).await;
     fixture.delivered_once(1).await;
     let mut no_event = event.clone();
     no_event.body = "{bad".to_owned();
     let refused = fixture.sender.send(&no_event).await;
-    assert_eq!(refused, Answer::Refused(400, "malformed_json".to_owned(), None));
-    let metrics = fixture.stack.edge_metrics().await.unwrap();
-    assert_eq!(metrics.sum("webhook_guard_shadowed", &["code=\"missing_audience\""]), 1);
-    assert_eq!(metrics.sum("webhook_guard_shadowed", &["code=\"malformed_json\""]), 1);
+    assert_eq!(refused, Answer::Rejected(400, "malformed_json".to_owned(), None));
+    let metrics = fixture.stack.envoy_metrics().await.unwrap();
+    assert_eq!(metrics.sum("truenroll_filter_shadowed", &["code=\"missing_audience\""]), 1);
+    assert_eq!(metrics.sum("truenroll_filter_shadowed", &["code=\"malformed_json\""]), 1);
     let log = || fixture.stack.envoy.log();
     eventually("the access log says so", async || log().contains(r#""shadow":"missing_audience""#)).await;
 }
@@ -71,7 +71,7 @@ async fn in_shadow_mode_events_pass_that_would_be_refused_and_what_is_no_event_i
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_event_is_kept_apart_and_re_admitted_once_it_is_known() {
     let policy = json!({ "unknown_events": "quarantine" });
-    let fixture = Fixture::start_with(|options| tests::stack::Options { policy, ..options }).await;
+    let fixture = Fixture::start_with(|options| harness::stack::Options { policy, ..options }).await;
     let known = fixture.events("quarantine", 1).remove(0);
     let mut unknown = known.clone();
     unknown.body = known.body.replace("classification", "verification");
@@ -98,9 +98,9 @@ async fn only_an_allowed_network_may_connect_where_one_is_named() {
     for (network, is_allowed) in [("127.0.0.0", true), ("192.0.2.0", false)] {
         let bootstrap = vec![("allowed_network", network.to_owned()), ("allowed_prefix_length", "8".to_owned())];
         let enable = vec!["ip_allow_list"];
-        let fixture = Fixture::start_with(|options| tests::stack::Options { enable, bootstrap, ..options }).await;
+        let fixture = Fixture::start_with(|options| harness::stack::Options { enable, bootstrap, ..options }).await;
         let event = fixture.events("network", 1).remove(0);
-        let refused = Answer::Refused(403, "client_not_allowed".to_owned(), None);
+        let refused = Answer::Rejected(403, "client_not_allowed".to_owned(), None);
         let expected = if is_allowed { Answer::Accepted(event.key.clone()) } else { refused };
         assert_eq!(fixture.sender.send(&event).await, expected, "{network}");
     }
@@ -110,9 +110,9 @@ async fn only_an_allowed_network_may_connect_where_one_is_named() {
 async fn a_path_token_is_in_no_log() {
     let token = "token-0123456789-abcdef";
     let policy = json!({ "authenticity": { "kind": "path_token", "tokens": [token] } });
-    let fixture = Fixture::start_with(|options| tests::stack::Options { policy, ..options }).await;
+    let fixture = Fixture::start_with(|options| harness::stack::Options { policy, ..options }).await;
     let event = fixture.events("token", 1).remove(0);
-    let client = tests::simulator::sender::client();
+    let client = harness::simulator::sender::client();
     for (path, status) in [(format!("/{token}"), 202), (format!("/{token}-wrong"), 404)] {
         let url = format!("{}{path}", fixture.stack.webhook());
         let request = client.post(url).header("content-type", "application/json").body(event.body.clone());
@@ -126,25 +126,25 @@ async fn a_path_token_is_in_no_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_problem_says_what_is_wrong_and_repeats_nothing() {
     let fixture = Fixture::start().await;
-    let client = tests::simulator::sender::client();
+    let client = harness::simulator::sender::client();
     let body =
         r#"{"eventName":"case.extraction.complete","payload":{"caseId":"SECRET","occurredAt":"2025-06-22T10:30:00Z"}}"#;
     let request = client.post(fixture.stack.webhook()).header("content-type", "application/json").body(body);
     let answer = request.send().await.unwrap();
     assert_eq!(answer.status(), 422);
     assert_eq!(answer.headers()["content-type"], "application/problem+json");
-    assert_eq!(answer.headers()["x-edge-refusal"], "unknown_event");
+    assert_eq!(answer.headers()["x-edge-rejection"], "unknown_event");
     let text = answer.text().await.unwrap();
     let problem: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&problem["code"], &problem["pointer"]), (&"unknown_event".into(), &"/eventName".into()));
     assert!(!text.contains("SECRET"), "{text}");
 
-    let refusal = || {
+    let rejection = || {
         let log = fixture.stack.envoy.log();
         let line = log.lines().find(|line| line.contains("unknown_event"))?;
         Some(serde_json::from_str::<serde_json::Value>(line).expect("the access log is JSON"))
     };
-    eventually("the access log has the refusal", async || refusal().is_some()).await;
-    let line = refusal().unwrap();
-    assert_eq!((&line["status"], &line["refusal"]), (&422.into(), &"unknown_event".into()));
+    eventually("the access log has the rejection", async || rejection().is_some()).await;
+    let line = rejection().unwrap();
+    assert_eq!((&line["status"], &line["rejection"]), (&422.into(), &"unknown_event".into()));
 }

@@ -5,14 +5,14 @@ use std::time::{Duration, SystemTime};
 use axum::http::StatusCode;
 use backend::inbox::{Accepted, Arrival, Fenced, Inbox, Reader};
 use envelope::{Envelope, Feature, Stage};
-use tests::simulator::{sender::Answer, world::Fault};
+use harness::simulator::{sender::Answer, world::Fault};
 use tokio::task::JoinSet;
 
 use crate::fixture::{Fixture, PATIENCE, apart, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_redis_is_down_the_answer_is_503_and_nothing_is_lost() {
-    let mut fixture = Fixture::start_with(|options| options.backend("EDGE__INGEST__STORE_TIMEOUT_MS", 300)).await;
+    let mut fixture = Fixture::start_with(|options| options.backend("BACKEND__INGEST__STORE_TIMEOUT_MS", 300)).await;
     let before = fixture.events("before", 20);
     for event in &before {
         fixture.send_accepted(event).await;
@@ -20,7 +20,7 @@ async fn while_redis_is_down_the_answer_is_503_and_nothing_is_lost() {
     fixture.stack.redis.as_mut().unwrap().kill().unwrap();
 
     let during = fixture.event("during", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
-    let client = tests::simulator::sender::client();
+    let client = harness::simulator::sender::client();
     let request = client.post(fixture.stack.webhook()).header("content-type", "application/json");
     let answer = request.body(during.body.clone()).send().await.unwrap();
     assert_eq!(answer.status(), 503);
@@ -48,7 +48,7 @@ async fn the_edge_tries_again_until_a_backend_that_was_killed_is_back() {
         tokio::spawn(async move { sender.send(&event).await })
     };
     eventually("the edge has tried in vain", async || {
-        fixture.stack.edge_metrics().await.unwrap().sum("envoy_cluster_upstream_rq_retry", &["backend"]) > 0
+        fixture.stack.envoy_metrics().await.unwrap().sum("envoy_cluster_upstream_rq_retry", &["backend"]) > 0
     })
     .await;
     fixture.stack.start_backend().unwrap();
@@ -145,10 +145,10 @@ async fn redis_killed_in_the_middle_of_work_loses_nothing_that_was_accepted() {
 async fn attempts_are_remembered_over_a_crash() {
     let mut fixture = Fixture::start_with(|options| {
         options
-            .backend("EDGE__WORKER__GIVE_UP_AFTER_S", 0)
-            .backend("EDGE__WORKER__MIN_ATTEMPTS", 4)
-            .backend("EDGE__WORKER__BACKOFF_BASE_MS", 1)
-            .backend("EDGE__WORKER__BACKOFF_CAP_MS", 60_000)
+            .backend("BACKEND__WORKER__GIVE_UP_AFTER_S", 0)
+            .backend("BACKEND__WORKER__MIN_ATTEMPTS", 4)
+            .backend("BACKEND__WORKER__BACKOFF_BASE_MS", 1)
+            .backend("BACKEND__WORKER__BACKOFF_CAP_MS", 60_000)
     })
     .await;
     let wait = Fault { status: 500, retry_after: Some(2), delay: Duration::ZERO };
@@ -157,7 +157,7 @@ async fn attempts_are_remembered_over_a_crash() {
         .send_accepted(&fixture.event("memory", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z"))
         .await;
     eventually("three tries failed", async || {
-        fixture.stack.backend_metrics().await.unwrap().sum("edge_retries_total", &[]) == 3
+        fixture.stack.backend_metrics().await.unwrap().sum("truenroll_backend_retries_total", &[]) == 3
     })
     .await;
     fixture.stack.backend.kill().unwrap();
@@ -242,7 +242,7 @@ async fn what_nobody_looks_after_is_dropped_in_the_end_and_counted() {
     fixture.stack.start_backend().unwrap();
     eventually("both are dropped, and counted", async || {
         let metrics = fixture.stack.backend_metrics().await.unwrap();
-        metrics.by_label("edge_expired_total", "from").into_iter().collect::<Vec<_>>()
+        metrics.by_label("truenroll_backend_expired_total", "from").into_iter().collect::<Vec<_>>()
             == [("dead".to_owned(), 1), ("quarantine".to_owned(), 1)]
     })
     .await;

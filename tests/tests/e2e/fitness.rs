@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tests::{
+use harness::{
     simulator::{sender::Answer, world::Event},
     stack::Options,
 };
@@ -19,7 +19,7 @@ const IN_MEMORY: [&str; 4] = ["--appendonly", "no", "--appendfsync", "always"];
 async fn over(redis: &Redis, mutation: Option<&str>) -> Fixture {
     let (redis_url, mutation) = (Some(redis.url()), mutation.map(str::to_owned));
     Fixture::start_with(|options| {
-        Options { redis_url, mutation, ..options }.backend("EDGE__INGEST__STORE_TIMEOUT_MS", 500)
+        Options { redis_url, mutation, ..options }.backend("BACKEND__INGEST__STORE_TIMEOUT_MS", 500)
     })
     .await
 }
@@ -27,7 +27,7 @@ async fn over(redis: &Redis, mutation: Option<&str>) -> Fixture {
 /// How many requests the backend has answered so.
 async fn answered(fixture: &Fixture, answer: &str) -> u64 {
     let metrics = fixture.stack.backend_metrics().await.unwrap();
-    metrics.sum("edge_ingest_total", &[&format!("answer=\"{answer}\"")])
+    metrics.sum("truenroll_backend_ingest_total", &[&format!("answer=\"{answer}\"")])
 }
 
 /// Sends all of these at once. Envoy repeats each until it is accepted.
@@ -83,7 +83,7 @@ async fn a_check_without_an_answer_proves_nothing() {
     };
     set("no");
     let ready = async || {
-        let answer = tests::simulator::sender::client().get(format!("{}/readyz", fixture.stack.admin())).send().await;
+        let answer = harness::simulator::sender::client().get(format!("{}/readyz", fixture.stack.admin())).send().await;
         answer.unwrap().status().as_u16()
     };
     eventually("the backend has noticed", async || ready().await == 503).await;
@@ -111,20 +111,20 @@ async fn a_check_without_an_answer_proves_nothing() {
 #[test]
 fn a_server_that_does_not_sync_during_a_rewrite_is_refused() {
     let redis = Redis::start(&[&DURABLE[..], &["--no-appendfsync-on-rewrite", "yes"]].concat());
-    let (code, log) = backend(&[("EDGE__REDIS__URL", &redis.url())]);
+    let (code, log) = backend(&[("BACKEND__REDIS__URL", &redis.url())]);
     assert!(code == Some(1) && log.contains("set it to `no-appendfsync-on-rewrite no`"), "{log}");
 }
 
 #[test]
 fn outcomes_without_a_signature_are_warned_about() {
     // Redis is not there, so that the backend ends by itself.
-    let url = format!("redis://127.0.0.1:{}", tests::process::free_port().unwrap());
+    let url = format!("redis://127.0.0.1:{}", harness::process::free_port().unwrap());
     let log = |secret: &str| {
         let settings = [
-            ("EDGE__REDIS__URL", url.as_str()),
-            ("EDGE__SINK__KIND", "http"),
-            ("EDGE__SINK__URL", "http://127.0.0.1:1/outcomes"),
-            ("EDGE__SINK__SECRET", secret),
+            ("BACKEND__REDIS__URL", url.as_str()),
+            ("BACKEND__SINK__KIND", "http"),
+            ("BACKEND__SINK__URL", "http://127.0.0.1:1/outcomes"),
+            ("BACKEND__SINK__SECRET", secret),
         ];
         backend(&settings).1
     };

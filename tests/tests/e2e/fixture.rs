@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use backend::config::{self, Durability, Secret, Topology};
 use envelope::{Feature, Stage};
-use tests::{
+use harness::{
     simulator::{
         Simulator,
         sender::{Answer, Sender},
@@ -33,8 +33,8 @@ impl Fixture {
     pub(crate) async fn start_with(change: impl FnOnce(Options) -> Options) -> Self {
         let simulator = Simulator::start("127.0.0.1:0", API_KEY, SINK_SECRET).await.unwrap();
         let options = Options::new(simulator.url())
-            .backend("EDGE__WORKER__BACKOFF_BASE_MS", 20)
-            .backend("EDGE__WORKER__BACKOFF_CAP_MS", 500);
+            .backend("BACKEND__WORKER__BACKOFF_BASE_MS", 20)
+            .backend("BACKEND__WORKER__BACKOFF_CAP_MS", 500);
         let stack = Stack::start(change(options)).unwrap();
         let sender = Arc::new(Sender::new(stack.webhook()));
         Self { simulator, sender, stack }
@@ -99,7 +99,7 @@ impl Fixture {
     /// The dead letters' codes, by what the backend counts.
     pub(crate) async fn dead_letters(&self) -> Vec<(String, u64)> {
         let metrics = self.stack.backend_metrics().await.unwrap();
-        metrics.by_label("edge_dead_letters_total", "code").into_iter().collect()
+        metrics.by_label("truenroll_backend_dead_letters_total", "code").into_iter().collect()
     }
 
     /// Waits until the inbox is empty, and makes sure that nothing but seen keys and dead letters is left.
@@ -132,7 +132,7 @@ pub(crate) fn apart(url: String) -> config::Redis {
         prefix: "apart".to_owned(),
         partitions: 1,
         seen_retention_days: 1,
-        apart_retention_days: 1,
+        unhandled_retention_days: 1,
         durability: Durability::Fsync,
         check_server: true,
     }

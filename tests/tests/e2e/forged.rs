@@ -6,7 +6,7 @@ use std::{
 };
 
 use envelope::{Feature, Stage};
-use tests::simulator::sender::Answer;
+use harness::simulator::sender::Answer;
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::fixture::{Fixture, eventually};
@@ -15,7 +15,7 @@ const AT: &str = "2025-06-22T10:30:00Z";
 
 async fn retries(fixture: &Fixture, code: &str) -> u64 {
     let metrics = fixture.stack.backend_metrics().await.unwrap();
-    metrics.sum("edge_retries_total", &[&format!("code=\"{code}\"")])
+    metrics.sum("truenroll_backend_retries_total", &[&format!("code=\"{code}\"")])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,9 +60,9 @@ const SHARE: f64 = 0.1;
 async fn a_flood_of_cases_that_do_not_exist_does_not_starve_those_that_do() {
     let fixture = Fixture::start_with(|options| {
         options
-            .backend("EDGE__PARTNER_API__RATE_PER_SECOND", RATE)
-            .backend("EDGE__PARTNER_API__UNKNOWN_SHARE", SHARE)
-            .backend("EDGE__WORKER__BACKOFF_CAP_MS", 600_000)
+            .backend("BACKEND__PARTNER_API__RATE_PER_SECOND", RATE)
+            .backend("BACKEND__PARTNER_API__UNKNOWN_SHARE", SHARE)
+            .backend("BACKEND__WORKER__BACKOFF_CAP_MS", 600_000)
     })
     .await;
     let cases: Vec<_> = (0..20).map(|number| format!("genuine-{number}")).collect();

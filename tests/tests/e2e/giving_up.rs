@@ -14,7 +14,7 @@ const AT: &str = "2025-06-22T10:30:00Z";
 async fn outage(failures: usize, mutation: Option<&str>) -> Fixture {
     let fixture = Fixture::start_with(|mut options| {
         options.mutation = mutation.map(str::to_owned);
-        options.backend("EDGE__WORKER__BACKOFF_CAP_MS", 20)
+        options.backend("BACKEND__WORKER__BACKOFF_CAP_MS", 20)
     })
     .await;
     fixture.simulator.application.fail_next(vec![(StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO); failures]);
@@ -32,7 +32,7 @@ async fn an_outage_of_the_application_makes_no_dead_letters_however_many_attempt
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_noticed_if_events_are_given_up_by_the_count_of_their_attempts() {
     let fixture = outage(40, Some("give-up-by-count")).await;
-    let buried = [("sink_refused".to_owned(), 1)];
+    let buried = [("sink_rejected".to_owned(), 1)];
     eventually("the mutated backend gives up", async || fixture.dead_letters().await == buried).await;
     assert_eq!(fixture.simulator.application.counts(), (0, 0));
 }
@@ -40,7 +40,7 @@ async fn it_is_noticed_if_events_are_given_up_by_the_count_of_their_attempts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_is_too_old_still_gets_its_attempts() {
     let fixture = Fixture::start_with(|options| {
-        options.backend("EDGE__WORKER__GIVE_UP_AFTER_S", 0).backend("EDGE__WORKER__MIN_ATTEMPTS", 5)
+        options.backend("BACKEND__WORKER__GIVE_UP_AFTER_S", 0).backend("BACKEND__WORKER__MIN_ATTEMPTS", 5)
     })
     .await;
     let refused = (StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO);
@@ -49,14 +49,14 @@ async fn an_event_that_is_too_old_still_gets_its_attempts() {
     fixture.delivered_once(1).await;
     fixture.simulator.application.fail_next([refused; 5]);
     fixture.send_accepted(&fixture.event("sixth", Feature::Extraction, Stage::Completed, AT)).await;
-    let buried = [("sink_refused".to_owned(), 1)];
+    let buried = [("sink_rejected".to_owned(), 1)];
     eventually("the fifth attempt was the last", async || fixture.dead_letters().await == buried).await;
 }
 
 /// A backend whose clock was ahead has written when an event is due, and another one reads that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_that_was_noted_by_a_clock_that_was_ahead_waits_no_longer_than_the_cap() {
-    let mut fixture = Fixture::start_with(|options| options.backend("EDGE__WORKER__BACKOFF_CAP_MS", 2_000)).await;
+    let mut fixture = Fixture::start_with(|options| options.backend("BACKEND__WORKER__BACKOFF_CAP_MS", 2_000)).await;
     let day = Duration::from_secs(86_400);
     let ahead = [("a-day", day), ("three-years", day * 3 * 365)];
     let down = (StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO);

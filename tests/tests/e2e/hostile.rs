@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use envelope::vectors;
-use tests::simulator::sender::Answer;
+use harness::simulator::sender::Answer;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -50,7 +50,7 @@ async fn requests_that_lie_about_themselves_are_refused_and_good_ones_beside_the
     }
     fixture.delivered_once(20).await;
     nothing_crashed(&fixture).await;
-    let backend = fixture.stack.backend_metrics().await.unwrap().by_label("edge_ingest_total", "answer");
+    let backend = fixture.stack.backend_metrics().await.unwrap().by_label("truenroll_backend_ingest_total", "answer");
     assert_eq!(backend.into_iter().collect::<Vec<_>>(), [("accepted".to_owned(), 20)], "nothing else got through");
 }
 
@@ -68,18 +68,18 @@ async fn raw(fixture: &Fixture, request: &[u8]) -> Option<u16> {
 async fn ten_thousand_connections_of_garbage_keep_no_event_out() {
     let fixture = Fixture::start().await;
     let events = fixture.events("good", 200);
-    let refusals: Vec<_> = vectors::all().unwrap().into_iter().filter(|vector| vector.body().len() < 2_000).collect();
+    let rejections: Vec<_> = vectors::all().unwrap().into_iter().filter(|vector| vector.body().len() < 2_000).collect();
     let memory_before = resident(fixture.stack.envoy.pid());
     let mut garbage = JoinSet::new();
     for worker in 0..20 {
-        let (address, refusals) = (fixture.stack.edge().replace("http://", ""), refusals.clone());
+        let (address, rejections) = (fixture.stack.edge().replace("http://", ""), rejections.clone());
         garbage.spawn(async move {
             let mut rng = fastrand::Rng::with_seed(worker);
             for _ in 0..500 {
                 let Ok(mut socket) = TcpStream::connect(&address).await else { continue };
                 let mut request =
                     b"POST /webhooks/truenroll HTTP/1.1\r\nhost: e\r\ncontent-type: application/json\r\n".to_vec();
-                let body = refusals[rng.usize(..refusals.len())].body();
+                let body = rejections[rng.usize(..rejections.len())].body();
                 request.extend(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
                 request.extend(body);
                 // Damaged anywhere, cut off anywhere, and closed without waiting for an answer half of the time.
@@ -103,7 +103,7 @@ async fn ten_thousand_connections_of_garbage_keep_no_event_out() {
     fixture.delivered(200).await;
     nothing_crashed(&fixture).await;
     let grown = resident(fixture.stack.envoy.pid()).saturating_sub(memory_before);
-    tests::tools::say(&format!("10,000 connections of garbage: Envoy grew by {} MiB", grown >> 20));
+    harness::tools::say(&format!("10,000 connections of garbage: Envoy grew by {} MiB", grown >> 20));
     assert!(grown < 100 << 20, "Envoy grew by {} MiB", grown >> 20);
 }
 
@@ -128,8 +128,8 @@ async fn a_sender_that_is_slow_holds_up_only_itself() {
 }
 
 async fn nothing_crashed(fixture: &Fixture) {
-    let metrics = fixture.stack.edge_metrics().await.unwrap();
+    let metrics = fixture.stack.envoy_metrics().await.unwrap();
     for counter in ["vm_reload", "vm_reload_success", "vm_reload_failure", "vm_reload_backoff"] {
-        assert_eq!(metrics.sum(&format!("envoy_wasm_webhook_guard_{counter}"), &[]), 0, "{counter}");
+        assert_eq!(metrics.sum(&format!("envoy_wasm_truenroll_filter_{counter}"), &[]), 0, "{counter}");
     }
 }

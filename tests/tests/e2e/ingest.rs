@@ -71,7 +71,7 @@ async fn a_handler_that_blocks_its_thread_holds_up_no_answer() {
         })
     });
     let url = format!("http://127.0.0.1:{}/", port.await.unwrap());
-    let client = tests::simulator::sender::client();
+    let client = harness::simulator::sender::client();
     let send = async |case: &str| {
         let event = fixture.event(case, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
         let judged = Judgement::write(PROOF, "test", Mark::Accepted);

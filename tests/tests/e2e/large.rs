@@ -9,7 +9,7 @@ const AT: &str = "2025-06-22T10:30:00Z";
 #[tokio::test(flavor = "multi_thread")]
 async fn large_translations_are_passed_on_without_being_held_in_memory() {
     const SIZE: usize = 32 << 20;
-    let fixture = Fixture::start_with(|options| options.backend("EDGE__SINK__TIMEOUT_MS", 60_000)).await;
+    let fixture = Fixture::start_with(|options| options.backend("BACKEND__SINK__TIMEOUT_MS", 60_000)).await;
     let send = async |case: &str| {
         let event = fixture.event(case, Feature::Translation, Stage::Completed, AT);
         fixture.send_accepted(&event).await;
@@ -37,8 +37,8 @@ async fn an_answer_that_is_too_large_is_a_dead_letter_and_one_that_cannot_be_kep
     let spool = folder.path().join("spool");
     std::fs::create_dir(&spool).unwrap();
     let fixture = Fixture::start_with(|options| {
-        let options = options.backend("EDGE__PARTNER_API__MAX_RESPONSE_BYTES", 3 << 20);
-        options.backend("EDGE__PARTNER_API__SPOOL_FOLDER", spool.display())
+        let options = options.backend("BACKEND__PARTNER_API__MAX_RESPONSE_BYTES", 3 << 20);
+        options.backend("BACKEND__PARTNER_API__SPOOL_FOLDER", spool.display())
     })
     .await;
     fixture.simulator.world.set_page(4 << 20);
@@ -50,7 +50,7 @@ async fn an_answer_that_is_too_large_is_a_dead_letter_and_one_that_cannot_be_kep
     fixture.send_accepted(&fixture.event("large", Feature::Translation, Stage::Completed, AT)).await;
     eventually("it is tried again", async || {
         let metrics = fixture.stack.backend_metrics().await.unwrap();
-        metrics.sum("edge_retries_total", &["code=\"api_not_kept\""]) > 0
+        metrics.sum("truenroll_backend_retries_total", &["code=\"api_not_kept\""]) > 0
     })
     .await;
     std::fs::create_dir(&spool).unwrap();

@@ -5,8 +5,8 @@ use std::{
     time::Instant,
 };
 
+use harness::stack::{Options, Stack};
 use serde_json::{Value, json};
-use tests::stack::{Options, Stack};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -71,10 +71,10 @@ async fn a_flood_of_rejected_requests_is_logged_in_part_and_accepted_events_are_
     let log = fixture.stack.envoy.log();
     let rejected = lines(&fixture.stack).iter().filter(|line| is_rejected(line)).count();
     let longest = log.lines().map(str::len).max().unwrap();
-    let metrics = fixture.stack.edge_metrics().await.unwrap();
+    let metrics = fixture.stack.envoy_metrics().await.unwrap();
     let not_logged = metrics.sum("envoy_access_log_process_ratelimit_denied", &[]) as usize;
     let sent = sent.load(Ordering::Relaxed);
-    tests::tools::say(&format!(
+    harness::tools::say(&format!(
         "{sent} rejected requests: {rejected} logged, {not_logged} not; a log of {} bytes, lines of at most {longest}",
         log.len()
     ));
@@ -127,7 +127,7 @@ async fn nothing_that_follows_the_webhooks_path_is_logged() {
     // Some of the requests are no HTTP at all for Envoy, and are not logged.
     let last = fixture.events("last", 1).remove(0);
     let url = format!("{}/{TOKEN}", fixture.stack.webhook());
-    let request = tests::simulator::sender::client().post(url).header("content-type", "application/json");
+    let request = harness::simulator::sender::client().post(url).header("content-type", "application/json");
     assert_eq!(request.body(last.body).send().await.unwrap().status(), 202);
     eventually("the last one is in the log", async || !lines(&fixture.stack).iter().all(is_rejected)).await;
     assert!(lines(&fixture.stack).len() > requests.len() / 2, "most of them are in the log");

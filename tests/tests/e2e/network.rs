@@ -11,9 +11,7 @@ use envelope::{
     Feature, Stage,
     headers::{self, Judgement, Mark},
 };
-use redis::AsyncCommands;
-use reqwest::StatusCode;
-use tests::{
+use harness::{
     chaos::{self, Chaos, Kind, Path},
     namespace::Namespace,
     process::Process,
@@ -25,6 +23,8 @@ use tests::{
     stack::{Options, PROOF},
     tools,
 };
+use redis::AsyncCommands;
+use reqwest::StatusCode;
 
 use crate::{
     fixture::{Fixture, PATIENCE, eventually},
@@ -35,9 +35,9 @@ async fn proxied(replicas: usize) -> Fixture {
     Fixture::start_with(|options| {
         let options = Options { proxied: true, replicas, ..options };
         options
-            .backend("EDGE__INGEST__STORE_TIMEOUT_MS", 300)
-            .backend("EDGE__SINK__TIMEOUT_MS", 500)
-            .backend("EDGE__PARTNER_API__TIMEOUT_MS", 500)
+            .backend("BACKEND__INGEST__STORE_TIMEOUT_MS", 300)
+            .backend("BACKEND__SINK__TIMEOUT_MS", 500)
+            .backend("BACKEND__PARTNER_API__TIMEOUT_MS", 500)
     })
     .await
 }
@@ -65,7 +65,7 @@ async fn an_event_that_was_stored_though_the_answer_of_redis_was_cut_off_is_a_du
     })
     .await;
     eventually("Envoy has tried again", async || {
-        fixture.stack.edge_metrics().await.unwrap().sum("envoy_cluster_upstream_rq_retry", &["backend"]) > 0
+        fixture.stack.envoy_metrics().await.unwrap().sum("envoy_cluster_upstream_rq_retry", &["backend"]) > 0
     })
     .await;
     to_redis.heal();
@@ -109,11 +109,11 @@ async fn connections_that_stay_open_and_pass_nothing_are_replaced_and_nothing_is
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_is_cut_off_from_redis_is_replaced_by_the_others_and_nothing_is_rejected() {
-    for fault in [Fault::Stalled, Fault::AnswersCut, Fault::RequestsCut, Fault::Reset, Fault::Refused] {
+    for fault in [Fault::Stalled, Fault::AnswersCut, Fault::RequestsCut, Fault::Reset, Fault::Rejected] {
         let fixture = proxied(1).await;
         let owned = async || {
             let all = fixture.stack.all_backend_metrics().await.unwrap();
-            all.iter().map(|metrics| metrics.sum("edge_partitions_owned", &[])).collect::<Vec<_>>()
+            all.iter().map(|metrics| metrics.sum("truenroll_backend_partitions_owned", &[])).collect::<Vec<_>>()
         };
         eventually("both backends have partitions", async || owned().await == [8, 8]).await;
         let steady = fixture.steady(&format!("{fault:?}").to_lowercase());
@@ -191,7 +191,7 @@ async fn a_redis_whose_host_disappears_is_given_up_soon_and_used_again_when_it_i
     let elsewhere = Elsewhere::start(namespace);
     let fixture = Fixture::start_with(|options| {
         let options = Options { redis_url: Some(elsewhere.url()), ..options };
-        options.backend("EDGE__INGEST__STORE_TIMEOUT_MS", 300)
+        options.backend("BACKEND__INGEST__STORE_TIMEOUT_MS", 300)
     })
     .await;
     let before = fixture.events("before", 10);

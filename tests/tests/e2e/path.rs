@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use envelope::{Feature, Stage};
+use harness::simulator::{sender::Answer, world::Fault};
 use serde_json::{Value, json};
-use tests::simulator::{sender::Answer, world::Fault};
 
 use crate::fixture::{Fixture, eventually};
 
@@ -63,7 +63,7 @@ async fn a_failed_stage_brings_a_recommendation_from_the_case_as_a_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recommendation_waits_for_the_rest_of_the_case() {
-    let fixture = Fixture::start_with(|options| options.backend("EDGE__HANDLER__WAIT_FOR_CASE_S", 60)).await;
+    let fixture = Fixture::start_with(|options| options.backend("BACKEND__HANDLER__WAIT_FOR_CASE_S", 60)).await;
     let world = &fixture.simulator.world;
     world.upload("late", None, &[Feature::Extraction, Feature::Forensics]);
     let failed = world.end("late", Feature::Extraction, Stage::Failed, AT).unwrap();
@@ -91,8 +91,12 @@ async fn an_event_that_comes_again_is_dropped_however_it_is_written() {
     assert_eq!(fixture.sender.send(&event).await, Answer::Duplicate(event.key.clone()), "after it was handled as well");
 
     let metrics = fixture.stack.backend_metrics().await.unwrap();
-    assert_eq!(metrics.sum("edge_ingest_total", &["answer=\"duplicate\""]), 3);
-    assert_eq!(metrics.sum("edge_ingest_total", &["answer=\"conflict\""]), 1, "the one with another body is flagged");
+    assert_eq!(metrics.sum("truenroll_backend_ingest_total", &["answer=\"duplicate\""]), 3);
+    assert_eq!(
+        metrics.sum("truenroll_backend_ingest_total", &["answer=\"conflict\""]),
+        1,
+        "the one with another body is flagged"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +159,7 @@ async fn a_lane_that_waits_does_not_hold_up_another() {
     let first = fixture.event(stuck, Feature::Extraction, Stage::Completed, AT);
     fixture.send_accepted(&first).await;
     eventually("the first try failed", async || {
-        fixture.stack.backend_metrics().await.unwrap().sum("edge_retries_total", &[]) == 1
+        fixture.stack.backend_metrics().await.unwrap().sum("truenroll_backend_retries_total", &[]) == 1
     })
     .await;
     for (case, feature) in [(stuck, Feature::Forensics), (other, Feature::Extraction)] {
@@ -167,7 +171,7 @@ async fn a_lane_that_waits_does_not_hold_up_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_never_be_handled_is_a_dead_letter_with_its_error() {
     let fixture = Fixture::start_with(|options| {
-        options.backend("EDGE__WORKER__GIVE_UP_AFTER_S", 0).backend("EDGE__WORKER__MIN_ATTEMPTS", 3)
+        options.backend("BACKEND__WORKER__GIVE_UP_AFTER_S", 0).backend("BACKEND__WORKER__MIN_ATTEMPTS", 3)
     })
     .await;
     let world = &fixture.simulator.world;
@@ -213,25 +217,25 @@ async fn an_application_that_fails_gets_the_same_outcome_again_with_the_same_key
     fixture.delivered_once(1).await;
     assert_eq!(fixture.simulator.application.deliveries()[0].key, event.key);
     let metrics = fixture.stack.backend_metrics().await.unwrap();
-    assert_eq!(metrics.sum("edge_retries_total", &["code=\"sink_refused\""]), 3);
+    assert_eq!(metrics.sum("truenroll_backend_retries_total", &["code=\"sink_rejected\""]), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_is_refused_is_no_fault_of_the_event() {
     let fixture = Fixture::start().await;
-    let refusals =
+    let rejections =
         [Fault::status(401), Fault::status(403), Fault { delay: Duration::from_millis(1), ..Fault::status(401) }];
-    fixture.simulator.world.fail_next(refusals);
+    fixture.simulator.world.fail_next(rejections);
     fixture.send_accepted(&fixture.event("key", Feature::Extraction, Stage::Completed, AT)).await;
     fixture.delivered_once(1).await;
     let metrics = fixture.stack.backend_metrics().await.unwrap();
-    assert_eq!(metrics.sum("edge_retries_total", &["code=\"api_unauthorized\""]), 2);
-    assert_eq!(metrics.sum("edge_retries_total", &["code=\"api_forbidden\""]), 1);
+    assert_eq!(metrics.sum("truenroll_backend_retries_total", &["code=\"api_unauthorized\""]), 2);
+    assert_eq!(metrics.sum("truenroll_backend_retries_total", &["code=\"api_forbidden\""]), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_as_a_sink_names_each_event_and_tells_nothing_of_its_result() {
-    let fixture = Fixture::start_with(|options| options.backend("EDGE__SINK__KIND", "log")).await;
+    let fixture = Fixture::start_with(|options| options.backend("BACKEND__SINK__KIND", "log")).await;
     let events = fixture.events("logged", 4);
     for event in &events {
         fixture.send_accepted(event).await;
@@ -247,7 +251,7 @@ async fn the_log_as_a_sink_names_each_event_and_tells_nothing_of_its_result() {
 async fn the_backend_takes_nothing_that_the_edge_has_not_judged() {
     let fixture = Fixture::start().await;
     let event = fixture.event("direct", Feature::Extraction, Stage::Completed, AT);
-    let client = tests::simulator::sender::client();
+    let client = harness::simulator::sender::client();
     for judged in [None, Some("a-proof-for-this-machine-alon;b1;accepted"), Some(""), Some(";;accepted")] {
         let mut request = client.post(fixture.stack.ingest()).body(event.body.clone());
         if let Some(judged) = judged {
@@ -271,7 +275,7 @@ async fn nothing_personal_is_in_a_log() {
     for program in [&fixture.stack.backend, &fixture.stack.envoy] {
         eventually("the event's key is there, to find it by", async || program.log().contains("private-0")).await;
         let log = program.log();
-        for personal in ["applicant-1", "Nonymous", "Zeugnis", "a-proof-for", tests::stack::API_KEY] {
+        for personal in ["applicant-1", "Nonymous", "Zeugnis", "a-proof-for", harness::stack::API_KEY] {
             assert!(!log.contains(personal), "{personal} is in a log");
         }
     }
@@ -280,7 +284,7 @@ async fn nothing_personal_is_in_a_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_replayed_by_what_they_are_and_in_their_order() {
     let fixture = Fixture::start_with(|options| {
-        options.backend("EDGE__WORKER__GIVE_UP_AFTER_S", 0).backend("EDGE__WORKER__MIN_ATTEMPTS", 1)
+        options.backend("BACKEND__WORKER__GIVE_UP_AFTER_S", 0).backend("BACKEND__WORKER__MIN_ATTEMPTS", 1)
     })
     .await;
     let backend = |arguments: &[&str]| fixture.stack.backend_command(arguments).unwrap();
@@ -295,7 +299,7 @@ async fn dead_letters_are_replayed_by_what_they_are_and_in_their_order() {
         })
         .await;
     }
-    let listed = backend(&["dead", "--code", "sink_refused"]);
+    let listed = backend(&["dead", "--code", "sink_rejected"]);
     assert!(listed.lines().count() == 4 && lane.iter().all(|event| listed.contains(&event.key)), "{listed}");
     assert_eq!(backend(&["dead", "--until", "2020-01-01T00:00:00Z"]), "");
     let said = backend(&["replay", "--dry-run", "--case", "dead"]);
@@ -316,15 +320,15 @@ async fn dead_letters_are_replayed_by_what_they_are_and_in_their_order() {
 async fn a_partner_api_that_is_down_is_left_alone_and_costs_no_event_its_tries() {
     let fixture = Fixture::start_with(|options| {
         options
-            .backend("EDGE__WORKER__GIVE_UP_AFTER_S", 0)
-            .backend("EDGE__WORKER__MIN_ATTEMPTS", 3)
-            .backend("EDGE__PARTNER_API__BREAKER_FAILURES", 2)
-            .backend("EDGE__PARTNER_API__BREAKER_OPEN_MS", 1_000)
+            .backend("BACKEND__WORKER__GIVE_UP_AFTER_S", 0)
+            .backend("BACKEND__WORKER__MIN_ATTEMPTS", 3)
+            .backend("BACKEND__PARTNER_API__BREAKER_FAILURES", 2)
+            .backend("BACKEND__PARTNER_API__BREAKER_OPEN_MS", 1_000)
     })
     .await;
     let retries = async |code: &str| {
         let metrics = fixture.stack.backend_metrics().await.unwrap();
-        metrics.sum("edge_retries_total", &[&format!("code=\"{code}\"")])
+        metrics.sum("truenroll_backend_retries_total", &[&format!("code=\"{code}\"")])
     };
     // Two calls fail, and two more of those with which it is tried later.
     fixture.simulator.world.fail_next(vec![Fault::status(500); 4]);
@@ -343,7 +347,7 @@ async fn a_partner_api_that_is_down_is_left_alone_and_costs_no_event_its_tries()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partners_own_handler_takes_the_place_of_ours() {
-    let fixture = Fixture::start_with(|options| tests::stack::Options { program: "own-handler", ..options }).await;
+    let fixture = Fixture::start_with(|options| harness::stack::Options { program: "own-handler", ..options }).await;
     for feature in [Feature::Classification, Feature::Extraction, Feature::Forensics] {
         fixture.send_accepted(&fixture.event("own", feature, Stage::Completed, AT)).await;
     }

@@ -1,7 +1,7 @@
 //! Planned operations reject nothing: beside each, a sender at 50 requests a second that never retries.
 
+use harness::stack::Options;
 use serde_json::json;
-use tests::stack::Options;
 
 use crate::fixture::{Fixture, PATIENCE, eventually};
 

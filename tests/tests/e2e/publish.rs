@@ -10,8 +10,7 @@ use std::{
 
 use envelope::SigningKey;
 use envoy::publish::{Build, Outcome, PublishError, Publisher};
-use serde_json::{Value, json};
-use tests::{
+use harness::{
     process::free_port,
     simulator::{
         sender::{Answer, Sender},
@@ -20,6 +19,7 @@ use tests::{
     stack::Options,
     tools,
 };
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -53,7 +53,7 @@ async fn send_judged(fixture: &Fixture, proof: &str) -> (u16, Value) {
 /// Sends an event straight to the backend, with a judgement that shows `proof` and says `mark`.
 async fn send_marked(fixture: &Fixture, proof: &str, mark: &str) -> (u16, Value) {
     let event = fixture.events("judged", 1).remove(0);
-    let request = tests::simulator::sender::client().post(fixture.stack.ingest()).body(event.body);
+    let request = harness::simulator::sender::client().post(fixture.stack.ingest()).body(event.body);
     let answer = request.header("x-edge-judged", format!("{proof};build;{mark}")).send().await.unwrap();
     (answer.status().as_u16(), answer.json().await.unwrap())
 }
@@ -91,21 +91,22 @@ async fn without_the_check_of_the_proof_a_forged_judgement_is_stored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_publisher_s_questions_are_not_for_strangers_and_count_as_no_rejection() {
     let fixture = Fixture::start().await;
-    let client = tests::simulator::sender::client();
-    let prove = |base: String| client.get(base + "/-/guard/prove").send();
-    let operators = prove(fixture.stack.edge_metrics_url()).await.unwrap();
+    let client = harness::simulator::sender::client();
+    let prove = |base: String| client.get(base + "/-/guardctl/prove").send();
+    let operators = prove(fixture.stack.envoy_admin_url()).await.unwrap();
     assert_eq!(operators.status(), 200);
     assert_eq!(operators.text().await.unwrap(), r#"{"status":"proven"}"#);
     assert_eq!(prove(fixture.stack.edge()).await.unwrap().status(), 404);
-    let made_up = client.get(fixture.stack.edge_metrics_url() + "/-/guard/prove").bearer_auth("made-up");
+    let made_up = client.get(fixture.stack.envoy_admin_url() + "/-/guardctl/prove").bearer_auth("made-up");
     assert_eq!(made_up.send().await.unwrap().status(), 503);
 
     let build = fixture.stack.build(json!({ "max_depth": 9 })).unwrap();
     fixture.stack.publisher().unwrap().publish(&build).unwrap();
-    let (edge, backend) = (fixture.stack.edge_metrics().await.unwrap(), fixture.stack.backend_metrics().await.unwrap());
-    assert_eq!(edge.sum("webhook_guard_requests", &[]), 0);
-    assert!(edge.sum("webhook_guard_probes", &[]) > 16);
-    assert_eq!(backend.sum("edge_ingest_total", &[]), 0);
+    let (edge, backend) =
+        (fixture.stack.envoy_metrics().await.unwrap(), fixture.stack.backend_metrics().await.unwrap());
+    assert_eq!(edge.sum("truenroll_filter_requests", &[]), 0);
+    assert!(edge.sum("truenroll_filter_probes", &[]) > 16);
+    assert_eq!(backend.sum("truenroll_backend_ingest_total", &[]), 0);
     assert!(reqwest::get(format!("{}/readyz", fixture.stack.admin())).await.unwrap().status().is_success());
 }
 
@@ -144,7 +145,7 @@ async fn publish(fixture: &Fixture, build: Build, watch: u64) -> Result<Outcome,
 
 /// Strangers who send junk to every place, and well-formed forgeries to the webhook, until the task is aborted.
 fn strangers(fixture: &Fixture) -> JoinHandle<()> {
-    let (client, webhook) = (tests::simulator::sender::client(), fixture.stack.webhook());
+    let (client, webhook) = (harness::simulator::sender::client(), fixture.stack.webhook());
     let edge = fixture.stack.edge().trim_start_matches("http://").to_owned();
     let event = fixture.events("forged", 1).remove(0);
     tokio::spawn(async move {
@@ -194,7 +195,7 @@ async fn signatures_are_switched_on_under_forged_traffic_and_kept() {
     let event = fixture.events("signed", 1).remove(0);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let signature = SigningKey::parse(SECRET).unwrap().sign("msg_1", now, event.body.as_bytes());
-    let request = tests::simulator::sender::client().post(fixture.stack.webhook()).body(event.body);
+    let request = harness::simulator::sender::client().post(fixture.stack.webhook()).body(event.body);
     let request = request.header("content-type", "application/json").header("webhook-id", "msg_1");
     let request = request.header("webhook-timestamp", now).header("webhook-signature", signature);
     assert_eq!(request.send().await.unwrap().status(), 202);
@@ -207,7 +208,7 @@ async fn a_policy_that_rejects_what_it_says_is_kept() {
     let build = fixture.stack.build(with_token(json!({ "audience": "required" }))).unwrap();
     assert_eq!(publish(&fixture, build, 3).await.unwrap(), Outcome::Verified);
     let rejected = steady.stop().await.unwrap().undeserved;
-    assert!(rejected.iter().all(|(_, answer)| matches!(answer, Answer::Refused(403, ..))), "{rejected:?}");
+    assert!(rejected.iter().all(|(_, answer)| matches!(answer, Answer::Rejected(403, ..))), "{rejected:?}");
     assert!(rejected.len() > 50, "{}", rejected.len());
 }
 
@@ -220,13 +221,13 @@ async fn a_build_that_fails_at_authenticated_requests_is_rolled_back() {
     for (depth, expected) in [(11, "rejects"), (12, "5xx"), (10, "the filter crashed")] {
         let build = fixture.stack.build(with_token(json!({ "max_depth": depth }))).unwrap();
         let refused = publish(&fixture, Build { module: module.clone(), ..build }, 60).await;
-        let Err(PublishError::Refused { reason, .. }) = refused else { panic!("{depth}: {refused:?}") };
+        let Err(PublishError::Rejected { reason, .. }) = refused else { panic!("{depth}: {refused:?}") };
         assert!(reason.contains(expected), "{depth}: {reason}");
         eventually("the build before serves again", async || edge.probe().as_ref() == Ok(&served)).await;
     }
-    let metrics = fixture.stack.edge_metrics().await.unwrap();
-    let crashes = metrics.sum("envoy_wasm_webhook_guard_vm_reload_success", &[])
-        + metrics.sum("envoy_wasm_webhook_guard_vm_reload_backoff", &[]);
+    let metrics = fixture.stack.envoy_metrics().await.unwrap();
+    let crashes = metrics.sum("envoy_wasm_truenroll_filter_vm_reload_success", &[])
+        + metrics.sum("envoy_wasm_truenroll_filter_vm_reload_backoff", &[]);
     assert!(crashes > 0, "the metric that operators alarm on counts crashes");
     drop(steady);
 }
@@ -261,10 +262,10 @@ async fn exit_codes_tell_whether_envoy_serves_the_build() {
     };
     expect(run("publish", &dead, &[]), 0, "is staged");
     expect(run("publish", &dead, &[]), 0, "was published before");
-    let served = fs::read(dir.join("ecds/guard.json")).unwrap();
+    let served = fs::read(dir.join("ecds/filter.json")).unwrap();
     expect(run("publish", &dead, &other), 1, "no Envoy answers");
     expect(run("rollback", &dead, &[]), 1, "no earlier build");
-    assert_eq!(fs::read(dir.join("ecds/guard.json")).unwrap(), served, "nothing was changed");
+    assert_eq!(fs::read(dir.join("ecds/filter.json")).unwrap(), served, "nothing was changed");
     expect(run("publish", &dead, &[&other[..], &["--stage"]].concat()), 0, "is staged");
     expect(run("rollback", &dead, &[]), 1, "no Envoy answers");
     expect(run("rollback", &dead, &["--stage"]), 0, "is staged");
@@ -276,5 +277,5 @@ async fn exit_codes_tell_whether_envoy_serves_the_build() {
         expect(run("publish", &fixture.simulator.url(), more), 1, "not an Envoy with the filter");
     }
     expect(run("status", &fixture.simulator.url(), &[]), 1, "not an Envoy with the filter");
-    expect(run("status", &fixture.stack.edge_metrics_url(), &[]), 0, "Envoy serves");
+    expect(run("status", &fixture.stack.envoy_admin_url(), &[]), 0, "Envoy serves");
 }

@@ -7,7 +7,7 @@ use std::{
 
 use backend::inbox::{Due, Inbox};
 use envelope::{CaseId, Feature, Stage, Timestamp};
-use tests::simulator::{sender::Answer, world::Event};
+use harness::simulator::{sender::Answer, world::Event};
 
 use crate::fixture::{Fixture, PATIENCE, apart, eventually};
 
@@ -16,7 +16,7 @@ const AT: &str = "2025-06-22T10:30:00Z";
 /// A stack whose reconciler pages by two and waits for nothing.
 async fn start() -> Fixture {
     Fixture::start_with(|options| {
-        options.backend("EDGE__PARTNER_API__PAGING__SIZE", 2).backend("EDGE__RECONCILER__GRACE_S", 0)
+        options.backend("BACKEND__PARTNER_API__PAGING__SIZE", 2).backend("BACKEND__RECONCILER__GRACE_S", 0)
     })
     .await
 }
@@ -59,7 +59,7 @@ async fn an_event_that_never_came_is_made_up_for_once_even_if_it_comes_after_all
     );
     fixture.delivered_once(4).await;
     let deliveries = fixture.simulator.application.deliveries();
-    let made_up: Vec<_> = deliveries.iter().filter(|delivery| delivery.body["reconciled"] == true).collect();
+    let made_up: Vec<_> = deliveries.iter().filter(|delivery| delivery.body["backfilled"] == true).collect();
     assert_eq!(made_up.len(), 1);
     assert_eq!(made_up[0].lane, ("missed".to_owned(), "forensics".to_owned()));
     assert!(made_up[0].body["outcome"]["result"].is_object(), "its result was fetched as any other's");
@@ -95,15 +95,15 @@ async fn an_event_that_never_came_is_made_up_for_once_even_if_it_comes_after_all
 async fn a_running_backend_reconciles_by_itself() {
     let fixture = Fixture::start_with(|options| {
         options
-            .backend("EDGE__RECONCILER__INTERVAL_S", 1)
-            .backend("EDGE__RECONCILER__GRACE_S", 1)
-            .backend("EDGE__RECONCILER__FIRST_ROUND_COUNTS", true)
+            .backend("BACKEND__RECONCILER__INTERVAL_S", 1)
+            .backend("BACKEND__RECONCILER__GRACE_S", 1)
+            .backend("BACKEND__RECONCILER__BACKFILL_FIRST_ROUND", true)
     })
     .await;
     ended(&fixture, "lost");
     fixture.delivered_once(4).await;
     eventually("the missed events are counted", async || {
-        fixture.stack.backend_metrics().await.unwrap().sum("edge_missed_events_total", &[]) == 4
+        fixture.stack.backend_metrics().await.unwrap().sum("truenroll_backend_backfilled_total", &[]) == 4
     })
     .await;
 }
@@ -111,7 +111,7 @@ async fn a_running_backend_reconciles_by_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_that_ignores_the_skip_parameter_ends_the_round_with_an_error_that_names_the_setting() {
     let fixture = Fixture::start_with(|options| {
-        options.backend("EDGE__PARTNER_API__PAGING__SIZE", 2).backend("EDGE__RECONCILER__INTERVAL_S", 20)
+        options.backend("BACKEND__PARTNER_API__PAGING__SIZE", 2).backend("BACKEND__RECONCILER__INTERVAL_S", 20)
     })
     .await;
     let world = &fixture.simulator.world;
@@ -153,7 +153,7 @@ async fn cases_that_are_deleted_between_two_pages_make_no_other_case_be_passed_o
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_missing_event_has_its_own_grace_period() {
-    let fixture = Fixture::start_with(|options| options.backend("EDGE__RECONCILER__GRACE_S", 3)).await;
+    let fixture = Fixture::start_with(|options| options.backend("BACKEND__RECONCILER__GRACE_S", 3)).await;
     let world = &fixture.simulator.world;
     reconcile(&fixture);
     let upload = |at: &str| {
@@ -217,7 +217,7 @@ async fn after_the_loss_of_the_whole_store_what_ended_since_a_time_is_backfilled
     assert!(since().contains("3 cases: 0 events backfilled"), "it does not repeat itself");
     let deliveries = fixture.simulator.application.deliveries();
     let mut lanes: Vec<_> =
-        deliveries.iter().filter(|one| one.body["reconciled"] == true).map(|one| &one.lane).collect();
+        deliveries.iter().filter(|one| one.body["backfilled"] == true).map(|one| &one.lane).collect();
     lanes.sort();
     assert_eq!(lanes.iter().map(|lane| lane.1.as_str()).collect::<Vec<_>>(), ["extraction", "forensics"]);
     fixture.nothing_left_over().await;
@@ -240,8 +240,8 @@ async fn features_that_the_edges_policy_disables_are_not_backfilled() {
     let file = policy.path().display().to_string();
     fs::write(policy.path(), "disabled_features = [\"translation\"]").unwrap();
     let fixture = Fixture::start_with(|options| {
-        let options = options.backend("EDGE__RECONCILER__POLICY_FILE", &file);
-        options.backend("EDGE__RECONCILER__GRACE_S", 0).backend("EDGE__RECONCILER__FIRST_ROUND_COUNTS", true)
+        let options = options.backend("BACKEND__RECONCILER__POLICY_FILE", &file);
+        options.backend("BACKEND__RECONCILER__GRACE_S", 0).backend("BACKEND__RECONCILER__BACKFILL_FIRST_ROUND", true)
     })
     .await;
     ended(&fixture, "lost");
@@ -302,7 +302,7 @@ async fn each_missing_event_keeps_its_time_and_one_that_lies_ahead_counts_from_n
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_backend_says_loudly_what_its_first_round_takes_as_received() {
-    let fixture = Fixture::start_with(|options| options.backend("EDGE__RECONCILER__INTERVAL_S", 10)).await;
+    let fixture = Fixture::start_with(|options| options.backend("BACKEND__RECONCILER__INTERVAL_S", 10)).await;
     ended(&fixture, "before");
     eventually("the first round is in the log, with what to do if the store was lost", async || {
         let log = fixture.stack.backend.log();

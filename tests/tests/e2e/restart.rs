@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use axum::http::StatusCode;
 use envelope::{Feature, Stage};
-use tests::{
+use harness::{
     simulator::{sender::Answer, world::Event},
     stack::Options,
 };
@@ -40,7 +40,7 @@ async fn attempts_of_the_application(fixture: &Fixture, attempts: usize) {
 }
 
 async fn ready(fixture: &Fixture) -> u16 {
-    let answer = tests::simulator::sender::client().get(format!("{}/readyz", fixture.stack.admin())).send().await;
+    let answer = harness::simulator::sender::client().get(format!("{}/readyz", fixture.stack.admin())).send().await;
     answer.map_or(0, |answer| answer.status().as_u16())
 }
 
@@ -68,7 +68,7 @@ async fn the_only_backend_restarts_beside_a_slow_application_and_nothing_is_reje
 async fn work_that_the_grace_period_cuts_off_is_taken_up_by_the_next_backend_at_once() {
     // A lease that would run out only long after this test's patience.
     let mut fixture = Fixture::start_with(|options| {
-        options.backend("EDGE__SHUTDOWN__GRACE_MS", 500).backend("EDGE__WORKER__LEASE_MS", 60_000)
+        options.backend("BACKEND__SHUTDOWN__GRACE_MS", 500).backend("BACKEND__WORKER__LEASE_MS", 60_000)
     })
     .await;
     let events = lane(&fixture, "cut-off", 3);
@@ -87,7 +87,7 @@ async fn work_that_the_grace_period_cuts_off_is_taken_up_by_the_next_backend_at_
 async fn answer_during_shutdown(mutation: Option<&str>) -> Answer {
     let mutation = mutation.map(str::to_owned);
     let fixture =
-        Fixture::start_with(|options| Options { mutation, ..options }.backend("EDGE__SHUTDOWN__GRACE_MS", 60_000))
+        Fixture::start_with(|options| Options { mutation, ..options }.backend("BACKEND__SHUTDOWN__GRACE_MS", 60_000))
             .await;
     let [slow, late] = lane(&fixture, "late", 2).try_into().unwrap();
     fixture.simulator.application.fail_next([(StatusCode::OK, Duration::from_secs(28))]);

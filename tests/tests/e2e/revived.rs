@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use envelope::{Feature, Stage};
-use tests::simulator::{sender::Answer, world::Event};
+use harness::simulator::{sender::Answer, world::Event};
 
 use crate::fixture::{Fixture, eventually};
 
@@ -21,7 +21,7 @@ fn letters(fixture: &Fixture) -> Vec<String> {
 }
 
 async fn revived(fixture: &Fixture) -> u64 {
-    fixture.stack.backend_metrics().await.unwrap().sum("edge_ingest_total", &["answer=\"revived\""])
+    fixture.stack.backend_metrics().await.unwrap().sum("truenroll_backend_ingest_total", &["answer=\"revived\""])
 }
 
 #[tokio::test(flavor = "multi_thread")]

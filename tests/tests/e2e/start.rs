@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tests::{
+use harness::{
     process::{Process, free_port},
     tools,
 };
@@ -60,10 +60,10 @@ pub(crate) fn backend(settings: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut command = Command::new(tools::workspace_binary("backend", "backend", &[]).unwrap());
     command
         .arg("serve")
-        .env("EDGE__INGEST__LISTEN", format!("127.0.0.1:{ingest}"))
-        .env("EDGE__ADMIN__LISTEN", format!("127.0.0.1:{admin}"))
-        .env("EDGE__INGEST__PROOF", "0123456789abcdef")
-        .env("EDGE__PARTNER_API__API_KEY", "key")
+        .env("BACKEND__INGEST__LISTEN", format!("127.0.0.1:{ingest}"))
+        .env("BACKEND__ADMIN__LISTEN", format!("127.0.0.1:{admin}"))
+        .env("BACKEND__INGEST__PROOF", "0123456789abcdef")
+        .env("BACKEND__PARTNER_API__API_KEY", "key")
         .envs(settings.iter().copied());
     let mut process = Process::start("backend", &mut command, log.path()).unwrap();
     // It ends by itself: that it does not get ready is what is waited for.
@@ -75,15 +75,15 @@ pub(crate) fn backend(settings: &[(&str, &str)]) -> (Option<i32>, String) {
 
 #[test]
 fn a_setting_that_cannot_be_used_is_named_with_its_place() {
-    let (code, said) = backend(&[("EDGE__REDIS__PARTITIONS", "0")]);
+    let (code, said) = backend(&[("BACKEND__REDIS__PARTITIONS", "0")]);
     assert_eq!(code, Some(78));
-    assert!(said.contains("`redis.partitions`") && said.contains("EDGE__REDIS__PARTITIONS"), "{said}");
+    assert!(said.contains("`redis.partitions`") && said.contains("BACKEND__REDIS__PARTITIONS"), "{said}");
 }
 
 #[test]
 fn a_missing_redis_is_named() {
     let url = format!("redis://127.0.0.1:{}", free_port().unwrap());
-    let (code, said) = backend(&[("EDGE__REDIS__URL", &url)]);
+    let (code, said) = backend(&[("BACKEND__REDIS__URL", &url)]);
     assert_eq!(code, Some(1));
     assert!(said.contains("`redis.url`") && said.contains(&url["redis://".len()..]), "{said}");
 }
@@ -96,7 +96,7 @@ fn a_redis_that_would_lose_events_is_refused() {
         (["--appendonly", "no", "--maxmemory-policy", "allkeys-lru"], "maxmemory-policy noeviction"),
     ] {
         let redis = Redis::start(&settings);
-        let (code, log) = backend(&[("EDGE__REDIS__URL", &format!("redis://127.0.0.1:{}", redis.port))]);
+        let (code, log) = backend(&[("BACKEND__REDIS__URL", &format!("redis://127.0.0.1:{}", redis.port))]);
         assert_eq!(code, Some(1));
         assert!(log.contains(said), "{log}");
     }
@@ -107,10 +107,10 @@ fn a_replica_and_too_few_replicas_are_refused() {
     let primary = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let of = format!("127.0.0.1 {}", primary.port);
     let replica = Redis::start(&["--appendonly", "yes", "--appendfsync", "always", "--replicaof", &of]);
-    let (code, log) = backend(&[("EDGE__REDIS__URL", &format!("redis://127.0.0.1:{}", replica.port))]);
+    let (code, log) = backend(&[("BACKEND__REDIS__URL", &format!("redis://127.0.0.1:{}", replica.port))]);
     assert!(code == Some(1) && log.contains("`redis.url` must name the primary"), "{log}");
     let url = format!("redis://127.0.0.1:{}", primary.port);
-    let (code, log) = backend(&[("EDGE__REDIS__URL", &url), ("EDGE__REDIS__DURABILITY", "replicas:2")]);
+    let (code, log) = backend(&[("BACKEND__REDIS__URL", &url), ("BACKEND__REDIS__DURABILITY", "replicas:2")]);
     assert!(code == Some(1) && log.contains("`redis.durability` asks for 2 replicas"), "{log}");
 }
 
@@ -127,8 +127,9 @@ fn a_topology_that_is_not_the_servers_is_refused() {
         (url(&clustered), "cluster", "", "no server of the cluster holds slot"),
         (url(&single) + " " + &url(&single), "single", "", "`redis.topology` is \"single\""),
     ] {
-        let topology = ("EDGE__REDIS__TOPOLOGY", topology);
-        let (_, said) = backend(&[("EDGE__REDIS__URL", &url), topology, ("EDGE__REDIS__SENTINEL_PRIMARY", primary)]);
+        let topology = ("BACKEND__REDIS__TOPOLOGY", topology);
+        let (_, said) =
+            backend(&[("BACKEND__REDIS__URL", &url), topology, ("BACKEND__REDIS__SENTINEL_PRIMARY", primary)]);
         assert!(said.contains(expected), "{expected}: {said}");
     }
     redis::cmd("CLUSTER")
@@ -137,7 +138,7 @@ fn a_topology_that_is_not_the_servers_is_refused() {
         .arg(16_383)
         .exec(&mut redis::Client::open(url(&clustered)).unwrap().get_connection().unwrap())
         .unwrap();
-    let (_, said) = backend(&[("EDGE__REDIS__URL", &url(&clustered))]);
+    let (_, said) = backend(&[("BACKEND__REDIS__URL", &url(&clustered))]);
     assert!(said.contains("set `redis.topology` to \"cluster\""), "{said}");
 }
 
@@ -147,7 +148,7 @@ fn another_number_of_partitions_than_is_stored_is_refused() {
     let url = format!("redis://127.0.0.1:{}", redis.port);
     let client = redis::Client::open(url.as_str()).unwrap();
     redis::cmd("SET").arg("{edge}:partitions").arg(4).exec(&mut client.get_connection().unwrap()).unwrap();
-    let (code, said) = backend(&[("EDGE__REDIS__URL", &url)]);
+    let (code, said) = backend(&[("BACKEND__REDIS__URL", &url)]);
     assert_eq!(code, Some(1));
     assert!(said.contains("`redis.partitions` is 16") && said.contains("set it to 4"), "{said}");
 }
@@ -156,7 +157,7 @@ fn another_number_of_partitions_than_is_stored_is_refused() {
 fn a_port_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let (code, said) = backend(&[("EDGE__INGEST__LISTEN", &address)]);
+    let (code, said) = backend(&[("BACKEND__INGEST__LISTEN", &address)]);
     assert_eq!(code, Some(1));
     assert!(said.contains(&address) && said.contains("`ingest.listen`"), "{said}");
 }

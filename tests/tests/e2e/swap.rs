@@ -17,8 +17,8 @@ use envoy::{
     publish::{Backends, Outcome, PublishError, Publisher},
     rehearsal::{RehearsalError, rehearse},
 };
+use harness::{simulator::sender::Answer, tools};
 use serde_json::{Value, json};
-use tests::{simulator::sender::Answer, tools};
 use tokio::task::JoinSet;
 
 use crate::fixture::{Fixture, eventually, resident};
@@ -48,7 +48,7 @@ async fn builds_are_swapped_and_rolled_back_under_load_without_a_failure() {
     let first = fixture.stack.build(json!({})).unwrap();
     let mut names = Vec::new();
     let figures = async || {
-        let active = fixture.stack.edge_metrics().await.unwrap().sum("envoy_wasm_envoy_wasm_runtime_v8_active", &[]);
+        let active = fixture.stack.envoy_metrics().await.unwrap().sum("envoy_wasm_envoy_wasm_runtime_v8_active", &[]);
         (active, resident(fixture.stack.envoy.pid()) >> 20)
     };
     let before = figures().await;
@@ -74,8 +74,8 @@ async fn builds_are_swapped_and_rolled_back_under_load_without_a_failure() {
     ));
     assert!(after.1 < before.1 + 100, "Envoy's memory grew from {} to {} MiB", before.1, after.1);
     fixture.delivered_once(200).await;
-    let metrics = fixture.stack.edge_metrics().await.unwrap();
-    assert_eq!(metrics.sum("envoy_wasm_webhook_guard_vm_reload_success", &[]), 0, "no VM crashed");
+    let metrics = fixture.stack.envoy_metrics().await.unwrap();
+    assert_eq!(metrics.sum("envoy_wasm_truenroll_filter_vm_reload_success", &[]), 0, "no VM crashed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,7 +102,7 @@ async fn a_bad_build_is_refused_and_the_last_good_one_stays() {
 
     let mut garbage = fixture.stack.build(json!({})).unwrap();
     garbage.module.truncate(1_000);
-    assert!(matches!(publisher.publish(&garbage), Err(PublishError::Refused { .. })));
+    assert!(matches!(publisher.publish(&garbage), Err(PublishError::Rejected { .. })));
     let mut text = fixture.stack.build(json!({})).unwrap();
     text.module = b"not WebAssembly".to_vec();
     assert!(matches!(publisher.publish(&text), Err(PublishError::NotWasm)));
@@ -139,8 +139,8 @@ async fn the_filter_refuses_a_configuration_that_the_publisher_did_not_see() {
 fn a_build_is_rehearsed_and_one_that_decides_wrongly_is_not_published() {
     let envoy = tools::envoy().unwrap();
     let settings = json!({ "build": "b1", "proof": "0123456789abcdef" });
-    let guard = ecds::response("1", &absolute(tools::wasm_filter().unwrap()), &settings);
-    assert!(rehearse(&envoy, &guard).unwrap() > 100, "most vectors have the usual policy");
+    let filter = ecds::response("1", &absolute(tools::wasm_filter().unwrap()), &settings);
+    assert!(rehearse(&envoy, &filter).unwrap() > 100, "most vectors have the usual policy");
 
     let passive = absolute(tools::wasm_module("buffering", &[]).unwrap());
     let wrong = rehearse(&envoy, &ecds::response("1", &passive, &settings));
@@ -154,12 +154,12 @@ fn a_build_is_rehearsed_and_one_that_decides_wrongly_is_not_published() {
 fn a_capability_that_is_missing_is_found_before_anything_passes_unjudged() {
     let envoy = tools::envoy().unwrap();
     let settings = json!({ "build": "b1", "proof": "0123456789abcdef" });
-    let guard = ecds::response("1", &absolute(tools::wasm_filter().unwrap()), &settings);
+    let filter = ecds::response("1", &absolute(tools::wasm_filter().unwrap()), &settings);
     let pointer = "/resources/0/typed_config/config/vm_config/capability_restriction_config/allowed_capabilities";
-    let Some(Value::Object(capabilities)) = guard.pointer(pointer) else { panic!("{guard}") };
+    let Some(Value::Object(capabilities)) = filter.pointer(pointer) else { panic!("{filter}") };
     assert!(capabilities.len() > 10);
     for capability in capabilities.keys() {
-        let mut without = guard.clone();
+        let mut without = filter.clone();
         let allowed = without.pointer_mut(pointer).and_then(Value::as_object_mut).unwrap();
         allowed.remove(capability);
         let found = rehearse(&envoy, &without);
@@ -194,7 +194,7 @@ async fn a_publisher_killed_at_any_instant_leaves_a_working_edge() {
             "--rehearse-with",
             "none",
             "--edge",
-            &fixture.stack.edge_metrics_url(),
+            &fixture.stack.envoy_admin_url(),
         ]);
         command.arg("--policy").arg(&policy);
         command.arg("--wasm").arg(&module).arg("--proof-file").arg(folder.join("proof"));
@@ -208,12 +208,12 @@ async fn a_publisher_killed_at_any_instant_leaves_a_working_edge() {
         publisher.kill().unwrap();
         publisher.wait().unwrap();
         assert_eq!(fixture.sender.send(&event).await, Answer::Duplicate(event.key.clone()), "after kill {kill}");
-        let on_disk: Value = serde_json::from_slice(&fs::read(folder.join("edge/ecds/guard.json")).unwrap()).unwrap();
+        let on_disk: Value = serde_json::from_slice(&fs::read(folder.join("edge/ecds/filter.json")).unwrap()).unwrap();
         let module = on_disk.pointer("/resources/0/typed_config/config/vm_config/code/local/filename").unwrap();
         assert!(fs::metadata(module.as_str().unwrap()).is_ok(), "a restarted Envoy would find its module");
     }
     assert!(publish(100).wait().unwrap().success(), "and nothing is in the way of the next publication");
-    let metrics = fixture.stack.edge_metrics().await.unwrap();
-    let refused = "envoy_extension_config_discovery_http_filter_webhook_guard_update_rejected";
+    let metrics = fixture.stack.envoy_metrics().await.unwrap();
+    let refused = "envoy_extension_config_discovery_http_filter_truenroll_filter_update_rejected";
     assert_eq!(metrics.sum(refused, &[]), 0);
 }

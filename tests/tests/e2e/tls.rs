@@ -3,9 +3,9 @@
 use std::{fs, path::Path, sync::Arc};
 
 use envelope::Feature;
+use harness::{simulator::world::Event, stack::Options};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use reqwest::{Certificate, Client, Identity, StatusCode};
-use tests::{simulator::world::Event, stack::Options};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -21,7 +21,7 @@ use tokio_rustls::{
 
 use crate::{
     fixture::{Fixture, PATIENCE, eventually},
-    start::{Redis, backend as refusal},
+    start::{Redis, backend as rejection},
 };
 
 /// The name that a sender's certificate has to hold.
@@ -92,7 +92,7 @@ async fn https_takes_a_renewed_certificate_over_without_a_restart() {
     let event = fixture.events("tls", 1).remove(0);
     assert_eq!(post(&client(&authority, None), &fixture, &event).await.unwrap(), 202);
     assert!(post(&client(&next, None), &fixture, &event).await.is_err(), "it is signed by somebody else");
-    let plain = tests::simulator::sender::client().post(fixture.stack.webhook()).body(event.body.clone());
+    let plain = harness::simulator::sender::client().post(fixture.stack.webhook()).body(event.body.clone());
     assert!(plain.send().await.is_err(), "plain HTTP is over");
 
     install(folder.path(), next.sign("localhost"));
@@ -182,6 +182,6 @@ async fn redis_is_used_over_tls_when_its_certificate_is_trusted() {
 
     let other = tls_in_front_of(redis.port, Authority::new().sign("localhost")).await;
     let url = format!("rediss://localhost:{other}");
-    let (code, said) = refusal(&[("EDGE__REDIS__URL", &url), ("SSL_CERT_FILE", &trusted.display().to_string())]);
+    let (code, said) = rejection(&[("BACKEND__REDIS__URL", &url), ("SSL_CERT_FILE", &trusted.display().to_string())]);
     assert!(code == Some(1) && said.contains("certificate"), "{said}");
 }

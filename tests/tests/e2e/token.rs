@@ -9,8 +9,8 @@ use std::{
 
 use envelope::SigningKey;
 use envoy::publish::{Outcome, Publisher};
+use harness::{simulator::steady::Steady, tools};
 use serde_json::{Value, json};
-use tests::{simulator::steady::Steady, tools};
 
 use crate::fixture::{Fixture, eventually};
 
@@ -31,7 +31,7 @@ async fn more(steady: &Steady, events: usize) {
 }
 
 async fn superseded(fixture: &Fixture) -> u64 {
-    fixture.stack.edge_metrics().await.unwrap().sum("webhook_guard_superseded", &[])
+    fixture.stack.envoy_metrics().await.unwrap().sum("truenroll_filter_superseded", &[])
 }
 
 /// Publishes the step at which the old way and the new one pass, moves the sender, and waits until the old way is unused.
@@ -79,7 +79,7 @@ async fn a_token_is_introduced_and_changed_and_gives_way_to_signatures_and_nothi
     let event = fixture.events("old", 1).remove(0);
     for (path, status) in [("", 401), (SECOND, 404), (FIRST, 404)] {
         let url = if path.is_empty() { fixture.stack.webhook() } else { format!("{}/{path}", fixture.stack.webhook()) };
-        let request = tests::simulator::sender::client().post(url).header("content-type", "application/json");
+        let request = harness::simulator::sender::client().post(url).header("content-type", "application/json");
         assert_eq!(request.body(event.body.clone()).send().await.unwrap().status(), status, "{path}");
     }
     fixture.all_accepted_and_delivered(steady).await;
@@ -100,11 +100,11 @@ fn guardctl_makes_tokens_takes_them_from_files_or_the_environment_and_warns_of_n
     let module = fs::canonicalize(tools::wasm_filter().unwrap()).unwrap();
     let publish = |policy: &str, token: &str| {
         fs::write(folder.path().join("policy.toml"), policy).unwrap();
-        let dead = format!("http://127.0.0.1:{}", tests::process::free_port().unwrap());
+        let dead = format!("http://127.0.0.1:{}", harness::process::free_port().unwrap());
         let arguments = ["publish", "--policy", "policy.toml", "--wasm", module.to_str().unwrap(), "--dir", "edge"];
         let more = ["--proof-file", "proof", "--rehearse-with", "none", "--stage", "--edge", &dead];
         let (output, said) = guardctl(folder.path(), &[&arguments[..], &more].concat(), token);
-        let served = fs::read_to_string(folder.path().join("edge/ecds/guard.json")).unwrap_or_default();
+        let served = fs::read_to_string(folder.path().join("edge/ecds/filter.json")).unwrap_or_default();
         (output.status.code(), said, served)
     };
     let (code, said, served) = publish("", "");
@@ -123,7 +123,7 @@ fn guardctl_makes_tokens_takes_them_from_files_or_the_environment_and_warns_of_n
     let (code, said, served) = publish(from_file, "");
     assert!(code == Some(0) && served.contains(FIRST) && !said.contains(FIRST), "{said}");
     let (code, said, _) = publish(&format!("{from_file}[authenticity.or]\nkind = 'none'"), "");
-    assert!(code == Some(0) && said.contains("webhook_guard_superseded"), "{said}");
+    assert!(code == Some(0) && said.contains("truenroll_filter_superseded"), "{said}");
     let (code, said, _) = publish("[authenticity]\nkind = 'standard_webhooks'\nsecrets = []", &token);
     assert!(code == Some(1) && !said.contains(&token), "{said}");
 }

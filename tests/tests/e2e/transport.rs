@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use envelope::vectors::Vector;
 use h2::client::SendRequest;
+use harness::simulator::sender::Answer;
 use serde_json::Value;
-use tests::simulator::sender::Answer;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, tcp::OwnedReadHalf},

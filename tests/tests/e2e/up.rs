@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tests::process::Process;
+use harness::process::Process;
 
 use crate::fixture::PATIENCE;
 
 fn start(arguments: &[&str], log: &Path) -> Process {
-    let port = tests::process::free_port().unwrap().to_string();
+    let port = harness::process::free_port().unwrap().to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_up"));
     command.args(["--port", &port]).args(arguments);
     Process::start("cargo up", &mut command, log).unwrap()

@@ -1,6 +1,6 @@
 //! The filter's own tests as WebAssembly.
 
-use tests::tools;
+use harness::tools;
 
 #[test]
 fn the_filters_tests_pass_as_webassembly_under_node() {

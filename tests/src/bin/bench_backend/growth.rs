@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use tests::{
+use harness::{
     load::{Load, Slice},
     tools::say,
 };

@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use tests::{
+use harness::{
     load::{Load, Slice},
     tools::say,
 };

@@ -7,12 +7,12 @@ use envelope::{
     Feature,
     headers::{self, Judgement, Mark},
 };
-use redis::aio::MultiplexedConnection;
-use tests::{
+use harness::{
     load,
     process::{Process, free_port},
     tools,
 };
+use redis::aio::MultiplexedConnection;
 use tokio::net::TcpListener;
 
 /// How Redis keeps what it is given.
@@ -108,20 +108,20 @@ impl Programs {
             let port = free_port()?;
             let mut command = Command::new(tools::release_binary("backend", "backend")?);
             command.arg("serve").envs([
-                ("EDGE__INGEST__LISTEN", format!("127.0.0.1:{port}")),
-                ("EDGE__INGEST__PROOF", PROOF.to_owned()),
-                ("EDGE__ADMIN__LISTEN", format!("127.0.0.1:{}", free_port()?)),
-                ("EDGE__REDIS__URL", redis_url.clone()),
-                ("EDGE__REDIS__DURABILITY", setup.keeping.of_backend().to_owned()),
-                ("EDGE__REDIS__PARTITIONS", setup.partitions.to_string()),
-                ("EDGE__WORKER__LEASE_MS", "1000".to_owned()),
-                ("EDGE__PARTNER_API__BASE_URL", api_url.clone()),
-                ("EDGE__PARTNER_API__API_KEY", "key".to_owned()),
-                ("EDGE__PARTNER_API__RATE_PER_SECOND", "100000".to_owned()),
-                ("EDGE__PARTNER_API__MAX_CONCURRENT", "256".to_owned()),
-                ("EDGE__WORKER__PARALLELISM", "256".to_owned()),
-                ("EDGE__RECONCILER__INTERVAL_S", "0".to_owned()),
-                ("EDGE__LOG__LEVEL", "warn".to_owned()),
+                ("BACKEND__INGEST__LISTEN", format!("127.0.0.1:{port}")),
+                ("BACKEND__INGEST__PROOF", PROOF.to_owned()),
+                ("BACKEND__ADMIN__LISTEN", format!("127.0.0.1:{}", free_port()?)),
+                ("BACKEND__REDIS__URL", redis_url.clone()),
+                ("BACKEND__REDIS__DURABILITY", setup.keeping.of_backend().to_owned()),
+                ("BACKEND__REDIS__PARTITIONS", setup.partitions.to_string()),
+                ("BACKEND__WORKER__LEASE_MS", "1000".to_owned()),
+                ("BACKEND__PARTNER_API__BASE_URL", api_url.clone()),
+                ("BACKEND__PARTNER_API__API_KEY", "key".to_owned()),
+                ("BACKEND__PARTNER_API__RATE_PER_SECOND", "100000".to_owned()),
+                ("BACKEND__PARTNER_API__MAX_CONCURRENT", "256".to_owned()),
+                ("BACKEND__WORKER__PARALLELISM", "256".to_owned()),
+                ("BACKEND__RECONCILER__INTERVAL_S", "0".to_owned()),
+                ("BACKEND__LOG__LEVEL", "warn".to_owned()),
             ]);
             backends.push(start("backend", &mut command, folder.path(), port)?);
         }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use anyhow::Result;
+use harness::load::{Load, Slice};
 use redis::Script;
-use tests::load::{Load, Slice};
 use tokio::task::JoinSet;
 
 use crate::programs;

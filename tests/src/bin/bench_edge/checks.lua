@@ -1,4 +1,4 @@
--- The guard's checks with its usual policy, in the way a careful author would write them for Envoy's Lua filter.
+-- The filter's checks with its usual policy, in the way a careful author would write them for Envoy's Lua filter.
 local EVENTS = {}
 for _, feature in ipairs({ 'classification', 'extraction', 'forensics', 'translation' }) do
   EVENTS['case.' .. feature .. '.completed'] = true

@@ -1,10 +1,10 @@
-//! The least server that an Envoy filter `ext_proc` can ask: it makes the guard's decision natively.
+//! The least server that an Envoy filter `ext_proc` can ask: it makes the filter's decision natively.
 //!
 //! gRPC over HTTP/2, with the few fields of Envoy's protocol that it takes written by hand.
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use envelope::{Head, Policy, Refusal, Timestamp, decide};
+use envelope::{Head, Policy, Rejection, Timestamp, decide};
 use h2::{RecvStream, server};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -74,10 +74,10 @@ fn accepted() -> Vec<u8> {
 }
 
 /// `immediate_response { status { code }, body }`
-fn refused(refusal: Refusal) -> Vec<u8> {
-    let code = refusal.code.status();
+fn refused(rejection: Rejection) -> Vec<u8> {
+    let code = rejection.code.status();
     let status = [0x08, (code & 0x7f) as u8 | 0x80, (code >> 7) as u8];
-    field(7, &[field(1, &status), field(3, refusal.to_problem_json().as_bytes())].concat())
+    field(7, &[field(1, &status), field(3, rejection.to_problem_json().as_bytes())].concat())
 }
 
 fn field(number: u8, content: &[u8]) -> Vec<u8> {

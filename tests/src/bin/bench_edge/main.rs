@@ -9,7 +9,7 @@ use std::{fmt::Write as _, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use tests::{
+use harness::{
     load::{self, Load, Slice},
     process::Process,
     tools::say,
@@ -64,10 +64,10 @@ async fn main() -> Result<()> {
     let upstream = TcpListener::bind("127.0.0.1:0").await?;
     let upstream_port = upstream.local_addr()?.port();
     tokio::spawn(load::serve(upstream));
-    let ext_proc_port = tests::process::free_port()?;
+    let ext_proc_port = harness::process::free_port()?;
     let mut itself = std::process::Command::new(std::env::current_exe()?);
     itself.args(["--serve-ext-proc", &ext_proc_port.to_string()]);
-    let server = tests::process::Process::start("ext_proc", &mut itself, &folder.path().join("ext_proc.log"))?;
+    let server = harness::process::Process::start("ext_proc", &mut itself, &folder.path().join("ext_proc.log"))?;
     let variants = variants::start_all(folder.path(), upstream_port, ext_proc_port, &arguments.only)?;
 
     let mut table = String::new();
@@ -84,7 +84,7 @@ async fn main() -> Result<()> {
     )?;
     let memory = || variants.iter().map(|variant| resident(variant.envoy.pid())).collect::<Result<Vec<_>>>();
     let (memory_before, mut requests) = (memory()?, vec![0; variants.len()]);
-    for (title, body, status) in [("Accepted", ACCEPTED, 202), ("Refused (422 `unknown_event`)", REFUSED, 422)] {
+    for (title, body, status) in [("Accepted", ACCEPTED, 202), ("Rejected (422 `unknown_event`)", REFUSED, 422)] {
         let samples = measure(&arguments, &variants, &server, title, body, status).await?;
         writeln!(table, "## {title}\n\n{}", render(&variants, &samples)?)?;
         for (total, own) in requests.iter_mut().zip(&samples) {

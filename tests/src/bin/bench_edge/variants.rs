@@ -3,11 +3,11 @@
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use anyhow::Result;
-use serde_json::{Value, json};
-use tests::{
+use harness::{
     process::{Process, free_port},
     tools,
 };
+use serde_json::{Value, json};
 
 /// One Envoy with one way.
 pub(crate) struct Variant {
@@ -24,14 +24,14 @@ const CALLS: &str = "its host calls only";
 
 /// Starts an Envoy with one worker for each way.
 pub(crate) fn start_all(folder: &Path, upstream: u16, ext_proc: u16, only: &[String]) -> Result<Vec<Variant>> {
-    let guard = fs::canonicalize(tools::wasm_filter()?)?;
+    let filter = fs::canonicalize(tools::wasm_filter()?)?;
     let buffering = fs::canonicalize(tools::wasm_module("buffering", &[])?)?;
     let settings = json!({ "build": "bench", "proof": "a-proof-for-this-machine-alone" });
     let filters = [
         (ALONE, None),
         (BUFFERING, Some(wasm(&buffering, &json!({})))),
         (CALLS, Some(wasm(&buffering, &json!("calls")))),
-        ("this filter", Some(wasm(&guard, &settings))),
+        ("this filter", Some(wasm(&filter, &settings))),
         ("Lua", Some(lua())),
         ("ext_proc", Some(ask())),
     ];
@@ -45,7 +45,7 @@ fn wasm(module: &Path, settings: &Value) -> Value {
     let mut config = response["resources"][0]["typed_config"].clone();
     let allowed = &mut config["config"]["vm_config"]["capability_restriction_config"]["allowed_capabilities"];
     allowed["proxy_get_header_map_value"] = json!({});
-    json!({ "name": "webhook_guard", "typed_config": config })
+    json!({ "name": "truenroll_filter", "typed_config": config })
 }
 
 fn lua() -> Value {

@@ -9,7 +9,7 @@ use std::{fmt::Write as _, fs, net::Ipv4Addr, path::PathBuf, process::ExitCode, 
 
 use anyhow::Result;
 use clap::Parser;
-use tests::{
+use harness::{
     balancer::Balancer,
     dns::{DnsServer, Reply},
     simulator::{

@@ -3,12 +3,12 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context, Result};
-use serde_json::json;
-use tests::{
+use harness::{
     dns::{DnsServer, Reply},
     simulator::Simulator,
     stack::{DrainedEnvoy, Options, Stack},
 };
+use serde_json::json;
 use tokio::time::sleep;
 
 /// Something that an operator does while events come in.
@@ -121,7 +121,7 @@ impl Operation {
                 sleep(NAME_UNKNOWN).await;
                 let ingest = stack.ingest();
                 let (_, port) = ingest.rsplit_once(':').context("the ingest has a port")?;
-                stack.set_backend("EDGE__INGEST__LISTEN", format!("{ELSEWHERE}:{port}"));
+                stack.set_backend("BACKEND__INGEST__LISTEN", format!("{ELSEWHERE}:{port}"));
                 stack.start_backend()?;
                 dns.set(Reply::Addresses(vec![ELSEWHERE]));
             }

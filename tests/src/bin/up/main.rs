@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Parser;
 use envelope::{Feature, Stage};
-use tests::{
+use harness::{
     simulator::{
         Simulator,
         scenario::{self, Scenario, Sent},
@@ -94,7 +94,7 @@ async fn run(arguments: &Arguments, stop: &CancellationToken) -> Result<bool> {
     println!("\ntruenroll-edge is up; Ctrl-C stops it\n");
     println!("  webhook  {}", stack.webhook());
     println!("  backend  {0}/readyz  {0}/metrics", stack.admin());
-    println!("  Envoy    {}/stats/prometheus", stack.edge_metrics_url());
+    println!("  Envoy    {}/stats/prometheus", stack.envoy_admin_url());
     println!("  logs     {}", stack.folder().display());
     println!("\nsend the documented example yourself:\n");
     println!(
@@ -170,9 +170,9 @@ fn start(arguments: &Arguments, simulator: &Simulator) -> Result<Stack> {
         // Somebody else's server: keep apart from what it holds, and demand nothing of its settings.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         options = options
-            .backend("EDGE__REDIS__PREFIX", format!("up-{now}"))
-            .backend("EDGE__REDIS__DURABILITY", "memory")
-            .backend("EDGE__REDIS__CHECK_SERVER", "false");
+            .backend("BACKEND__REDIS__PREFIX", format!("up-{now}"))
+            .backend("BACKEND__REDIS__DURABILITY", "memory")
+            .backend("BACKEND__REDIS__CHECK_SERVER", "false");
         options.redis_url = Some(url);
     }
     Stack::start(options)

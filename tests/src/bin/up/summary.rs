@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Result;
-use tests::{
+use harness::{
     simulator::{
         Simulator,
         scenario::Sent,
@@ -66,9 +66,9 @@ impl<'a> Summary<'a> {
             repeated: self.sent.repeated.load(Ordering::Relaxed),
             malformed: self.sent.malformed(),
             refused_at_edge: self.refused_at_edge().await?,
-            accepted: backend.sum("edge_ingest_total", &["answer=\"accepted\""]),
-            handled: backend.by_label("edge_handled_total", "feature"),
-            dead_letters: backend.by_label("edge_dead_letters_total", "code"),
+            accepted: backend.sum("truenroll_backend_ingest_total", &["answer=\"accepted\""]),
+            handled: backend.by_label("truenroll_backend_handled_total", "feature"),
+            dead_letters: backend.by_label("truenroll_backend_dead_letters_total", "code"),
             delivered,
             delivered_again,
             complaints: self.simulator.application.complaints(),
@@ -76,7 +76,7 @@ impl<'a> Summary<'a> {
     }
 
     async fn refused_at_edge(&self) -> Result<BTreeMap<String, u64>> {
-        let mut refused = self.stack.edge_metrics().await?.by_label("webhook_guard_requests", "code");
+        let mut refused = self.stack.envoy_metrics().await?.by_label("truenroll_filter_requests", "code");
         refused.remove("accepted");
         for (code, count) in &mut refused {
             *count -= self.refused_before.get(code).copied().unwrap_or_default();
@@ -106,7 +106,7 @@ impl Figures {
         let checks = [
             (self.tally.accepted == self.events, "not every event was accepted once".to_owned()),
             (self.tally.duplicates == self.repeated, "not every repeated delivery was found to be one".to_owned()),
-            (self.tally.refused == self.malformed, format!("refusals were to be {:?}", self.malformed)),
+            (self.tally.refused == self.malformed, format!("rejections were to be {:?}", self.malformed)),
             (self.tally.unavailable == 0, format!("{} requests had no answer", self.tally.unavailable)),
             (
                 self.is_drained(),

@@ -1,4 +1,4 @@
-//! The guard and the golden vectors without a host: natively, and as WebAssembly under Node.
+//! The filter and the golden vectors without a host: natively, and as WebAssembly under Node.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::cell::{Cell, RefCell};
@@ -6,10 +6,10 @@ use std::cell::{Cell, RefCell};
 use envelope::{
     Timestamp,
     headers::{Judgement, Mark},
-    vectors::{self, Accepted, NOW, Refused, Vector},
+    vectors::{self, Accepted, NOW, Rejected, Vector},
 };
 use filter::{
-    guard::{Begun, Counted, Guard, Host, Step},
+    request::{Begun, Counted, Host, RequestFilter, Step},
     settings::Settings,
 };
 #[cfg(target_arch = "wasm32")]
@@ -19,7 +19,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 struct Recorder {
     headers: RefCell<Vec<(String, Vec<u8>)>>,
     body: RefCell<Vec<u8>>,
-    replies: RefCell<Vec<(u16, Refused)>>,
+    replies: RefCell<Vec<(u16, Rejected)>>,
     counted: Cell<usize>,
     superseded: Cell<bool>,
 }
@@ -72,7 +72,7 @@ impl Host for Recorder {
         let problem: serde_json::Value = serde_json::from_slice(body).unwrap();
         assert_eq!(problem["status"], status);
         let text = |name: &str| problem.get(name).and_then(|value| value.as_str()).map(str::to_owned);
-        self.replies.borrow_mut().push((status, Refused { code: text("code").unwrap(), pointer: text("pointer") }));
+        self.replies.borrow_mut().push((status, Rejected { code: text("code").unwrap(), pointer: text("pointer") }));
     }
 
     fn now(&self) -> Timestamp {
@@ -99,10 +99,10 @@ fn settings(vector: &Vector) -> Settings {
 }
 
 /// Plays a vector with its body in pieces of `piece` bytes, ended by trailers or by its last piece.
-fn play(vector: &Vector, piece: usize, ends_with_trailers: bool) -> (Result<Accepted, Refused>, Recorder) {
+fn play(vector: &Vector, piece: usize, ends_with_trailers: bool) -> (Result<Accepted, Rejected>, Recorder) {
     let (settings, host, body) = (settings(vector), Recorder::new(vector), vector.body());
-    let mut guard = Guard::default();
-    let mut step = guard.on_headers(body.is_empty() && !ends_with_trailers, &settings, &host);
+    let mut filter = RequestFilter::default();
+    let mut step = filter.on_headers(body.is_empty() && !ends_with_trailers, &settings, &host);
     for chunk in body.chunks(piece) {
         assert!(step == Step::Pause, "{}: went on before the end", vector.name);
         host.body.borrow_mut().extend_from_slice(chunk);
@@ -110,15 +110,15 @@ fn play(vector: &Vector, piece: usize, ends_with_trailers: bool) -> (Result<Acce
         if !host.replies.borrow().is_empty() {
             break;
         }
-        step = guard.on_body(arrived, arrived == body.len() && !ends_with_trailers, &settings, &host);
+        step = filter.on_body(arrived, arrived == body.len() && !ends_with_trailers, &settings, &host);
     }
     if ends_with_trailers && host.replies.borrow().is_empty() {
-        step = guard.on_trailers(&settings, &host);
+        step = filter.on_trailers(&settings, &host);
     }
     assert_eq!(host.counted.get(), 1, "{}: judged once", vector.name);
-    let refusal = host.replies.borrow().first().cloned();
-    assert_eq!(refusal.is_some(), step == Step::Pause, "{}: held back if and only if refused", vector.name);
-    let verdict = match refusal {
+    let rejection = host.replies.borrow().first().cloned();
+    assert_eq!(rejection.is_some(), step == Step::Pause, "{}: held back if and only if refused", vector.name);
+    let verdict = match rejection {
         Some((_, refused)) => Err(refused),
         None => {
             let judged = host.values("x-edge-judged").concat();
@@ -175,11 +175,11 @@ fn in_shadow_mode_every_request_passes_with_the_code_of_its_refusal() {
     for mut vector in vectors::all().unwrap() {
         vector.policy["mode"] = "shadow".into();
         let (settings, host, body) = (settings(&vector), Recorder::new(&vector), vector.body());
-        let mut guard = Guard::default();
-        guard.on_headers(body.is_empty(), &settings, &host);
+        let mut filter = RequestFilter::default();
+        filter.on_headers(body.is_empty(), &settings, &host);
         host.body.replace(body.clone());
         for half in [body.len() / 2, body.len()] {
-            guard.on_body(half, half == body.len(), &settings, &host);
+            filter.on_body(half, half == body.len(), &settings, &host);
         }
         let judged = host.values("x-edge-judged").concat();
         let mark = Judgement::read(judged.as_bytes()).unwrap().mark;
@@ -203,14 +203,14 @@ fn too_large_a_body_is_refused_while_it_arrives() {
 fn a_path_of_the_publisher_s_is_sent_on_as_it_is_whatever_the_policy_s_path() {
     let vectors = vectors::all().unwrap();
     let mut vector = vectors.into_iter().find(|vector| vector.expected().is_ok()).unwrap();
-    vector.path = "/-/guard/prove".to_owned();
+    vector.path = "/-/guardctl/prove".to_owned();
     vector.policy = serde_json::json!({
         "path": "/", "authenticity": {"kind": "path_token", "tokens": ["token-0123456789"]},
     });
     let (settings, host) = (settings(&vector), Recorder::new(&vector));
-    Guard::default().on_headers(false, &settings, &host);
+    RequestFilter::default().on_headers(false, &settings, &host);
     let judged = host.values("x-edge-judged").concat();
     assert_eq!(Judgement::read(judged.as_bytes()).unwrap().mark, Mark::Probe);
     // With another path Envoy would choose the route again, and send the request to the backend.
-    assert_eq!(host.values(":path"), ["/-/guard/prove"]);
+    assert_eq!(host.values(":path"), ["/-/guardctl/prove"]);
 }

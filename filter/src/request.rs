@@ -1,7 +1,7 @@
 //! One request's way through the filter: wait for all of it, judge it once, answer at most once.
 
 use envelope::{
-    Code, Head, Mode, Policy, Refusal, Timestamp, Verdict,
+    Code, Head, Mode, Policy, Rejection, Timestamp, Verdict,
     authenticity::Way,
     decide::{self, Passed},
     head::Claims,
@@ -11,7 +11,7 @@ use envelope::{
 
 use crate::{pairs, settings::Settings};
 
-/// What a guard needs of the host that it runs in. Each call costs about as much as judging a small body.
+/// What a filter needs of the host that it runs in. Each call costs about as much as judging a small body.
 pub trait Host {
     /// All request headers, pseudo-headers among them, names in lower case, as [`pairs`] reads them.
     fn request_headers(&self) -> Vec<u8>;
@@ -45,7 +45,7 @@ pub enum Counted {
     /// It passed as an event that is not documented.
     Quarantined,
     /// It was refused.
-    Refused(Code),
+    Rejected(Code),
     /// It would have been refused, but passed in shadow mode.
     Shadowed(Code),
     /// It passed, and only because the superseded way to be authentic is still accepted.
@@ -65,7 +65,7 @@ pub enum Step {
 
 /// Follows one request.
 #[derive(Debug, Default)]
-pub struct Guard {
+pub struct RequestFilter {
     phase: Phase,
 }
 
@@ -77,10 +77,10 @@ enum Phase {
     /// The headers are good, the body is not complete.
     Body(Claims),
     Passed,
-    Refused,
+    Rejected,
 }
 
-impl Guard {
+impl RequestFilter {
     /// The request headers are there.
     pub fn on_headers(&mut self, end_of_stream: bool, settings: &Settings, host: &impl Host) -> Step {
         let headers = host.request_headers();
@@ -92,7 +92,7 @@ impl Guard {
             }
         }
         if head.path() == Policy::PROBE_PATH.as_bytes() {
-            return self.answer(Refusal::new(Code::NotFound), Counted::Probed, settings, host);
+            return self.answer(Rejection::new(Code::NotFound), Counted::Probed, settings, host);
         }
         if head.path() == Policy::PROVE_PATH.as_bytes() {
             return self.pass(Mark::Probe, Counted::Probed, settings, host);
@@ -102,7 +102,7 @@ impl Guard {
             host.replace_request_header(":path", Some(path.as_bytes()));
         }
         match head.check(&settings.policy, || host.now()) {
-            Err(refusal) => self.refuse(refusal, settings, host),
+            Err(rejection) => self.refuse(rejection, settings, host),
             Ok(claims) if end_of_stream => self.judge(&claims, settings, host),
             Ok(claims) => {
                 self.phase = Phase::Body(claims);
@@ -113,8 +113,8 @@ impl Guard {
 
     /// A piece of the body is there, `size` bytes of it in all.
     pub fn on_body(&mut self, size: usize, end_of_stream: bool, settings: &Settings, host: &impl Host) -> Step {
-        if let (Phase::Body(_), Err(refusal)) = (&self.phase, decide::size(size, &settings.policy)) {
-            return self.refuse(refusal, settings, host);
+        if let (Phase::Body(_), Err(rejection)) = (&self.phase, decide::size(size, &settings.policy)) {
+            return self.refuse(rejection, settings, host);
         }
         if end_of_stream { self.end(settings, host) } else { self.step() }
     }
@@ -151,7 +151,7 @@ impl Guard {
                     Verdict::Quarantine(_) => self.pass(Mark::Quarantined, Counted::Quarantined, settings, host),
                 }
             }
-            Err(refusal) => self.refuse(refusal, settings, host),
+            Err(rejection) => self.refuse(rejection, settings, host),
         }
     }
 
@@ -167,20 +167,20 @@ impl Guard {
         Step::Continue
     }
 
-    fn refuse(&mut self, refusal: Refusal, settings: &Settings, host: &impl Host) -> Step {
-        let code = refusal.code;
+    fn refuse(&mut self, rejection: Rejection, settings: &Settings, host: &impl Host) -> Step {
+        let code = rejection.code;
         if settings.policy.mode == Mode::Shadow {
             return self.pass(Mark::Shadowed(code.as_str()), Counted::Shadowed(code), settings, host);
         }
-        self.answer(refusal, Counted::Refused(code), settings, host)
+        self.answer(rejection, Counted::Rejected(code), settings, host)
     }
 
-    fn answer(&mut self, refusal: Refusal, counted: Counted, settings: &Settings, host: &impl Host) -> Step {
-        let code = refusal.code;
-        self.phase = Phase::Refused;
+    fn answer(&mut self, rejection: Rejection, counted: Counted, settings: &Settings, host: &impl Host) -> Step {
+        let code = rejection.code;
+        self.phase = Phase::Rejected;
         let mut answer = vec![
             ("content-type", MEDIA_TYPE),
-            (headers::REFUSAL, code.as_str()),
+            (headers::REJECTION, code.as_str()),
             (headers::BUILD, settings.build.as_str()),
         ];
         // RFC 9110 asks for these.
@@ -190,7 +190,7 @@ impl Guard {
             _ => {}
         }
         host.count(counted);
-        host.reply(code.status(), &answer, refusal.to_problem_json().as_bytes());
+        host.reply(code.status(), &answer, rejection.to_problem_json().as_bytes());
         Step::Pause
     }
 
