@@ -22,10 +22,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Config,
     handler::Handlers,
+    http_client,
     inbox::Inbox,
     partner_api::PartnerApi,
     reconciler::{Reconciler, Round, STORE_LOST},
-    server, sink, telemetry,
+    server, telemetry,
 };
 
 mod dead;
@@ -184,7 +185,7 @@ async fn ask_ready(config: &Config) -> anyhow::Result<()> {
     if address.ip().is_unspecified() {
         address.set_ip(Ipv4Addr::LOCALHOST.into());
     }
-    let client = sink::http_client(READY_TIMEOUT).no_proxy().build()?;
+    let client = http_client::builder(READY_TIMEOUT).no_proxy().build()?;
     let answer = client.get(format!("http://{address}/readyz")).send().await.context("no answer")?;
     anyhow::ensure!(answer.status().is_success(), "not ready: {}", answer.text().await?.trim());
     Ok(())

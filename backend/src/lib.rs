@@ -11,6 +11,7 @@ pub mod config;
 pub mod document;
 pub mod event;
 pub mod handler;
+pub mod http_client;
 pub mod inbox;
 pub mod ingest;
 #[cfg(feature = "mutations")]

@@ -1,11 +1,11 @@
 //! The client of TruEnroll's Partner API, and the only place that calls it.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use envelope::{CaseId, Feature};
 use reqwest::{
-    Client, Response, StatusCode, Url,
-    header::{HeaderMap, HeaderValue, RETRY_AFTER},
+    Client, StatusCode, Url,
+    header::{HeaderMap, HeaderValue},
     redirect,
 };
 use serde::de::DeserializeOwned;
@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     config,
     document::{Document, Spool},
+    http_client,
 };
 
 mod answer;
@@ -52,7 +53,7 @@ impl PartnerApi {
         base.path_segments_mut().map_err(|()| anyhow::anyhow!("the base URL has no path"))?.pop_if_empty();
         let mut key = HeaderValue::from_str(settings.api_key.reveal())?;
         key.set_sensitive(true);
-        let client = crate::sink::http_client(settings.timeout)
+        let client = http_client::builder(settings.timeout)
             .default_headers(HeaderMap::from_iter([(reqwest::header::HeaderName::from_static("x-api-key"), key)]))
             .redirect(redirect::Policy::none())
             .build()?;
@@ -195,7 +196,10 @@ impl PartnerApi {
         let mut response = self.client.get(url).send().await.map_err(|error| Kind::of_call(&error))?;
         let status = response.status();
         if status != StatusCode::OK {
-            return Err(PartnerApiError { kind: Kind::of_status(status), retry_after: retry_after(&response) });
+            return Err(PartnerApiError {
+                kind: Kind::of_status(status),
+                retry_after: http_client::retry_after(response.headers()),
+            });
         }
         let mut answer = Spool::new();
         while let Some(piece) = response.chunk().await.map_err(|error| Kind::of_call(&error))? {
@@ -208,39 +212,5 @@ impl PartnerApi {
             })?;
         }
         Ok(answer.finish())
-    }
-}
-
-/// The wait that a server asks for, where it does so in seconds.
-pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
-    seconds(response.headers().get(RETRY_AFTER)?.to_str().ok()?)
-}
-
-/// Whole seconds, as many as a duration holds where there are more.
-fn seconds(text: &str) -> Option<Duration> {
-    let digits = text.trim();
-    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| Duration::from_secs(digits.parse().unwrap_or(u64::MAX)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_wait_is_read_however_long_it_is() {
-        let most = Duration::from_secs(u64::MAX);
-        for (text, expected) in [
-            ("0", Some(Duration::ZERO)),
-            (" 120 ", Some(Duration::from_secs(120))),
-            ("18446744073709551615", Some(most)),
-            ("99999999999999999999999", Some(most)),
-            ("", None),
-            ("-1", None),
-            ("1.5", None),
-            ("Wed, 21 Oct 2026 07:28:00 GMT", None),
-        ] {
-            assert_eq!(seconds(text), expected, "{text}");
-        }
     }
 }

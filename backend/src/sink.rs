@@ -1,8 +1,5 @@
 //! Where outcomes go: the partner's application, or the log.
 
-use std::time::Duration;
-
-use reqwest::{Client, ClientBuilder, Url};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -12,7 +9,6 @@ use crate::{
     event::{Event, to_millis},
     handler::{HandlerError, Outcome, Recommendation},
     partner_api::Case,
-    tls,
 };
 
 mod http;
@@ -116,30 +112,4 @@ impl<'a> Delivery<'a> {
         };
         Ok(DocumentBody::new(before, document, after))
     }
-}
-
-/// Checks that a URL is one that our HTTP clients can call.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn check_url(url: &str) -> Result<(), String> {
-    let parsed = Url::parse(url).map_err(|error| format!("is `{url}`: {error}"))?;
-    if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
-        return Err("must begin with https:// or http://".to_owned());
-    }
-    if parsed.password().is_some() {
-        return Err("must not hold a password".to_owned());
-    }
-    Ok(())
-}
-
-/// What all of our HTTP clients have in common.
-pub fn http_client(timeout: Duration) -> ClientBuilder {
-    tls::prepare();
-    Client::builder()
-        .timeout(timeout)
-        // Whoever calls tries again, and counts how often. Without the 0 each request would be copied for a retry.
-        .retry(reqwest::retry::never().max_retries_per_request(0))
-        .connect_timeout(timeout.min(Duration::from_secs(5)))
-        .user_agent(concat!("truenroll-edge/", env!("CARGO_PKG_VERSION")))
 }

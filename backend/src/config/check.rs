@@ -5,7 +5,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::Path, time::Duration};
 use envelope::{Feature, SigningKey};
 
 use super::{Config, ConfigError, SinkKind, Topology};
-use crate::{inbox, sink};
+use crate::{http_client, inbox};
 
 type Check = Result<(), ConfigError>;
 
@@ -111,7 +111,7 @@ pub(super) fn ensure_not_removed(sources: &config::Config) -> Check {
 }
 
 fn check_url(key: &'static str, url: &str) -> Check {
-    sink::check_url(url).map_err(|problem| invalid(key, problem))
+    http_client::check_url(url).map_err(|problem| invalid(key, problem))
 }
 
 fn within<T: PartialOrd + std::fmt::Debug>(key: &'static str, value: &T, range: RangeInclusive<T>) -> Check {

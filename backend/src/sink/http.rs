@@ -10,12 +10,12 @@ use reqwest::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Delivery, http_client};
+use super::Delivery;
 use crate::{
     config,
     event::{Event, to_millis},
     handler::{HandlerError, Outcome, Retry},
-    partner_api::retry_after,
+    http_client,
 };
 
 /// The HTTP sink.
@@ -29,7 +29,7 @@ impl HttpSink {
     pub(super) fn new(settings: &config::Sink) -> anyhow::Result<Self> {
         let urls = Feature::ALL.into_iter().map(|feature| Ok((feature, Url::parse(settings.url_for(feature))?)));
         Ok(Self {
-            client: http_client(settings.timeout).redirect(redirect::Policy::none()).build()?,
+            client: http_client::builder(settings.timeout).redirect(redirect::Policy::none()).build()?,
             urls: urls.collect::<anyhow::Result<_>>()?,
             key: SigningKey::parse(settings.secret.reveal()).ok(),
         })
@@ -74,7 +74,7 @@ impl HttpSink {
         }
         // Whatever an application answers, a mistake of its own is likelier than that it never wants the outcome; only
         // 410 says the latter.
-        let retry = match retry_after(&response) {
+        let retry = match http_client::retry_after(response.headers()) {
             _ if status == StatusCode::GONE => Retry::Never,
             Some(after) => Retry::After(after),
             None => Retry::Later,

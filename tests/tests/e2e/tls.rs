@@ -74,7 +74,7 @@ async fn start(authority: &Authority, senders: Option<&Authority>, folder: &Path
 
 fn client(authority: &Authority, identity: Option<(String, String)>) -> Client {
     let root = Certificate::from_pem(authority.0.pem().as_bytes()).unwrap();
-    let builder = backend::sink::http_client(crate::fixture::PATIENCE).no_proxy().tls_certs_only([root]);
+    let builder = backend::http_client::builder(crate::fixture::PATIENCE).no_proxy().tls_certs_only([root]);
     let identity = identity.map(|(certificate, key)| Identity::from_pem((certificate + &key).as_bytes()).unwrap());
     identity.into_iter().fold(builder, reqwest::ClientBuilder::identity).build().unwrap()
 }

@@ -1,0 +1,101 @@
+//! What all HTTP clients of the backend share: TLS, timeouts, the check of configured URLs, and the
+//! reading of `Retry-After`.
+
+use std::time::Duration;
+
+use reqwest::{
+    Client, ClientBuilder, Url,
+    header::{HeaderMap, RETRY_AFTER},
+};
+
+use crate::tls;
+
+/// Longest time to wait for a connection, however long a request may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Returns a client builder with TLS prepared, `timeout` set for each request, and retries off.
+pub fn builder(timeout: Duration) -> ClientBuilder {
+    tls::prepare();
+    Client::builder()
+        .timeout(timeout)
+        // The callers retry and count their attempts themselves. Without the 0, reqwest would also
+        // copy each request in case it had to be retried.
+        .retry(reqwest::retry::never().max_retries_per_request(0))
+        .connect_timeout(timeout.min(CONNECT_TIMEOUT))
+        .user_agent(concat!("truenroll-edge/", env!("CARGO_PKG_VERSION")))
+}
+
+/// Checks that the backend's HTTP clients can call a URL.
+///
+/// # Errors
+/// Returns what is wrong with the URL, worded to follow the name of the setting.
+pub fn check_url(url: &str) -> Result<(), String> {
+    let parsed = Url::parse(url).map_err(|error| format!("is not a URL: {error}"))?;
+    if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
+        return Err("must begin with https:// or http://".to_owned());
+    }
+    if parsed.password().is_some() {
+        return Err("must not contain a password".to_owned());
+    }
+    Ok(())
+}
+
+/// Returns the wait that a response asks for in `Retry-After`, if it is given in seconds. The other
+/// form, a date, is ignored: it would depend on two clocks.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    whole_seconds(value)
+}
+
+/// Parses a number of seconds. One that does not fit becomes the longest possible wait.
+fn whole_seconds(text: &str) -> Option<Duration> {
+    let digits = text.trim();
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    Some(Duration::from_secs(digits.parse().unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_in_seconds_however_long_it_is() {
+        let longest = Duration::from_secs(u64::MAX);
+        for (text, expected) in [
+            ("0", Some(Duration::ZERO)),
+            (" 120 ", Some(Duration::from_secs(120))),
+            ("18446744073709551615", Some(longest)),
+            ("99999999999999999999999", Some(longest)),
+            ("", None),
+            ("-1", None),
+            ("1.5", None),
+            ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ] {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]);
+            assert_eq!(retry_after(&headers), expected, "{text}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), None, "without the header");
+    }
+
+    #[test]
+    fn only_http_urls_without_a_password_can_be_called() {
+        for url in ["https://api.example.com/v1", "http://127.0.0.1:8080", "http://[::1]/", "https://user@host/"] {
+            assert_eq!(check_url(url), Ok(()), "{url}");
+        }
+        for (url, problem) in [
+            ("", "not a URL"),
+            ("api.example.com", "not a URL"),
+            ("ftp://host/", "must begin with https:// or http://"),
+            ("redis://host/", "must begin with https:// or http://"),
+            ("https://user:word@host/", "must not contain a password"),
+        ] {
+            let error = check_url(url).unwrap_err();
+            assert!(error.contains(problem), "{url}: {error}");
+            assert!(!error.contains("word@"), "{error}");
+        }
+    }
+}
