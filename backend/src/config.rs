@@ -1,5 +1,7 @@
 //! The configuration: compiled-in defaults, then a file, then the environment; read once and checked as a whole.
 
+#![allow(missing_docs, reason = "`config.default.toml` documents each setting")]
+
 use std::{fs, path::Path, time::Duration};
 
 use config::{Environment, File, FileFormat, Source as _};
@@ -17,7 +19,6 @@ const DEFAULTS: &str = include_str!("../config.default.toml");
 /// Everything that can be set. `config.default.toml` says what each setting means.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "documented in config.default.toml")]
 pub struct Config {
     pub ingest: Ingest,
     pub admin: Admin,
@@ -34,7 +35,6 @@ pub struct Config {
 /// `[ingest]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "documented in config.default.toml")]
 pub struct Ingest {
     pub listen: String,
     pub proof: Secret,
@@ -47,7 +47,6 @@ pub struct Ingest {
 /// `[admin]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "documented in config.default.toml")]
 pub struct Admin {
     pub listen: String,
 }
@@ -55,7 +54,6 @@ pub struct Admin {
 /// `[redis]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "documented in config.default.toml")]
 pub struct Redis {
     pub url: Secret,
     pub url_file: String,
@@ -113,7 +111,6 @@ impl TryFrom<String> for Durability {
 /// `[worker]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "documented in config.default.toml")]
 pub struct Worker {
     pub parallelism: usize,
     pub window: usize,
@@ -133,7 +130,6 @@ pub struct Worker {
 /// `[handler]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "documented in config.default.toml")]
 pub struct Handler {
     #[serde(rename = "wait_for_case_s", deserialize_with = "seconds")]
     pub wait_for_case: Duration,
@@ -142,7 +138,6 @@ pub struct Handler {
 /// `[partner_api]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "documented in config.default.toml")]
 pub struct PartnerApi {
     pub base_url: String,
     pub api_key: Secret,
@@ -163,7 +158,6 @@ pub struct PartnerApi {
 /// `[partner_api.paging]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "documented in config.default.toml")]
 pub struct Paging {
     pub size: usize,
     pub size_parameter: String,
@@ -173,7 +167,6 @@ pub struct Paging {
 /// `[reconciler]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "documented in config.default.toml")]
 pub struct Reconciler {
     #[serde(rename = "interval_s", deserialize_with = "seconds")]
     pub interval: Duration,
@@ -188,7 +181,6 @@ pub struct Reconciler {
 /// `[sink]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "documented in config.default.toml")]
 pub struct Sink {
     pub kind: SinkKind,
     pub url: String,
@@ -215,7 +207,6 @@ pub enum SinkKind {
 /// `[log]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "documented in config.default.toml")]
 pub struct Log {
     pub level: LogLevel,
     pub format: LogFormat,
@@ -224,7 +215,6 @@ pub struct Log {
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the usual five")]
 pub enum LogLevel {
     Error,
     Warn,
@@ -246,7 +236,6 @@ pub enum LogFormat {
 /// `[shutdown]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "documented in config.default.toml")]
 pub struct Shutdown {
     #[serde(rename = "grace_ms", deserialize_with = "millis")]
     pub grace: Duration,

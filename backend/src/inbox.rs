@@ -9,7 +9,7 @@
 //! - **inbox**, a stream for each feature: the events that are not dealt with, in the order in which they arrived. An event
 //!   leaves the stream only when it is completed or buried. So what is pending *is* the stream: a process that takes over a
 //!   partition reads it from the start, and there is no second list of what was handed to whom that could disagree with it.
-//! - **case**, a hash for each case with an expiry: how many events each feature has had ([`Missing`]); and **late**, a
+//! - **case**, a hash for each case with an expiry: how many events each feature has had ([`Missing`](cases::Missing)); and **late**, a
 //!   string where events were made up for that may still come.
 //! - **attempts**, a hash for each inbox, from the entries to how often they were tried, and until when to wait.
 //! - **dead**, a stream: the events that could not be handled, with their error, until they are replayed or expire.
@@ -18,7 +18,7 @@
 //!   checks it, so a process that lost its lease without noticing changes nothing. It is a random number and not a
 //!   counter, which a failover to a replica could set back.
 //!
-//! A few keys are of no partition: **members**, the processes that share the partitions out among them ([`Attendance`]),
+//! A few keys are of no partition: **members**, the processes that share the partitions out among them ([`Attendance`](members::Attendance)),
 //! **paused**, the features that are not worked on ([`Paused`]), and how many **partitions** there are. [`servers`] knows which server
 //! holds what.
 //!
@@ -52,10 +52,9 @@ mod server_check;
 mod servers;
 mod stream;
 
-pub use cases::{Due, Missing};
+pub use cases::Due;
 pub use dead::DeadLetter;
 pub use lease::{Expired, Fenced, Lease};
-pub use members::Attendance;
 pub use pauses::Paused;
 pub use reader::{Batch, Entry, EntryId, Reader};
 

@@ -1,27 +1,65 @@
-//! The backend: stores each event together with its idempotency key before it says yes, handles it once and in order, and
-//! hands the finished result to the partner's application.
+//! The backend: stores each event with its idempotency key before it acknowledges it, handles it once and in order, and
+//! delivers the outcome to the partner's application.
 //!
-//! An event's way through the modules: [`ingest`] takes it from the edge if [`proofs`] knows its proof, [`inbox`] stores it, [`worker`] picks it up,
-//! [`handler`] decides what to do, [`partner_api`] fetches the result, [`sink`] delivers it. [`reconciler`] finds those that
-//! never came. [`config`] is read once at start, [`tls`] is prepared for all who call, [`telemetry`] names the metrics, [`admin`] serves them, and [`server`] starts and stops it all, as [`cli`] says.
+//! The binary `backend` uses the standard handlers. To handle an event differently, build a binary of your own around
+//! [`main_with`] and replace single handlers; storing, order, retries, dead letters, the command line and the settings
+//! stay those of the backend. `backend/examples/own-handler` is a complete package.
+//!
+//! ```no_run
+//! use std::{process::ExitCode, sync::Arc};
+//!
+//! use async_trait::async_trait;
+//! use backend::{
+//!     event::Event,
+//!     handler::{FeatureHandler, HandlerError, Outcome},
+//! };
+//! use envelope::{EventName, Feature, Stage};
+//!
+//! /// Tells the application nothing about completed classifications.
+//! struct Ignore;
+//!
+//! #[async_trait]
+//! impl FeatureHandler for Ignore {
+//!     async fn handle(&self, _: &Event) -> Result<Outcome, HandlerError> {
+//!         Ok(Outcome::Nothing)
+//!     }
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     let classified = EventName { feature: Feature::Classification, stage: Stage::Completed };
+//!     backend::main_with(|handlers, _partner_api| handlers.with(classified, Arc::new(Ignore)))
+//! }
+//! ```
+//!
+//! # How an event passes through the modules
+//! `ingest` takes it from the edge if `proofs` recognizes the filter's proof, `inbox` stores it, `worker` picks it up,
+//! [`handler`] decides what to do, [`partner_api`] fetches the result, and `sink` delivers it. `reconciler` backfills
+//! events that never arrived. `config` is read once at start, `telemetry` defines the metrics, `admin` serves them,
+//! `server` starts and stops everything, and `cli` is the command line.
+#![allow(unreachable_pub, reason = "in a private module, `pub` means visible to the crate and to `test_support`")]
 
-pub mod admin;
-pub mod cli;
-pub mod config;
 pub mod document;
 pub mod event;
 pub mod handler;
-pub mod http_client;
-pub mod inbox;
-pub mod ingest;
-#[cfg(feature = "mutations")]
-pub mod mutation;
 pub mod partner_api;
-pub mod problem;
-pub mod proofs;
-pub mod reconciler;
-pub mod server;
-pub mod sink;
-pub mod telemetry;
-pub mod tls;
-pub mod worker;
+#[cfg(feature = "test-support")]
+pub mod test_support;
+
+mod admin;
+mod cli;
+mod config;
+mod http_client;
+mod inbox;
+mod ingest;
+#[cfg(feature = "mutations")]
+mod mutation;
+mod problem;
+mod proofs;
+mod reconciler;
+mod server;
+mod sink;
+mod telemetry;
+mod tls;
+mod worker;
+
+pub use cli::{main, main_with};

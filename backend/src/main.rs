@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    backend::cli::main()
+    backend::main()
 }
 
 #[global_allocator]

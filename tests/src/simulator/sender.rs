@@ -155,5 +155,5 @@ impl Answer {
 
 /// An HTTP client that waits longer for an answer than Envoy tries for one.
 pub fn client() -> Client {
-    backend::http_client::builder(Duration::from_secs(30)).no_proxy().build().unwrap_or_default()
+    backend::test_support::http_client::builder(Duration::from_secs(30)).no_proxy().build().unwrap_or_default()
 }

@@ -38,7 +38,7 @@ async fn requests_that_wait_for_a_backend_are_bounded_and_the_rest_are_rejected_
     let mut requests = JoinSet::new();
     // Envoy allows 100 requests at a time on each connection.
     for of_one_connection in events.chunks(100) {
-        let builder = backend::http_client::builder(Duration::from_secs(60)).no_proxy();
+        let builder = backend::test_support::http_client::builder(Duration::from_secs(60)).no_proxy();
         let client = builder.http2_prior_knowledge().build().unwrap();
         for event in of_one_connection {
             requests.spawn(post(client.clone(), fixture.stack.webhook(), padded(event), Arc::clone(&answers)));

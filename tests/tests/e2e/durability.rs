@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use backend::inbox::{Accepted, Arrival, Inbox};
+use backend::test_support::inbox::{Accepted, Arrival, Inbox};
 use envelope::{Envelope, Feature, Stage};
 use harness::{
     simulator::{sender::Answer, world::Event},

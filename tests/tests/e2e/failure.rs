@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
-use backend::inbox::{Accepted, Arrival, Fenced, Inbox, Reader};
+use backend::test_support::inbox::{Accepted, Arrival, Fenced, Inbox, Reader};
 use envelope::{Envelope, Feature, Stage};
 use harness::simulator::{sender::Answer, world::Fault};
 use tokio::task::JoinSet;

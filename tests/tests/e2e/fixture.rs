@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use backend::config::{self, Durability, Secret, Topology};
+use backend::test_support::config::{self, Durability, Secret, Topology};
 use envelope::{Feature, Stage};
 use harness::{
     simulator::{

@@ -13,10 +13,9 @@ use std::{
 
 use async_trait::async_trait;
 use backend::{
-    config::Config,
     event::Event,
     handler::{FeatureHandler, HandlerError, Outcome},
-    server,
+    test_support::{config::Config, server},
 };
 use envelope::{
     EventName, Feature, Stage,

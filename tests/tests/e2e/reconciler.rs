@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use backend::inbox::{Due, Inbox};
+use backend::test_support::inbox::{Due, Inbox};
 use envelope::{CaseId, Feature, Stage, Timestamp};
 use harness::simulator::{sender::Answer, world::Event};
 

@@ -74,7 +74,8 @@ async fn start(authority: &Authority, senders: Option<&Authority>, folder: &Path
 
 fn client(authority: &Authority, identity: Option<(String, String)>) -> Client {
     let root = Certificate::from_pem(authority.0.pem().as_bytes()).unwrap();
-    let builder = backend::http_client::builder(crate::fixture::PATIENCE).no_proxy().tls_certs_only([root]);
+    let builder =
+        backend::test_support::http_client::builder(crate::fixture::PATIENCE).no_proxy().tls_certs_only([root]);
     let identity = identity.map(|(certificate, key)| Identity::from_pem((certificate + &key).as_bytes()).unwrap());
     identity.into_iter().fold(builder, reqwest::ClientBuilder::identity).build().unwrap()
 }
@@ -143,7 +144,7 @@ async fn with_mtls_only_the_named_sender_is_let_in() {
 
 /// A TLS endpoint on a port of its own in front of the server at `behind`.
 async fn tls_in_front_of(behind: u16, (certificate, key): (String, String)) -> u16 {
-    backend::tls::prepare();
+    backend::test_support::tls::prepare();
     let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();

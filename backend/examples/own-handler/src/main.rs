@@ -7,16 +7,16 @@ use std::{process::ExitCode, sync::Arc};
 
 use async_trait::async_trait;
 use backend::{
-    cli,
     event::Event,
     handler::{self, FeatureHandler, HandlerError, Outcome, Retry},
+    main_with,
     partner_api::PartnerApi,
 };
 use envelope::{EventName, Feature, Stage};
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
-    cli::main_with(|handlers, api| {
+    main_with(|handlers, api| {
         let completed = |feature| EventName { feature, stage: Stage::Completed };
         handlers
             .with(completed(Feature::Extraction), Arc::new(Credits { api: api.clone() }))

@@ -30,7 +30,9 @@ impl Peer {
             Self::Nothing => Router::new().route("/{*path}", post(|_: Bytes| async { (StatusCode::ACCEPTED, "{}") })),
             Self::Naive => {
                 let redis = ConnectionManager::new(redis::Client::open(redis).context("--redis")?).await?;
-                let client = backend::http_client::builder(std::time::Duration::from_secs(5)).no_proxy().build()?;
+                let client = backend::test_support::http_client::builder(std::time::Duration::from_secs(5))
+                    .no_proxy()
+                    .build()?;
                 Router::new().route("/{*path}", post(receive)).with_state(Naive { redis, client, api: api.to_owned() })
             }
         };
