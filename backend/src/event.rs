@@ -1,42 +1,35 @@
-//! An event as the inbox holds it.
+//! An event as handlers receive it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use envelope::{CaseId, Envelope, EventKey, EventName, Feature, Rejection, Timestamp};
+use envelope::{CaseId, Envelope, EventKey, EventName, Rejection, Timestamp};
 
 /// An accepted event.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// Its identity.
+    /// The event's identity: its name, case and `occurred_at`.
     pub key: EventKey,
-    /// Which event it is.
+    /// The event's name: the feature, and whether its stage completed or failed.
     pub name: EventName,
-    /// The case it happened to.
+    /// The case that the event is about.
     pub case_id: CaseId<'static>,
-    /// The partner's own reference for the case. It may be personal data: not for logs.
+    /// The partner's own reference for the case. It may be personal data, so it must not be logged.
     pub external_id: Option<String>,
-    /// When the stage ended inside of TruEnroll.
+    /// When the stage finished, as TruEnroll states it; for a backfilled event, when the reconciler
+    /// first found the event missing.
     pub occurred_at: Timestamp,
-    /// When we stored it.
+    /// When the backend received the event.
     pub received_at: SystemTime,
-    /// Whether it never came, and the reconciler made up for it.
+    /// Whether the event never arrived and the reconciler reconstructed it from the Partner API.
     pub backfilled: bool,
 }
 
-/// What has to be handled in order: the events of one feature of one case.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct LaneId {
-    /// The case.
-    pub case_id: CaseId<'static>,
-    /// The feature.
-    pub feature: Feature,
-}
-
 impl Event {
-    /// Reads a stored body.
+    /// Parses a stored event body.
     ///
     /// # Errors
-    /// Where the body is not an event: it was stored by another version of this program, or by another program.
+    /// Returns a [`Rejection`] if the body is not an event, because another version of the backend
+    /// or another program stored it.
     pub fn parse(body: &[u8], received_at: SystemTime, backfilled: bool) -> Result<Self, Rejection> {
         let envelope = Envelope::parse(body)?;
         Ok(Self {
@@ -48,35 +41,5 @@ impl Event {
             received_at,
             backfilled,
         })
-    }
-
-    /// The lane that the event is in.
-    pub fn lane(&self) -> LaneId {
-        LaneId { case_id: self.case_id.clone(), feature: self.name.feature }
-    }
-}
-
-/// A time as milliseconds since 1970, which is how we store it.
-pub fn to_millis(time: SystemTime) -> u64 {
-    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The opposite of [`to_millis`].
-pub fn from_millis(millis: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_millis(millis)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_stored_number_is_too_large_for_a_time() {
-        for millis in [0, 1, 1_750_588_200_000, u64::MAX / 2, u64::MAX - 1, u64::MAX] {
-            assert_eq!(to_millis(from_millis(millis)), millis);
-            assert!(from_millis(millis).duration_since(UNIX_EPOCH).is_ok());
-        }
-        assert_eq!(to_millis(UNIX_EPOCH - Duration::from_secs(1)), 0, "before 1970 is as good as 1970");
     }
 }

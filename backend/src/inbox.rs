@@ -54,7 +54,7 @@ mod stream;
 
 pub use cases::Due;
 pub use dead::DeadLetter;
-pub use lease::{Expired, Fenced, Lease};
+pub use lease::{Expired, Lease, LeaseError, LeaseLost};
 pub use pauses::Paused;
 pub use reader::{Batch, Entry, EntryId, Reader};
 

@@ -59,6 +59,7 @@ mod reconciler;
 mod server;
 mod sink;
 mod telemetry;
+mod time;
 mod tls;
 mod worker;
 

@@ -22,10 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config,
-    event::to_millis,
     inbox::{Accepted, Arrival, Due, Inbox, InboxError},
     partner_api::{Case, PartnerApi, PartnerApiError},
     telemetry::Metrics,
+    time::to_millis,
 };
 
 mod ended;

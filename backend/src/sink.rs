@@ -6,9 +6,10 @@ use serde_json::Value;
 use crate::{
     config::{self, SinkKind},
     document::DocumentBody,
-    event::{Event, to_millis},
+    event::Event,
     handler::{HandlerError, Outcome, Recommendation},
     partner_api::Case,
+    time::to_millis,
 };
 
 mod http;

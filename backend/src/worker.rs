@@ -24,6 +24,7 @@ mod lanes;
 mod partition;
 mod pauses;
 mod share;
+mod until_answered;
 
 /// What all workers share.
 pub struct Work {

@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     config::Config,
-    event::to_millis,
     inbox::{DeadLetter, Inbox},
+    time::to_millis,
 };
 
 /// Which dead letters; all of them where nothing is said.

@@ -4,11 +4,11 @@ use std::io::{Write, stdout};
 
 use crate::{
     config::Config,
-    event::to_millis,
     inbox::{
         Inbox,
         quarantine::{Quarantined, Readmission},
     },
+    time::to_millis,
 };
 
 /// Prints a line of JSON for each event: its key, its name and when it was stored.

@@ -4,7 +4,7 @@ use redis::Cmd;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Accepted, Arrival, Inbox, InboxError, Place, scripts};
-use crate::event::to_millis;
+use crate::time::to_millis;
 
 /// What the arguments of a call that stores an event come to, besides the body, more or less.
 const SIZE: usize = 256;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use envelope::{CaseId, Feature};
 
 use super::{Inbox, InboxError, scripts};
-use crate::event::{from_millis, to_millis};
+use crate::time::{from_millis, to_millis};
 
 /// How many events of a feature of a case there must have been.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

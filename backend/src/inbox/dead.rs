@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use envelope::{Envelope, EventName};
 
 use super::{Inbox, InboxError, scripts, stream::StreamEntry};
-use crate::event::from_millis;
+use crate::time::from_millis;
 
 /// A dead letter.
 #[derive(Debug, Clone)]

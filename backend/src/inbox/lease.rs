@@ -1,4 +1,4 @@
-//! A partition's ownership, and the writes that need it.
+//! A lease on a partition, and the writes that require it.
 
 use std::{
     sync::Arc,
@@ -9,31 +9,46 @@ use redis::{Script, ScriptInvocation, aio::ConnectionManager};
 use tokio::time::Instant;
 
 use super::{Entry, EntryId, Inbox, InboxError, keys::PartitionKeys, scripts, servers::Server, stream::StreamEntry};
-use crate::event::to_millis;
+use crate::time::{duration_millis, to_millis};
 
-/// A partition's ownership. It ends by itself unless it is renewed, and it ends when another server holds the partition: that
-/// one may give new entries identifiers that entries had which it does not know.
+/// A lease on a partition: exclusive ownership for a limited time.
+///
+/// A lease expires unless it is renewed. It is valid on one server only: if the partition moves to
+/// another server, that server may reuse the identifiers of entries it never received.
 #[derive(Clone)]
 pub struct Lease {
     inbox: Inbox,
     server: Arc<Server>,
     keys: PartitionKeys,
     partition: u32,
+    /// The fencing token, which every write compares.
     token: Arc<str>,
     time_to_live: Duration,
-    asked: Instant,
+    requested_at: Instant,
 }
 
-/// The lease is lost: the partition has another owner, or none, and nothing was changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fenced;
+/// The lease is lost: the partition has another owner, or none. The call changed nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the lease on the partition is lost")]
+pub struct LeaseLost;
 
-/// How many events were dropped, since nobody looked after them for too long.
+/// Why a call that requires a lease failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LeaseError {
+    /// The lease is lost.
+    #[error(transparent)]
+    Lost(#[from] LeaseLost),
+    /// Redis did not answer, or answered with an error.
+    #[error(transparent)]
+    Inbox(#[from] InboxError),
+}
+
+/// The numbers of unhandled events that were dropped after `redis.unhandled_retention_days`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Expired {
     /// Dead letters.
     pub dead_letters: u64,
-    /// Events in quarantine.
+    /// Quarantined events.
     pub quarantined: u64,
 }
 
@@ -44,37 +59,39 @@ impl Lease {
         time_to_live: Duration,
     ) -> Result<Option<Self>, InboxError> {
         let keys = inbox.keys.of_partition(partition);
-        let asked = Instant::now();
+        let requested_at = Instant::now();
         let token = format!("{:032x}", fastrand::u128(..));
         let mut call = scripts::ACQUIRE.prepare_invoke();
-        call.key(keys.lease()).arg(&token).arg(milliseconds(time_to_live));
+        call.key(keys.lease()).arg(&token).arg(duration_millis(time_to_live));
         let server = inbox.servers.of_partition(partition);
-        let is_ours: bool = inbox.bounded(call.invoke_async(&mut server.connection())).await?;
-        Ok(is_ours.then(|| Self {
+        let is_acquired: bool = inbox.bounded(call.invoke_async(&mut server.connection())).await?;
+        Ok(is_acquired.then(|| Self {
             inbox: inbox.clone(),
             server,
             keys,
             partition,
             token: token.into(),
             time_to_live,
-            asked,
+            requested_at,
         }))
     }
 
-    /// The partition that is owned.
+    /// Returns the number of the partition.
     pub fn partition(&self) -> u32 {
         self.partition
     }
 
-    /// How long the lease lasts after it was taken or renewed.
+    /// Returns how long the lease is valid after it was acquired or renewed.
     pub fn time_to_live(&self) -> Duration {
         self.time_to_live
     }
 
-    /// When the lease has run out if it is not renewed: counted from before it was asked for, since it may have begun as
-    /// soon as that.
-    pub fn runs_out(&self) -> Instant {
-        self.asked + self.time_to_live
+    /// Returns when the lease expires unless it is renewed.
+    ///
+    /// It counts from before the request for the lease was sent, since Redis cannot have started the
+    /// lease any earlier.
+    pub fn expires_at(&self) -> Instant {
+        self.requested_at + self.time_to_live
     }
 
     pub(super) fn keys(&self) -> &PartitionKeys {
@@ -89,7 +106,7 @@ impl Lease {
         &self.server
     }
 
-    /// Waits until another server holds the partition.
+    /// Waits until the partition has moved to another server.
     pub async fn moved(&self) {
         let mut changes = self.inbox.servers.changes();
         while Arc::ptr_eq(&self.server, &self.inbox.servers.of_partition(self.partition)) {
@@ -99,106 +116,99 @@ impl Lease {
         }
     }
 
-    /// Prolongs the lease.
+    /// Renews the lease for another [`Self::time_to_live`].
     ///
     /// # Errors
-    /// Where Redis does not answer.
-    pub async fn renew(&self) -> Result<Result<(), Fenced>, InboxError> {
+    /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not answer.
+    pub async fn renew(&self) -> Result<(), LeaseError> {
         let mut call = self.call(&scripts::RENEW);
-        call.arg(milliseconds(self.time_to_live));
-        self.fenced(&call).await
+        call.arg(duration_millis(self.time_to_live));
+        self.invoke(&call, self.connection()).await
     }
 
-    /// Gives the lease back, so that somebody else can have the partition at once: to whichever server holds it now.
+    /// Gives the lease back, so that another backend can acquire the partition at once.
+    ///
+    /// The request goes to the server that holds the partition now, which may not be the one that
+    /// granted the lease.
     ///
     /// # Errors
-    /// Where Redis does not answer.
-    pub async fn release(&self) -> Result<Result<(), Fenced>, InboxError> {
-        let call = self.call(&scripts::RELEASE);
-        let done: bool = self.inbox.bounded(call.invoke_async(&mut self.inbox.connection(self.partition))).await?;
-        Ok(if done { Ok(()) } else { Err(Fenced) })
+    /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not answer.
+    pub async fn release(&self) -> Result<(), LeaseError> {
+        self.invoke(&self.call(&scripts::RELEASE), self.inbox.connection(self.partition)).await
     }
 
-    /// An entry, if it is still in the inbox.
+    /// Returns an entry, or `None` if it has left the inbox.
     ///
     /// # Errors
-    /// Where Redis does not answer.
+    /// If Redis does not answer.
     pub async fn entry(&self, entry: EntryId) -> Result<Option<Entry>, InboxError> {
-        let (id, feature) = (entry.to_string(), entry.feature());
+        let id = entry.to_string();
+        let feature = entry.feature();
         let mut commands = redis::pipe();
         commands.cmd("XRANGE").arg(self.keys.inbox(feature)).arg(&id).arg(&id);
         commands.cmd("HGET").arg(self.keys.attempts(feature)).arg(&id);
         let mut connection = self.connection();
-        let (found, tried): (Vec<StreamEntry>, Option<String>) =
+        let (found, attempts): (Vec<StreamEntry>, Option<String>) =
             self.inbox.bounded(commands.query_async(&mut connection)).await?;
-        Ok(found.into_iter().next().map(|found| Entry::read(feature, found, tried.as_deref())))
+        Ok(found.into_iter().next().map(|found| Entry::read(feature, found, attempts.as_deref())))
     }
 
-    /// Takes events of one feature that were handled out of the inbox.
+    /// Removes handled events of one feature from the inbox. Repeating the call changes nothing.
     ///
     /// # Errors
-    /// Where Redis does not answer.
-    pub async fn complete(&self, entries: &[EntryId]) -> Result<Result<(), Fenced>, InboxError> {
-        let Some(feature) = entries.first().map(|entry| entry.feature()) else { return Ok(Ok(())) };
+    /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not answer.
+    pub async fn complete(&self, entries: &[EntryId]) -> Result<(), LeaseError> {
+        let Some(feature) = entries.first().map(|entry| entry.feature()) else { return Ok(()) };
         let mut call = self.call(&scripts::COMPLETE);
         call.key(self.keys.inbox(feature)).key(self.keys.attempts(feature));
         for entry in entries {
             call.arg(entry.to_string());
         }
-        self.fenced(&call).await
+        self.invoke(&call, self.connection()).await
     }
 
-    /// Notes that an event was tried, and that it waits until `due`.
+    /// Stores how many attempts an event has had, and when the next one is due.
     ///
     /// # Errors
-    /// Where Redis does not answer.
-    pub async fn retry(
-        &self,
-        entry: EntryId,
-        attempts: u32,
-        due: SystemTime,
-    ) -> Result<Result<(), Fenced>, InboxError> {
+    /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not answer.
+    pub async fn retry(&self, entry: EntryId, attempts: u32, due: SystemTime) -> Result<(), LeaseError> {
         let mut call = self.call(&scripts::RETRY);
         call.key(self.keys.attempts(entry.feature())).arg(entry.to_string()).arg(attempts).arg(to_millis(due));
-        self.fenced(&call).await
+        self.invoke(&call, self.connection()).await
     }
 
-    /// Makes an event a dead letter. `detail` must not hold personal data.
+    /// Moves an event from the inbox to the dead letters. `detail` must not contain personal data.
     ///
     /// # Errors
-    /// Where Redis does not answer.
-    pub async fn bury(
-        &self,
-        entry: EntryId,
-        code: &str,
-        detail: &str,
-        attempts: u32,
-    ) -> Result<Result<(), Fenced>, InboxError> {
-        let (id, inbox) = (entry.to_string(), self.keys.inbox(entry.feature()));
+    /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not answer.
+    pub async fn dead_letter(&self, entry: EntryId, code: &str, detail: &str, attempts: u32) -> Result<(), LeaseError> {
+        let id = entry.to_string();
+        let inbox = self.keys.inbox(entry.feature());
         let mut read = redis::cmd("XRANGE");
         read.arg(&inbox).arg(&id).arg(&id);
         let found: Vec<StreamEntry> = self.inbox.bounded(read.query_async(&mut self.connection())).await?;
-        // Where there is no entry nothing is buried either, and the seen key does not matter.
+        // Without an entry the script stores no dead letter, and does not use the seen key.
         let event_key: String = found.into_iter().next().and_then(|mut entry| entry.take("key")).unwrap_or_default();
         let mut call = self.call(&scripts::BURY);
         call.key(inbox).key(self.keys.attempts(entry.feature())).key(self.keys.dead());
         call.key(self.keys.seen_as(&event_key));
         call.arg(id).arg(code).arg(detail).arg(attempts).arg(to_millis(SystemTime::now()));
-        self.fenced(&call).await
+        self.invoke(&call, self.connection()).await
     }
 
-    /// Drops what is not to be kept any longer of the dead letters and of the quarantine.
+    /// Drops the dead letters and quarantined events that are older than
+    /// `redis.unhandled_retention_days`.
     ///
     /// # Errors
-    /// Where Redis does not answer.
-    pub async fn expire(&self) -> Result<Expired, InboxError> {
+    /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not answer.
+    pub async fn expire(&self) -> Result<Expired, LeaseError> {
         if self.inbox.unhandled_retention.is_zero() {
             return Ok(Expired::default());
         }
         let mut call = self.call(&scripts::EXPIRE);
-        call.key(self.keys.dead()).key(self.keys.quarantine()).arg(milliseconds(self.inbox.unhandled_retention));
+        call.key(self.keys.dead()).key(self.keys.quarantine()).arg(duration_millis(self.inbox.unhandled_retention));
         let dropped: Option<(u64, u64)> = self.inbox.bounded(call.invoke_async(&mut self.connection())).await?;
-        let (dead_letters, quarantined) = dropped.unwrap_or_default();
+        let (dead_letters, quarantined) = dropped.ok_or(LeaseLost)?;
         Ok(Expired { dead_letters, quarantined })
     }
 
@@ -212,12 +222,9 @@ impl Lease {
         call
     }
 
-    async fn fenced(&self, call: &ScriptInvocation<'_>) -> Result<Result<(), Fenced>, InboxError> {
-        let done: bool = self.inbox.bounded(call.invoke_async(&mut self.connection())).await?;
-        Ok(if done { Ok(()) } else { Err(Fenced) })
+    /// Runs a script that returns 1, or 0 if the token is no longer the partition's.
+    async fn invoke(&self, call: &ScriptInvocation<'_>, mut connection: ConnectionManager) -> Result<(), LeaseError> {
+        let is_owner: bool = self.inbox.bounded(call.invoke_async(&mut connection)).await?;
+        if is_owner { Ok(()) } else { Err(LeaseLost.into()) }
     }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

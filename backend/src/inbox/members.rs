@@ -1,44 +1,49 @@
-//! The processes at work.
+//! The backends that share the partitions among them.
 
 use std::time::Duration;
 
 use super::{Inbox, InboxError, scripts};
+use crate::time::duration_millis;
 
-/// How many processes are at work, and this one's place among them.
+/// How many backends are working, and this one's rank among them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attendance {
     members: u32,
-    before: u32,
+    rank: u32,
 }
 
 impl Attendance {
-    /// How many of so many partitions are this process'. All the processes' shares together are all partitions.
+    /// Returns how many of `partitions` this backend should own.
+    ///
+    /// The shares of all backends differ by at most one and cover all partitions.
     pub fn share(self, partitions: u32) -> usize {
         let members = self.members.max(1);
-        let one_more = self.before < partitions % members;
-        (partitions / members + u32::from(one_more)) as usize
+        let remainder = partitions % members;
+        let one_more = u32::from(self.rank < remainder);
+        (partitions / members + one_more) as usize
     }
 }
 
 impl Inbox {
-    /// Says that the process `member` is at work, and is to be counted for `time_to_live`.
+    /// Registers the backend `member` as working for the next `time_to_live`, and returns its rank
+    /// among all backends.
     ///
     /// # Errors
-    /// Where Redis does not answer.
+    /// If Redis does not answer.
     pub async fn attend(&self, member: &str, time_to_live: Duration) -> Result<Attendance, InboxError> {
-        // A process whose requests arrive at Redis while the answers do not would otherwise go on being counted and taking
-        // leases that it does not know of, and nobody would work on its share.
+        // `PING` first: a backend whose requests reach Redis but which receives no answers must not
+        // register, or it would keep a share of partitions on which nobody works.
         self.bounded(redis::cmd("PING").exec_async(&mut self.common())).await?;
         let mut call = scripts::ATTEND.prepare_invoke();
-        call.key(self.keys.members()).arg(member).arg(u64::try_from(time_to_live.as_millis()).unwrap_or(u64::MAX));
-        let (members, before) = self.bounded(call.invoke_async(&mut self.common())).await?;
-        Ok(Attendance { members, before })
+        call.key(self.keys.members()).arg(member).arg(duration_millis(time_to_live));
+        let (members, rank) = self.bounded(call.invoke_async(&mut self.common())).await?;
+        Ok(Attendance { members, rank })
     }
 
-    /// Says that the process `member` works no more, so that the others take over at once.
+    /// Removes the backend `member`, so that the others take over its share at once.
     ///
     /// # Errors
-    /// Where Redis does not answer.
+    /// If Redis does not answer.
     pub async fn leave(&self, member: &str) -> Result<(), InboxError> {
         let mut commands = redis::pipe();
         commands.cmd("ZREM").arg(self.keys.members()).arg(member);
@@ -49,17 +54,25 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prop_assert, prop_assert_eq, proptest};
+
     use super::*;
 
-    #[test]
-    fn shares_are_even_and_make_up_the_whole() {
-        for partitions in [1, 3, 16, 1_024] {
-            for members in 1..=20 {
-                let share = |before| Attendance { members, before }.share(partitions);
-                let shares: Vec<_> = (0..members).map(share).collect();
-                assert_eq!(shares.iter().sum::<usize>(), partitions as usize);
-                assert!(shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1);
+    proptest! {
+        #[test]
+        fn shares_differ_by_at_most_one_and_cover_all_partitions(partitions in 1_u32..=2_048, members in 1_u32..=300) {
+            let mut total = 0;
+            for rank in 0..members {
+                let share = Attendance { members, rank }.share(partitions);
+                prop_assert!(share.abs_diff((partitions / members) as usize) <= 1);
+                total += share;
             }
+            prop_assert_eq!(total, partitions as usize);
         }
+    }
+
+    #[test]
+    fn a_backend_that_is_not_counted_gets_all_partitions() {
+        assert_eq!(Attendance { members: 0, rank: 0 }.share(16), 16);
     }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use envelope::{Envelope, Verdict};
 
 use super::{Inbox, InboxError, scripts, stream::StreamEntry};
-use crate::event::{from_millis, to_millis};
+use crate::time::{from_millis, to_millis};
 
 /// An event in quarantine.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! Reads a partition's inbox in order, and waits for more.
+//! Reads the entries of a partition in order, and waits for new ones.
 
 use std::{
     collections::HashMap,
@@ -11,71 +11,79 @@ use redis::{AsyncCommands, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::{InboxError, Lease, stream::StreamEntry};
-use crate::event::from_millis;
+use crate::time::from_millis;
 
-/// An entry's identifier: the feature whose stream it is in, and what Redis gives it there, which is the time in
-/// milliseconds and a number among those of the same millisecond.
+/// An entry's identifier within a partition: the feature whose stream holds the entry, and the
+/// identifier that Redis assigned in that stream. Within a feature, later entries have greater ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EntryId(Feature, u64, u64);
+pub struct EntryId {
+    feature: Feature,
+    /// When Redis added the entry, in milliseconds since 1970.
+    added_ms: u64,
+    /// Distinguishes entries that were added in the same millisecond.
+    sequence: u64,
+}
 
-/// An event in the inbox that is not dealt with.
+/// An event in the inbox.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// The entry's identifier; later entries have greater ones.
+    /// The entry's identifier.
     pub id: EntryId,
-    /// The event's body, as it was sent.
+    /// The event's body, as it was received.
     pub body: Vec<u8>,
-    /// When it was stored.
+    /// When the backend received the event.
     pub received_at: SystemTime,
-    /// Whether it never came, and is made up for.
-    pub missed: bool,
-    /// How often it was tried already.
+    /// Whether the event never arrived and was reconstructed from the Partner API.
+    pub backfilled: bool,
+    /// The number of attempts so far.
     pub attempts: u32,
-    /// Not to be tried before this.
+    /// When the next attempt is due, if the event waits for a retry.
     pub due: Option<SystemTime>,
 }
 
-/// Some entries of one feature, in their order.
+/// Consecutive entries of one feature.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// Their feature.
+    /// The feature of the entries.
     pub feature: Feature,
-    /// The entries.
+    /// The entries, oldest first.
     pub entries: Vec<Entry>,
 }
 
-/// Reads one partition, each feature from its oldest entry on.
+/// Reads the entries of one partition, for each feature from the oldest one onwards.
 pub struct Reader {
     lease: Lease,
     connection: Option<MultiplexedConnection>,
     last: HashMap<Feature, EntryId>,
 }
 
-/// Before the oldest entry.
+/// An identifier before that of any entry.
 const BEGINNING: &str = "0";
-/// A read that takes so much longer than it has patience has lost its connection without being told.
+/// How long an answer may take beyond the time for which Redis blocks. After that, the connection is
+/// assumed to be dead.
 const STALLED: Duration = Duration::from_secs(4);
 
 impl Reader {
-    /// A reader of the partition that is owned.
+    /// Returns a reader of the partition that `lease` owns.
     pub fn new(lease: Lease) -> Self {
         Self { lease, connection: None, last: HashMap::new() }
     }
 
-    /// The next entries of these features, at most `most` of each; none where none came within `patience`.
+    /// Returns the next entries of `features`, at most `limit` of each feature. If there are none, waits
+    /// up to `block` for an entry, and returns nothing if none arrives.
     ///
-    /// After an error the reader begins again with the oldest entries, so that nothing is passed over that a server gained
-    /// or lost while it failed. The caller leaves out what it has, or had, already.
+    /// After an error the reader starts again at the oldest entry, because the server may have lost or
+    /// gained entries meanwhile. The caller skips the entries that it has already received.
     ///
     /// # Errors
-    /// Where Redis does not answer.
+    /// If Redis does not answer.
     pub async fn next(
         &mut self,
         features: &[Feature],
-        most: usize,
-        patience: Duration,
+        limit: usize,
+        block: Duration,
     ) -> Result<Vec<Batch>, InboxError> {
-        let read = match timeout(patience + STALLED, self.read(features, most, patience)).await {
+        let read = match timeout(block + STALLED, self.read(features, limit, block)).await {
             Ok(read) => read,
             Err(_) => Err(InboxError::Timeout(STALLED)),
         };
@@ -87,7 +95,7 @@ impl Reader {
         read
     }
 
-    async fn read(&mut self, features: &[Feature], most: usize, patience: Duration) -> Result<Vec<Batch>, InboxError> {
+    async fn read(&mut self, features: &[Feature], limit: usize, block: Duration) -> Result<Vec<Batch>, InboxError> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(self.lease.server().dedicated_connection().await?),
@@ -100,9 +108,10 @@ impl Reader {
         let last = last.map(crate::mutation::beginning);
         let last: Vec<_> = last.collect();
         let mut command = redis::cmd("XREAD");
-        command.arg("COUNT").arg(most);
-        if !patience.is_zero() {
-            command.arg("BLOCK").arg(patience.as_millis());
+        command.arg("COUNT").arg(limit);
+        // `BLOCK 0` would wait without a limit.
+        if !block.is_zero() {
+            command.arg("BLOCK").arg(block.as_millis());
         }
         command.arg("STREAMS").arg(&inboxes).arg(&last);
         let streams: Vec<(String, Vec<StreamEntry>)> = command.query_async(connection).await?;
@@ -112,9 +121,9 @@ impl Reader {
             let (Some((&feature, _)), Some(newest)) = (named, entries.last()) else { continue };
             self.last.insert(feature, EntryId::parse(feature, &newest.id));
             let ids: Vec<_> = entries.iter().map(|entry| entry.id.as_str()).collect();
-            let tried: Vec<Option<String>> = connection.hmget(keys.attempts(feature), &ids).await?;
-            let entries = entries.into_iter().zip(tried);
-            let entries = entries.map(|(entry, tried)| Entry::read(feature, entry, tried.as_deref())).collect();
+            let attempts: Vec<Option<String>> = connection.hmget(keys.attempts(feature), &ids).await?;
+            let entries = entries.into_iter().zip(attempts);
+            let entries = entries.map(|(entry, attempts)| Entry::read(feature, entry, attempts.as_deref())).collect();
             batches.push(Batch { feature, entries });
         }
         Ok(batches)
@@ -123,36 +132,40 @@ impl Reader {
 
 impl EntryId {
     fn parse(feature: Feature, id: &str) -> Self {
-        let (time, number) = id.split_once('-').unwrap_or((id, "0"));
-        Self(feature, time.parse().unwrap_or_default(), number.parse().unwrap_or_default())
+        let (added_ms, sequence) = id.split_once('-').unwrap_or((id, "0"));
+        Self { feature, added_ms: added_ms.parse().unwrap_or_default(), sequence: sequence.parse().unwrap_or_default() }
     }
 
-    /// When the entry was added, by the clock of Redis.
+    /// Returns when the entry was added, by the clock of Redis.
     pub fn added_at(self) -> SystemTime {
-        from_millis(self.1)
+        from_millis(self.added_ms)
     }
 
-    /// The feature whose stream the entry is in.
+    /// Returns the feature whose stream holds the entry.
     pub fn feature(self) -> Feature {
-        self.0
+        self.feature
     }
 }
 
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.1, self.2)
+        write!(f, "{}-{}", self.added_ms, self.sequence)
     }
 }
 
 impl Entry {
-    /// A field that is missing or damaged is empty: the worker then buries the entry, where it can be looked at.
-    pub(super) fn read(feature: Feature, mut entry: StreamEntry, tried: Option<&str>) -> Self {
-        let (attempts, due) = tried.and_then(|tried| tried.split_once(' ')).unwrap_or(("0", ""));
+    /// Decodes an entry and its field in the `attempts` hash, which is `<attempts> <due>`.
+    ///
+    /// A field that is missing or damaged counts as empty. The worker then dead-letters the entry, so
+    /// that an operator can inspect it.
+    pub(super) fn read(feature: Feature, mut entry: StreamEntry, attempts: Option<&str>) -> Self {
+        let (attempts, due) = attempts.and_then(|attempts| attempts.split_once(' ')).unwrap_or(("0", ""));
         Self {
             id: EntryId::parse(feature, &entry.id),
             body: entry.take("body").unwrap_or_default(),
             received_at: from_millis(entry.take("received").unwrap_or_default()),
-            missed: entry.take("missed") == Some(1),
+            // The stored name is older than the word "backfilled".
+            backfilled: entry.take("missed") == Some(1),
             attempts: attempts.parse().unwrap_or_default(),
             due: due.parse().ok().map(from_millis),
         }

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use envelope::{Feature, Timestamp};
 
 use crate::{
-    event::from_millis,
     partner_api::{Case, Upload},
+    time::from_millis,
 };
 
 /// The uploads of a case that asked for a feature and are at their end.

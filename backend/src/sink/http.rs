@@ -13,9 +13,10 @@ use sha2::{Digest, Sha256};
 use super::Delivery;
 use crate::{
     config,
-    event::{Event, to_millis},
+    event::Event,
     handler::{HandlerError, Outcome, Retry},
     http_client,
+    time::to_millis,
 };
 
 /// The HTTP sink.

@@ -8,16 +8,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{Work, backoff};
+use super::{Work, backoff, until_answered::until_answered};
 use crate::{
     config,
     event::Event,
     handler::{HandlerError, Outcome, Retry},
-    inbox::{Entry, EntryId, Fenced, InboxError, Lease},
+    inbox::{Entry, EntryId, Lease, LeaseLost},
     telemetry::FailureLabels,
 };
 
@@ -34,8 +34,6 @@ pub(super) enum End {
     Stopped,
     /// Its feature was paused before that; it is tried once the feature is resumed.
     Paused,
-    /// The partition is not ours any more.
-    Fenced,
 }
 
 /// An event to work on.
@@ -48,13 +46,20 @@ pub(super) struct Task {
 }
 
 /// Tries once, if it is time, and stores what came of it.
-pub(super) async fn work_on(work: &Work, lease: &Lease, task: Task, stop: &CancellationToken) -> End {
+pub(super) async fn work_on(
+    work: &Work,
+    lease: &Lease,
+    task: Task,
+    stop: &CancellationToken,
+) -> Result<End, LeaseLost> {
     let (entry, event) = match task.loaded {
         Some(loaded) => *loaded,
         None => {
-            let Some(entry) = store(|| lease.entry(task.id)).await else { return End::Gone };
-            // It was read before, or it would have been buried.
-            let Ok(event) = Event::parse(&entry.body, entry.received_at, entry.missed) else { return End::Fenced };
+            let Some(entry) = until_answered(|| lease.entry(task.id)).await? else { return Ok(End::Gone) };
+            // It was parsed before, so an error means that somebody else changed it.
+            let Ok(event) = Event::parse(&entry.body, entry.received_at, entry.backfilled) else {
+                return Err(LeaseLost);
+            };
             (entry, event)
         }
     };
@@ -66,17 +71,17 @@ pub(super) async fn work_on(work: &Work, lease: &Lease, task: Task, stop: &Cance
     let span = tracing::info_span!("event", event_key = event.key.as_str());
     async {
         let permits = async { Some((work.permits.of(event.name.feature).await?, work.permits.of_all().await?)) };
-        let Some(Some(permits)) = stop.run_until_cancelled(permits).await else { return End::Stopped };
+        let Some(Some(permits)) = stop.run_until_cancelled(permits).await else { return Ok(End::Stopped) };
         // It may have waited for the permits since its lane was looked at.
         if work.paused.borrow().features.contains(&event.name.feature) {
-            return End::Paused;
+            return Ok(End::Paused);
         }
         let tried = try_once(work, &event).await;
         drop(permits);
         match tried {
             Ok(()) => {
                 work.metrics.handled.get_or_create(&event.name.into()).inc();
-                End::Handled(entry.id)
+                Ok(End::Handled(entry.id))
             }
             Err(error) => conclude(work, lease, &entry, error).await,
         }
@@ -87,16 +92,14 @@ pub(super) async fn work_on(work: &Work, lease: &Lease, task: Task, stop: &Cance
 
 /// Lets an event wait until it is due. A time that lies further ahead than any that this version notes was written by a
 /// clock that was ahead, or ours is behind: it is replaced, so that another owner does not wait for it again.
-async fn wait_for(work: &Work, lease: &Lease, entry: &Entry, wait: Duration) -> End {
+async fn wait_for(work: &Work, lease: &Lease, entry: &Entry, wait: Duration) -> Result<End, LeaseLost> {
     let longest = backoff::longest(&work.settings);
     if wait <= longest {
-        return End::Waits(wait);
+        return Ok(End::Waits(wait));
     }
     tracing::warn!(entry = %entry.id, ?wait, "the next attempt was set for too far ahead: a clock is or was wrong");
-    match store(|| lease.retry(entry.id, entry.attempts, SystemTime::now() + longest)).await {
-        Ok(()) => End::Waits(longest),
-        Err(Fenced) => End::Fenced,
-    }
+    until_answered(|| lease.retry(entry.id, entry.attempts, SystemTime::now() + longest)).await?;
+    Ok(End::Waits(longest))
 }
 
 /// Whether an event has had its chance: it is old enough, and was attempted often enough.
@@ -120,7 +123,7 @@ fn age(received_at: SystemTime) -> Duration {
 }
 
 /// After a try that failed.
-async fn conclude(work: &Work, lease: &Lease, entry: &Entry, error: HandlerError) -> End {
+async fn conclude(work: &Work, lease: &Lease, entry: &Entry, error: HandlerError) -> Result<End, LeaseLost> {
     let was_tried = !matches!(error.retry, Retry::Deferred(_));
     let attempts = entry.attempts + u32::from(was_tried);
     let code = FailureLabels { code: error.code };
@@ -128,9 +131,9 @@ async fn conclude(work: &Work, lease: &Lease, entry: &Entry, error: HandlerError
         || (was_tried && gives_up(&work.settings, age_of(entry.received_at, entry.id.added_at()), attempts))
     {
         tracing::error!(code = error.code, attempts, "a dead letter: {}", error.detail);
-        let buried = store(|| lease.bury(entry.id, error.code, &error.detail, attempts)).await;
+        until_answered(|| lease.dead_letter(entry.id, error.code, &error.detail, attempts)).await?;
         work.metrics.dead_letters.get_or_create(&code).inc();
-        return end(buried);
+        return Ok(End::Gone);
     }
     let delay = backoff::delay(&work.settings, attempts, error.retry);
     if was_tried {
@@ -139,10 +142,8 @@ async fn conclude(work: &Work, lease: &Lease, entry: &Entry, error: HandlerError
         tracing::debug!(code = error.code, ?delay, "waits: {}", error.detail);
     }
     work.metrics.retries.get_or_create(&code).inc();
-    match store(|| lease.retry(entry.id, attempts, SystemTime::now() + delay)).await {
-        Ok(()) => End::Waits(delay),
-        Err(Fenced) => End::Fenced,
-    }
+    until_answered(|| lease.retry(entry.id, attempts, SystemTime::now() + delay)).await?;
+    Ok(End::Waits(delay))
 }
 
 /// A handler that panics has failed once, and takes nothing else with it.
@@ -167,27 +168,6 @@ async fn try_once(work: &Work, event: &Event) -> Result<(), HandlerError> {
     work.metrics.delivered.get_or_create(&event.name.into()).inc();
     work.metrics.end_to_end_seconds.observe(age(event.received_at).as_secs_f64());
     Ok(())
-}
-
-/// Repeats a command until Redis answers it. Giving up earlier would do the work twice; that
-/// the lease runs out meanwhile ends this too, since the partition's tasks are then dropped.
-pub(super) async fn store<T, F>(mut command: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Result<T, InboxError>>,
-{
-    let mut pause = Duration::from_millis(50);
-    loop {
-        match command().await {
-            Ok(answer) => return answer,
-            Err(error) => tracing::warn!(reason = error.reason(), "Redis will be asked again: {error}"),
-        }
-        sleep(pause.mul_f64(fastrand::f64())).await;
-        pause = (pause * 2).min(Duration::from_secs(2));
-    }
-}
-
-fn end(stored: Result<(), Fenced>) -> End {
-    if stored.is_ok() { End::Gone } else { End::Fenced }
 }
 
 #[cfg(test)]
@@ -262,7 +242,7 @@ mod tests {
     fn an_age_is_never_negative() {
         assert_eq!(age(SystemTime::now() + Duration::from_secs(86_400)), Duration::ZERO);
         assert!(age(SystemTime::UNIX_EPOCH) > Duration::from_secs(86_400));
-        assert_eq!(age(crate::event::from_millis(u64::MAX)), Duration::ZERO);
+        assert_eq!(age(crate::time::from_millis(u64::MAX)), Duration::ZERO);
     }
 
     #[test]

@@ -22,12 +22,13 @@ use tokio_util::{sync::CancellationToken, time::DelayQueue};
 
 use super::{
     Work,
-    attempt::{End, Task, store, work_on},
+    attempt::{End, Task, work_on},
     backoff,
+    until_answered::until_answered,
 };
 use crate::{
     event::Event,
-    inbox::{Batch, Entry, EntryId, Fenced, Lease},
+    inbox::{Batch, Entry, EntryId, Lease, LeaseLost},
 };
 
 type Case = CaseId<'static>;
@@ -49,11 +50,11 @@ pub(super) struct Lanes {
     /// How many of the busy lanes are of such cases.
     busy_last: usize,
     parked: DelayQueue<Case>,
-    busy: JoinSet<(Case, Rank, End)>,
+    busy: JoinSet<(Case, Rank, Result<End, LeaseLost>)>,
     /// Busy lanes too: their first event was handled, and is still in the inbox.
     handled: VecDeque<(Case, EntryId)>,
     /// Takes the first so many of these out of the inbox. What is handled meanwhile goes together, the next time.
-    leaving: JoinSet<Result<usize, Fenced>>,
+    leaving: JoinSet<Result<usize, LeaseLost>>,
 }
 
 /// Which lanes go first.
@@ -91,7 +92,7 @@ impl Lanes {
     }
 
     /// Until we are told to stop, and then until what is being worked on is finished. Tells `room` that a batch was taken.
-    pub(super) async fn run(&mut self, mut batches: mpsc::Receiver<Batch>, room: &Notify) -> Result<(), Fenced> {
+    pub(super) async fn run(&mut self, mut batches: mpsc::Receiver<Batch>, room: &Notify) -> Result<(), LeaseLost> {
         let stop = self.stop.clone();
         let mut paused = self.work.paused.subscribe();
         let window = self.work.settings.window;
@@ -122,7 +123,7 @@ impl Lanes {
                     }
                 }
                 Some(gone) = self.leaving.join_next() => {
-                    let stay = self.handled.split_off(gone.map_err(|_| Fenced)??);
+                    let stay = self.handled.split_off(gone.map_err(|_| LeaseLost)??);
                     for (lane, _) in std::mem::replace(&mut self.handled, stay) {
                         self.go_on(lane);
                     }
@@ -183,17 +184,16 @@ impl Lanes {
         let entries: Vec<_> = self.handled.iter().map(|(_, entry)| *entry).take(TOGETHER).collect();
         let lease = self.lease.clone();
         self.leaving.spawn(async move {
-            store(|| lease.complete(&entries)).await?;
+            until_answered(|| lease.complete(&entries)).await?;
             Ok(entries.len())
         });
     }
 
     /// A lane's first event was tried, or could not be.
-    fn note(&mut self, ended: Result<(Case, Rank, End), JoinError>) -> Result<(), Fenced> {
-        let (lane, rank, end) = ended.map_err(|_| Fenced)?;
+    fn note(&mut self, ended: Result<(Case, Rank, Result<End, LeaseLost>), JoinError>) -> Result<(), LeaseLost> {
+        let (lane, rank, end) = ended.map_err(|_| LeaseLost)?;
         self.busy_last -= usize::from(rank == Rank::Last);
-        match end {
-            End::Fenced => return Err(Fenced),
+        match end? {
             End::Stopped => {}
             End::Paused => self.make_ready(lane),
             End::Waits(delay) => self.let_wait(lane, delay),
@@ -222,7 +222,7 @@ impl Lanes {
         }
     }
 
-    async fn take(&mut self, batch: Batch) -> Result<(), Fenced> {
+    async fn take(&mut self, batch: Batch) -> Result<(), LeaseLost> {
         // A reader that began again shows what it has shown before. What of that is not held was dealt with, or is an
         // entry that a failover brought back: the inbox itself says which.
         let begins_again = batch.entries.first().map(|entry| entry.id) <= self.newest;
@@ -231,15 +231,18 @@ impl Lanes {
         for entry in batch.entries {
             let shown_before = self.newest.is_some_and(|newest| entry.id <= newest);
             self.newest = self.newest.max(Some(entry.id));
-            if shown_before && (held.contains(&entry.id) || store(|| self.lease.entry(entry.id)).await.is_none()) {
+            if shown_before
+                && (held.contains(&entry.id) || until_answered(|| self.lease.entry(entry.id)).await?.is_none())
+            {
                 continue;
             }
-            match Event::parse(&entry.body, entry.received_at, entry.missed) {
+            match Event::parse(&entry.body, entry.received_at, entry.backfilled) {
                 Ok(event) => self.enqueue(entry, event),
                 Err(rejection) => {
                     let code = rejection.code.as_str();
                     tracing::error!(entry = %entry.id, code, "an entry that is no event");
-                    store(|| self.lease.bury(entry.id, code, "the stored body is not an event", 0)).await?;
+                    until_answered(|| self.lease.dead_letter(entry.id, code, "the stored body is not an event", 0))
+                        .await?;
                 }
             }
         }

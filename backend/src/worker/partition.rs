@@ -10,9 +10,9 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{Work, attempt::store, lanes::Lanes};
+use super::{Work, lanes::Lanes, until_answered::until_answered};
 use crate::{
-    inbox::{Batch, Expired, Lease, Paused, Reader},
+    inbox::{Batch, Expired, Lease, LeaseError, LeaseLost, Paused, Reader},
     telemetry::ExpiredLabels,
 };
 
@@ -39,7 +39,7 @@ pub(super) async fn own(lease: Lease, work: Arc<Work>, stop: CancellationToken) 
     work.metrics.partitions_owned.dec();
     if (finished && !lost.is_cancelled()) || given_up {
         // Without this the next owner would have to wait for the lease to run out.
-        let release = store(|| lease.release());
+        let release = until_answered(|| lease.release());
         _ = tokio::time::timeout(lease.time_to_live(), release).await;
     } else {
         tracing::warn!(partition, "the partition has to be owned anew: what was in progress may be repeated");
@@ -56,7 +56,7 @@ async fn work_on_all(lease: &Lease, work: &Arc<Work>, stop: &CancellationToken, 
         let mut lanes = Lanes::new(feature, Arc::clone(work), lease.clone(), stop.clone());
         let (room, lost) = (Arc::clone(&room), lost.clone());
         tasks.spawn(async move {
-            // Fenced, or a panic, after which the lanes' order could not be vouched for.
+            // A lost lease, or a panic, after which the lanes' order could not be vouched for.
             let guard = lost.drop_guard();
             if lanes.run(batches, &room).await.is_ok() {
                 _ = guard.disarm();
@@ -78,7 +78,7 @@ async fn work_on_all(lease: &Lease, work: &Arc<Work>, stop: &CancellationToken, 
 /// Renews the lease three times in its life, and gives up when it has run out by our own clock.
 async fn keep(lease: Lease, lost: CancellationToken) {
     let interval = lease.time_to_live() / 3;
-    let mut runs_out = lease.runs_out();
+    let mut runs_out = lease.expires_at();
     let why = loop {
         sleep(interval.min(runs_out.saturating_duration_since(Instant::now()))).await;
         let asked = Instant::now();
@@ -90,9 +90,9 @@ async fn keep(lease: Lease, lost: CancellationToken) {
             break "it could not be renewed in time, or this process was held up";
         }
         match timeout_at(runs_out, lease.renew()).await {
-            Ok(Ok(Ok(()))) => runs_out = asked + lease.time_to_live(),
-            Ok(Ok(Err(_fenced))) => break "it has expired in Redis, or another backend holds it",
-            Ok(Err(error)) => {
+            Ok(Ok(())) => runs_out = asked + lease.time_to_live(),
+            Ok(Err(LeaseError::Lost(LeaseLost))) => break "it has expired in Redis, or another backend holds it",
+            Ok(Err(LeaseError::Inbox(error))) => {
                 tracing::warn!(partition = lease.partition(), "cannot renew a lease: {error}");
                 sleep(Duration::from_millis(100)).await;
             }
@@ -106,7 +106,8 @@ async fn keep(lease: Lease, lost: CancellationToken) {
 /// Drops what was apart for too long, now and every hour.
 async fn expire(lease: Lease, work: Arc<Work>) {
     loop {
-        let Expired { dead_letters, quarantined } = store(|| lease.expire()).await;
+        let Ok(dropped) = until_answered(|| lease.expire()).await else { return };
+        let Expired { dead_letters, quarantined } = dropped;
         for (from, count) in [("dead", dead_letters), ("quarantine", quarantined)] {
             if count > 0 {
                 tracing::error!(

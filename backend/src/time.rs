@@ -1,0 +1,44 @@
+//! Conversion between times and the milliseconds in which Redis and JSON hold them.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Returns a time in milliseconds since 1970. Earlier times count as 1970.
+pub(crate) fn to_millis(time: SystemTime) -> u64 {
+    duration_millis(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// Returns the time that is `millis` milliseconds after the beginning of 1970.
+pub(crate) fn from_millis(millis: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(millis)
+}
+
+/// Returns a duration in whole milliseconds, `u64::MAX` if it is longer than that.
+pub(crate) fn duration_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stored_number_is_a_valid_time() {
+        for millis in [0, 1, 1_750_588_200_000, u64::MAX / 2, u64::MAX - 1, u64::MAX] {
+            assert_eq!(to_millis(from_millis(millis)), millis);
+            assert!(from_millis(millis).duration_since(UNIX_EPOCH).is_ok());
+        }
+        assert_eq!(to_millis(UNIX_EPOCH - Duration::from_secs(1)), 0, "a time before 1970 counts as 1970");
+    }
+
+    #[test]
+    fn a_duration_is_rounded_down_and_saturates() {
+        for (duration, millis) in [
+            (Duration::ZERO, 0),
+            (Duration::from_micros(1_999), 1),
+            (Duration::from_secs(2), 2_000),
+            (Duration::MAX, u64::MAX),
+        ] {
+            assert_eq!(duration_millis(duration), millis, "{duration:?}");
+        }
+    }
+}
