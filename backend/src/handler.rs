@@ -57,6 +57,17 @@ pub enum Outcome {
     Nothing,
 }
 
+impl Outcome {
+    /// The outcome's metric label.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Result { .. } => "result",
+            Self::Recommendation { .. } => "recommendation",
+            Self::Nothing => "none",
+        }
+    }
+}
+
 /// What to do about a failed stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

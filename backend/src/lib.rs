@@ -53,7 +53,6 @@ mod inbox;
 mod ingest;
 #[cfg(feature = "mutations")]
 mod mutation;
-mod problem;
 mod proofs;
 mod reconciler;
 mod server;

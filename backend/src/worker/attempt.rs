@@ -18,7 +18,7 @@ use crate::{
     event::Event,
     handler::{HandlerError, Outcome, Retry},
     inbox::{Entry, EntryId, Lease, LeaseLost},
-    telemetry::FailureLabels,
+    telemetry::{FailureLabels, HandledLabels},
 };
 
 /// How working on an event ended.
@@ -79,10 +79,7 @@ pub(super) async fn work_on(
         let tried = try_once(work, &event).await;
         drop(permits);
         match tried {
-            Ok(()) => {
-                work.metrics.handled.get_or_create(&event.name.into()).inc();
-                Ok(End::Handled(entry.id))
-            }
+            Ok(()) => Ok(End::Handled(entry.id)),
             Err(error) => conclude(work, lease, &entry, error).await,
         }
     }
@@ -149,10 +146,13 @@ async fn conclude(work: &Work, lease: &Lease, entry: &Entry, error: HandlerError
 /// A handler that panics has failed once, and takes nothing else with it.
 async fn try_once(work: &Work, event: &Event) -> Result<(), HandlerError> {
     let attempt = async {
-        match work.handlers.handle(event).await? {
-            Outcome::Nothing => Ok(()),
-            outcome => work.sink.deliver(event, outcome).await,
+        let outcome = work.handlers.handle(event).await?;
+        let kind = outcome.kind();
+        match outcome {
+            Outcome::Nothing => {}
+            outcome => work.sink.deliver(event, outcome).await?,
         }
+        Ok(kind)
     };
     let failed = |code, detail: &str| HandlerError { code, detail: detail.to_owned(), retry: Retry::Later };
     let mut attempt = pin!(attempt);
@@ -161,11 +161,11 @@ async fn try_once(work: &Work, event: &Event) -> Result<(), HandlerError> {
         catch_unwind(AssertUnwindSafe(|| attempt.as_mut().poll(context)))
             .unwrap_or_else(|_| Poll::Ready(Err(failed("panic", "the handler panicked"))))
     });
-    match timeout(work.settings.attempt_timeout, attempt).await {
+    let kind = match timeout(work.settings.attempt_timeout, attempt).await {
         Ok(done) => done?,
         Err(_) => return Err(failed("attempt_timeout", "the try took longer than `worker.attempt_timeout_ms`")),
-    }
-    work.metrics.delivered.get_or_create(&event.name.into()).inc();
+    };
+    work.metrics.handled.get_or_create(&HandledLabels::new(event.name, kind)).inc();
     work.metrics.end_to_end_seconds.observe(age(event.received_at).as_secs_f64());
     Ok(())
 }
