@@ -3,7 +3,7 @@
 use std::{
     io::{self, Write},
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -20,10 +20,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::Config,
+    config::{Config, ConfigError},
     handler::Handlers,
     http_client,
-    inbox::Inbox,
+    inbox::{self, Inbox},
     partner_api::PartnerApi,
     reconciler::{Reconciler, Round, STORE_LOST},
     server, telemetry,
@@ -102,7 +102,7 @@ pub fn main() -> ExitCode {
 #[tokio::main]
 pub async fn main_with(extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -> ExitCode {
     let arguments = Arguments::parse();
-    let config = match Config::load(arguments.config.as_deref()) {
+    let config = match load(arguments.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {
             _ = writeln!(io::stderr(), "backend: {error}");
@@ -131,6 +131,16 @@ pub async fn main_with(extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -
             ExitCode::FAILURE
         }
     }
+}
+
+/// Reads and checks the configuration. Only the inbox can say whether a Redis URL is valid.
+fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+    let config = Config::load(file)?;
+    if config.redis.urls().all(inbox::is_url) {
+        return Ok(config);
+    }
+    let problem = "is not a URL like redis://[user:password@]host:port/[database] or unix:///path";
+    Err(ConfigError::invalid("redis.url", problem))
 }
 
 async fn serve(config: Config, extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -> anyhow::Result<()> {
@@ -200,10 +210,34 @@ async fn listen(setting: &str, address: &str) -> anyhow::Result<TcpListener> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use clap::CommandFactory;
 
+    use super::*;
+
     #[test]
-    fn the_command_line_is_sound() {
-        super::Arguments::command().debug_assert();
+    fn the_command_line_is_valid() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn an_invalid_redis_url_is_named_but_not_shown() {
+        for (url, is_valid) in [
+            ("redis://user:hunter2@host:6379/1", true),
+            ("unix:///run/redis.sock", true),
+            ("localhost", false),
+            ("http://user:hunter2@host", false),
+        ] {
+            let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+            writeln!(file, "[ingest]\nproof = \"0123456789abcdef\"\n[partner_api]\napi_key = \"key\"").unwrap();
+            writeln!(file, "[redis]\nurl = \"{url}\"").unwrap();
+            let loaded = load(Some(file.path()));
+            assert_eq!(loaded.is_ok(), is_valid, "{url}");
+            if let Err(error) = loaded {
+                let error = error.to_string();
+                assert!(error.contains("`redis.url` is not a URL") && !error.contains("hunter2"), "{error}");
+            }
+        }
     }
 }

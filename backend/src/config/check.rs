@@ -1,16 +1,24 @@
-//! What the settings' types alone do not say, relations between settings among it.
+//! What the types of the settings do not say: ranges, syntax, and relations between settings.
 
-use std::{net::SocketAddr, ops::RangeInclusive, path::Path, time::Duration};
+use std::{fmt::Display, net::SocketAddr, ops::RangeInclusive, path::Path, time::Duration};
 
 use envelope::{Feature, SigningKey};
 
 use super::{Config, ConfigError, SinkKind, Topology};
-use crate::{http_client, inbox};
+use crate::{http_client, time::duration_millis};
 
 type Check = Result<(), ConfigError>;
 
-/// Below the `per_try_timeout` of Envoy's bootstrap, so that the backend's answer comes before Envoy sends the event again.
-pub(super) const LONGEST_STORE_TIMEOUT: Duration = Duration::from_millis(4_500);
+/// The longest `ingest.store_timeout_ms`. Below the `per_try_timeout` of Envoy's bootstrap, so that the backend answers
+/// before Envoy sends the event again.
+pub(super) const LONGEST_STORE_TIMEOUT_MS: u64 = 4_500;
+
+/// The longest timeout of a call, and the longest time for which calls are suspended.
+const LONGEST_CALL_MS: u64 = 600_000;
+const DAY_MS: u64 = 86_400_000;
+const WEEK_S: u64 = 604_800;
+const YEAR_S: u64 = 31_536_000;
+const TEN_YEARS_IN_DAYS: u32 = 3_650;
 
 impl Config {
     /// Checks all settings.
@@ -18,111 +26,133 @@ impl Config {
         self.check_ingest()?;
         self.check_redis()?;
         self.check_worker()?;
-        self.check_calls()
+        self.check_partner_api()?;
+        self.check_reconciler()?;
+        self.check_sink()?;
+        self.check_attempt_timeout()
     }
 
     fn check_ingest(&self) -> Check {
         for (key, address) in [("ingest.listen", &self.ingest.listen), ("admin.listen", &self.admin.listen)] {
-            let problem = || format!("is `{address}`, which is not an address and a port like 127.0.0.1:8081");
-            address.parse::<SocketAddr>().map_err(|_| invalid(key, problem()))?;
+            if address.parse::<SocketAddr>().is_err() {
+                let problem = format!("is `{address}`, but must be an IP address and a port, such as 127.0.0.1:8081");
+                return Err(ConfigError::invalid(key, problem));
+            }
         }
         let proofs = || self.ingest.proof.reveal().split_whitespace();
-        ensure(proofs().next().is_some(), "ingest.proof", "is missing: it must be the filter's proof")?;
-        let is_proof = proofs().all(|proof| proof.len() >= 16 && !proof.contains(';'));
-        ensure(is_proof, "ingest.proof", "must be at least 16 characters without ;, as in the filter's configuration")?;
-        let store_timeout = Duration::from_millis(1)..=LONGEST_STORE_TIMEOUT;
-        within("ingest.store_timeout_ms", &self.ingest.store_timeout, store_timeout)?;
-        within("ingest.max_body_bytes", &self.ingest.max_body_bytes, 1..=1 << 20)
+        ensure(proofs().next().is_some(), "ingest.proof", "is missing: set it to the filter's proof")?;
+        let are_proofs = proofs().all(|proof| proof.len() >= 16 && !proof.contains(';'));
+        let problem = "must be at least 16 characters, none of them a semicolon, as in the filter's configuration";
+        ensure(are_proofs, "ingest.proof", problem)?;
+        within_ms("ingest.store_timeout_ms", self.ingest.store_timeout, 1..=LONGEST_STORE_TIMEOUT_MS)?;
+        within("ingest.max_body_bytes", self.ingest.max_body_bytes, 1..=1 << 20)
     }
 
     fn check_redis(&self) -> Check {
         let redis = &self.redis;
-        let are_urls = redis.urls().count() > 0 && redis.urls().all(inbox::is_url);
-        ensure(are_urls, "redis.url", "is not like redis://[user:password@]host:port/[database] or unix:///path")?;
-        let is_one = redis.topology != Topology::Single || redis.urls().count() == 1;
-        ensure(is_one, "redis.url", "names several servers, and `redis.topology` is \"single\"")?;
-        let is_named = redis.topology != Topology::Sentinel || !redis.sentinel_primary.is_empty();
-        ensure(is_named, "redis.sentinel_primary", "is missing: the name that the sentinels know the primary by")?;
-        let is_prefix = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        let good_prefix = (1..=32).contains(&redis.prefix.len()) && redis.prefix.bytes().all(is_prefix);
-        ensure(good_prefix, "redis.prefix", "must be 1 to 32 of a-z 0-9 -")?;
-        within("redis.partitions", &redis.partitions, 1..=1024)?;
-        within("redis.unhandled_retention_days", &redis.unhandled_retention_days, 0..=3_650)?;
-        within("redis.seen_retention_days", &redis.seen_retention_days, 1..=3_650)
+        let servers = redis.urls().count();
+        ensure(servers > 0, "redis.url", "is missing: set it to the URL of the Redis server")?;
+        let is_single = redis.topology == Topology::Single;
+        ensure(!is_single || servers == 1, "redis.url", "names several servers, but `redis.topology` is \"single\"")?;
+        let has_primary = redis.topology != Topology::Sentinel || !redis.sentinel_primary.is_empty();
+        let problem = "is missing: set it to the name under which the sentinels know the primary";
+        ensure(has_primary, "redis.sentinel_primary", problem)?;
+        let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let is_prefix = (1..=32).contains(&redis.prefix.len()) && redis.prefix.bytes().all(is_allowed);
+        ensure(is_prefix, "redis.prefix", "must be 1 to 32 characters from a-z, 0-9 and -")?;
+        within("redis.partitions", redis.partitions, 1..=1024)?;
+        within("redis.unhandled_retention_days", redis.unhandled_retention_days, 0..=TEN_YEARS_IN_DAYS)?;
+        within("redis.seen_retention_days", redis.seen_retention_days, 1..=TEN_YEARS_IN_DAYS)
     }
 
     fn check_worker(&self) -> Check {
         let worker = &self.worker;
-        within("worker.parallelism", &worker.parallelism, 1..=100_000)?;
-        within("worker.window", &worker.window, 1..=100_000)?;
-        within("worker.lease_ms", &worker.lease, Duration::from_secs(1)..=Duration::from_secs(60))?;
-        let (day, year) = (Duration::from_secs(86_400), Duration::from_secs(31_536_000));
-        within("worker.give_up_after_s", &worker.give_up_after, Duration::ZERO..=year)?;
-        within("worker.min_attempts", &worker.min_attempts, 1..=1_000)?;
-        within("worker.backoff_cap_ms", &worker.backoff_cap, Duration::from_millis(1)..=day)?;
-        within("handler.wait_for_case_s", &self.handler.wait_for_case, Duration::ZERO..=Duration::from_secs(604_800))?;
-        within("worker.backoff_base_ms", &worker.backoff_base, Duration::from_millis(1)..=worker.backoff_cap)?;
-        let both = self.partner_api.timeout + self.sink.timeout;
-        let problem = "must not be less than partner_api.timeout_ms and sink.timeout_ms together";
-        ensure(worker.attempt_timeout >= both, "worker.attempt_timeout_ms", problem)
+        within("worker.parallelism", worker.parallelism, 1..=100_000)?;
+        within("worker.window", worker.window, 1..=100_000)?;
+        within_ms("worker.lease_ms", worker.lease, 1_000..=60_000)?;
+        within_s("worker.give_up_after_s", worker.give_up_after, 0..=YEAR_S)?;
+        within("worker.min_attempts", worker.min_attempts, 1..=1_000)?;
+        within_ms("worker.backoff_cap_ms", worker.backoff_cap, 1..=DAY_MS)?;
+        within_ms("worker.backoff_base_ms", worker.backoff_base, 1..=duration_millis(worker.backoff_cap))?;
+        within_s("handler.wait_for_case_s", self.handler.wait_for_case, 0..=WEEK_S)
     }
 
-    fn check_calls(&self) -> Check {
+    fn check_partner_api(&self) -> Check {
         let api = &self.partner_api;
         check_url("partner_api.base_url", &api.base_url)?;
         let key = api.api_key.reveal();
-        ensure(!key.is_empty(), "partner_api.api_key", "is missing: TruEnroll gives it to each partner")?;
-        ensure(key.bytes().all(|byte| byte.is_ascii_graphic()), "partner_api.api_key", "must be visible ASCII")?;
-        let (shortest, longest) = (Duration::from_millis(1), Duration::from_secs(600));
-        within("partner_api.timeout_ms", &api.timeout, shortest..=longest)?;
-        within("partner_api.max_response_bytes", &api.max_response_bytes, 1..=1 << 30)?;
-        let is_folder = api.spool_folder.is_empty() || Path::new(&api.spool_folder).is_dir();
-        ensure(is_folder, "partner_api.spool_folder", "is no folder")?;
-        within("partner_api.max_concurrent", &api.max_concurrent, 1..=10_000)?;
-        within("partner_api.rate_per_second", &api.rate_per_second, 0.1..=100_000.0)?;
-        within("partner_api.unknown_share", &api.unknown_share, 0.001..=1.0)?;
-        within("partner_api.breaker_failures", &api.breaker_failures, 1..=1_000_000)?;
-        within("partner_api.breaker_open_ms", &api.breaker_open, shortest..=longest)?;
-        within("partner_api.paging.size", &api.paging.size, 2..=100)?;
-        within("reconciler.interval_s", &self.reconciler.interval, Duration::ZERO..=Duration::from_secs(604_800))?;
-        within("reconciler.grace_s", &self.reconciler.grace, Duration::ZERO..=Duration::from_secs(604_800))?;
-        let week = Duration::from_secs(604_800);
-        within("reconciler.round_timeout_s", &self.reconciler.round_timeout, Duration::from_secs(1)..=week)?;
-        within("sink.timeout_ms", &self.sink.timeout, shortest..=longest)?;
-        if self.sink.kind == SinkKind::Http {
+        ensure(!key.is_empty(), "partner_api.api_key", "is missing: set it to the key that TruEnroll gave you")?;
+        let is_header = key.bytes().all(|byte| byte.is_ascii_graphic());
+        ensure(is_header, "partner_api.api_key", "must be visible ASCII characters without spaces")?;
+        within_ms("partner_api.timeout_ms", api.timeout, 1..=LONGEST_CALL_MS)?;
+        within("partner_api.max_response_bytes", api.max_response_bytes, 1..=1 << 30)?;
+        let is_directory = api.spool_folder.is_empty() || Path::new(&api.spool_folder).is_dir();
+        ensure(is_directory, "partner_api.spool_folder", "is not an existing directory")?;
+        within("partner_api.max_concurrent", api.max_concurrent, 1..=10_000)?;
+        within("partner_api.rate_per_second", api.rate_per_second, 0.1..=100_000.0)?;
+        within("partner_api.unknown_share", api.unknown_share, 0.001..=1.0)?;
+        within("partner_api.breaker_failures", api.breaker_failures, 1..=1_000_000)?;
+        within_ms("partner_api.breaker_open_ms", api.breaker_open, 1..=LONGEST_CALL_MS)?;
+        within("partner_api.paging.size", api.paging.size, 2..=100)
+    }
+
+    fn check_reconciler(&self) -> Check {
+        within_s("reconciler.interval_s", self.reconciler.interval, 0..=WEEK_S)?;
+        within_s("reconciler.grace_s", self.reconciler.grace, 0..=WEEK_S)?;
+        within_s("reconciler.round_timeout_s", self.reconciler.round_timeout, 1..=WEEK_S)
+    }
+
+    fn check_sink(&self) -> Check {
+        let sink = &self.sink;
+        within_ms("sink.timeout_ms", sink.timeout, 1..=LONGEST_CALL_MS)?;
+        if sink.kind == SinkKind::Http {
             for feature in Feature::ALL {
-                check_url("sink.url", self.sink.url_for(feature))?;
+                check_url("sink.url", sink.url_for(feature))?;
             }
         }
-        let secret = self.sink.secret.reveal();
-        let signs = secret.is_empty() || SigningKey::parse(secret).is_ok();
-        ensure(signs, "sink.secret", "must be `whsec_` and 24 to 64 bytes in base64")
+        let secret = sink.secret.reveal();
+        let is_key = secret.is_empty() || SigningKey::parse(secret).is_ok();
+        ensure(is_key, "sink.secret", "must be `whsec_` followed by 24 to 64 bytes in base64")
+    }
+
+    /// An attempt may call the Partner API and then the application.
+    fn check_attempt_timeout(&self) -> Check {
+        let calls = self.partner_api.timeout + self.sink.timeout;
+        if self.worker.attempt_timeout >= calls {
+            return Ok(());
+        }
+        let value = self.worker.attempt_timeout.as_millis();
+        let least = calls.as_millis();
+        let problem =
+            format!("is {value}, but must be at least `partner_api.timeout_ms` plus `sink.timeout_ms`, {least} ms");
+        Err(ConfigError::invalid("worker.attempt_timeout_ms", problem))
     }
 }
 
-/// Settings that existed once, each with what replaces it.
-const REMOVED: [(&str, &str); 1] =
-    [("worker.max_attempts", "no longer exists: set `worker.give_up_after_s` and `worker.min_attempts` instead")];
-
-/// Checks that no setting is used that was replaced by another.
-pub(super) fn ensure_not_removed(sources: &config::Config) -> Check {
-    let used = REMOVED.iter().find(|(key, _)| sources.get::<config::Value>(key).is_ok());
-    used.map_or(Ok(()), |&(key, problem)| Err(invalid(key, problem)))
-}
-
 fn check_url(key: &'static str, url: &str) -> Check {
-    http_client::check_url(url).map_err(|problem| invalid(key, problem))
+    http_client::check_url(url).map_err(|problem| ConfigError::invalid(key, problem))
 }
 
-fn within<T: PartialOrd + std::fmt::Debug>(key: &'static str, value: &T, range: RangeInclusive<T>) -> Check {
-    let problem = || format!("is {value:?}, and must be from {:?} to {:?}", range.start(), range.end());
-    if range.contains(value) { Ok(()) } else { Err(invalid(key, problem())) }
+fn within_ms(key: &'static str, value: Duration, range: RangeInclusive<u64>) -> Check {
+    in_range(key, duration_millis(value), range, " ms")
+}
+
+fn within_s(key: &'static str, value: Duration, range: RangeInclusive<u64>) -> Check {
+    in_range(key, value.as_secs(), range, " s")
+}
+
+fn within<T: PartialOrd + Display>(key: &'static str, value: T, range: RangeInclusive<T>) -> Check {
+    in_range(key, value, range, "")
+}
+
+fn in_range<T: PartialOrd + Display>(key: &'static str, value: T, range: RangeInclusive<T>, unit: &str) -> Check {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let problem = format!("is {value}, but must be {} to {}{unit}", range.start(), range.end());
+    Err(ConfigError::invalid(key, problem))
 }
 
 fn ensure(holds: bool, key: &'static str, problem: &str) -> Check {
-    if holds { Ok(()) } else { Err(invalid(key, problem)) }
-}
-
-fn invalid(key: &'static str, problem: impl Into<String>) -> ConfigError {
-    ConfigError::Invalid { key, problem: problem.into() }
+    if holds { Ok(()) } else { Err(ConfigError::invalid(key, problem)) }
 }

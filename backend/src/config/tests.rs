@@ -1,12 +1,14 @@
-use std::io::Write as _;
+use std::{io::Write as _, time::Duration};
 
 use config::Map;
 
 use super::*;
 
+/// Loads a configuration from the text of a file and from environment variables, or returns the error's message.
 fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
     let mut settings = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
     settings.write_all(file.as_bytes()).unwrap();
+    let names = environment.iter().map(|(name, _)| OsString::from(name));
     let variables: Map<String, String> = [
         ("BACKEND__INGEST__PROOF", "0123456789abcdef"),
         ("BACKEND__PARTNER_API__API_KEY", "key"),
@@ -17,11 +19,11 @@ fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
     .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
     .collect();
     let environment = Environment::with_prefix("BACKEND").source(Some(variables));
-    Config::from_sources(Some(settings.path()), environment).map_err(|error| error.to_string())
+    Config::from_sources(Some(settings.path()), environment, names).map_err(|error| error.to_string())
 }
 
 #[test]
-fn the_defaults_need_a_proof_and_a_key_and_nothing_else() {
+fn only_the_proof_and_the_api_key_have_no_default() {
     let config = load("", &[]).unwrap();
     assert_eq!(config.redis.partitions, 16);
     assert_eq!(config.worker.lease, Duration::from_secs(10));
@@ -31,7 +33,7 @@ fn the_defaults_need_a_proof_and_a_key_and_nothing_else() {
 }
 
 #[test]
-fn durability_is_one_of_three() {
+fn durability_is_fsync_memory_or_a_number_of_replicas() {
     let durability = |text| load("", &[("BACKEND__REDIS__DURABILITY", text)]).map(|config| config.redis.durability);
     assert_eq!(durability("fsync"), Ok(Durability::Fsync));
     assert_eq!(durability("replicas:2"), Ok(Durability::Replicas(2)));
@@ -42,14 +44,14 @@ fn durability_is_one_of_three() {
 }
 
 #[test]
-fn the_environment_goes_before_the_file_and_the_file_before_the_defaults() {
+fn the_environment_overrides_the_file_and_the_file_overrides_the_defaults() {
     let file = "[redis]\npartitions = 8\nprefix = \"file\"";
     let config = load(file, &[("BACKEND__REDIS__PARTITIONS", "4")]).unwrap();
     assert_eq!((config.redis.partitions, config.redis.prefix.as_str()), (4, "file"));
 }
 
 #[test]
-fn what_is_text_stays_as_it_is_written() {
+fn text_that_looks_like_a_number_stays_text() {
     for key in ["0123456789", "12345678e5", "true", "1_000", "+5", "0x1F", "1.50", "off"] {
         let config = load("", &[("BACKEND__PARTNER_API__API_KEY", key), ("BACKEND__REDIS__PREFIX", "007")]).unwrap();
         assert_eq!((config.partner_api.api_key.reveal(), config.redis.prefix.as_str()), (key, "007"));
@@ -59,7 +61,7 @@ fn what_is_text_stays_as_it_is_written() {
 }
 
 #[test]
-fn text_that_is_not_in_quotes_in_the_file_is_an_error_that_says_so() {
+fn unquoted_text_in_a_file_is_an_error_that_says_so() {
     for value in ["12345678e5", "123456789", "0x1F", "true", "1.50", "inf"] {
         let said = load(&format!("[sink]\nsecret = {value}"), &[]).unwrap_err();
         assert!(said.contains("`sink.secret`") && said.contains(".toml: put it in quotes"), "{said}");
@@ -70,7 +72,7 @@ fn text_that_is_not_in_quotes_in_the_file_is_an_error_that_says_so() {
 }
 
 #[test]
-fn numbers_are_read_from_the_environments_text() {
+fn numbers_are_parsed_from_environment_variables() {
     let numbers = [
         ("BACKEND__REDIS__PARTITIONS", "4"),
         ("BACKEND__PARTNER_API__RATE_PER_SECOND", "2.5"),
@@ -94,29 +96,29 @@ fn numbers_are_read_from_the_environments_text() {
 }
 
 #[test]
-fn storing_takes_less_than_an_attempt_of_envoys() {
+fn the_longest_store_timeout_is_shorter_than_envoys_per_try_timeout() {
     let bootstrap = include_str!("../../../envoy/bootstrap.yaml");
     let line = bootstrap.lines().find_map(|line| line.trim().strip_prefix("per_try_timeout: ")).unwrap();
     let per_try_timeout = Duration::from_secs(line.strip_suffix('s').unwrap().parse().unwrap());
-    assert!(check::LONGEST_STORE_TIMEOUT + Duration::from_millis(250) <= per_try_timeout, "{per_try_timeout:?}");
+    assert!(Duration::from_millis(check::LONGEST_STORE_TIMEOUT_MS + 250) <= per_try_timeout, "{per_try_timeout:?}");
     assert!(load("[ingest]\nstore_timeout_ms = 4500", &[]).is_ok());
     assert!(load("[ingest]\nstore_timeout_ms = 4501", &[]).is_err());
 }
 
 #[test]
-fn a_bad_setting_is_named() {
+fn an_invalid_setting_is_named() {
     for (file, key) in [
         ("[redis]\npartitions = 0", "redis.partitions"),
         ("[redis]\npartitions = \"many\"", "redis.partitions"),
         ("[redis]\nprefix = \"A\"", "redis.prefix"),
-        ("[redis]\nurl = \"localhost\"", "redis.url"),
+        ("[redis]\nurl = \" \"", "redis.url"),
+        ("[redis]\nurl = \"redis://a redis://b\"", "`redis.topology` is \"single\""),
         ("[redis]\ndurability = \"disk\"", "durability"),
         ("[redis]\nhost = \"x\"", "host"),
         ("[ingest]\nlisten = \"8081\"", "ingest.listen"),
         ("[ingest]\nproof_file = \"/missing\"", "ingest.proof_file"),
         ("[ingest]\nstore_timeout_ms = 6000", "ingest.store_timeout_ms"),
         ("[worker]\nlease_ms = 10", "worker.lease_ms"),
-        ("[worker]\nmax_attempts = 24", "`worker.max_attempts` no longer exists: set `worker.give_up_after_s`"),
         ("[worker]\nbackoff_cap_ms = 100000000", "worker.backoff_cap_ms"),
         ("[worker]\nattempt_timeout_ms = 1000", "worker.attempt_timeout_ms"),
         ("[worker]\nbackoff_base_ms = 1000000", "worker.backoff_base_ms"),
@@ -139,6 +141,61 @@ fn secrets_are_read_from_files_and_never_printed() {
     let config = load("", &[("BACKEND__INGEST__PROOF_FILE", &path)]).unwrap();
     assert_eq!(config.ingest.proof.reveal(), "a-secret-that-is-long");
     assert!(!format!("{config:?}").contains("a-secret"));
-    let error = load("", &[("BACKEND__REDIS__URL", "http://user:hunter2@host")]).unwrap_err();
+    let error = load("", &[("BACKEND__REDIS__URL", "redis://a:hunter2@b redis://c")]).unwrap_err();
     assert!(error.contains("redis.url") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn a_value_out_of_range_is_reported_in_the_units_of_its_setting() {
+    for (file, expected) in [
+        ("[ingest]\nstore_timeout_ms = 6000", "`ingest.store_timeout_ms` is 6000, but must be 1 to 4500 ms"),
+        ("[worker]\nlease_ms = 10", "`worker.lease_ms` is 10, but must be 1000 to 60000 ms"),
+        ("[worker]\nbackoff_cap_ms = 100000000", "`worker.backoff_cap_ms` is 100000000, but must be 1 to 86400000 ms"),
+        ("[worker]\nbackoff_base_ms = 1000000", "`worker.backoff_base_ms` is 1000000, but must be 1 to 900000 ms"),
+        ("[handler]\nwait_for_case_s = 604801", "`handler.wait_for_case_s` is 604801, but must be 0 to 604800 s"),
+        ("[redis]\npartitions = 0", "`redis.partitions` is 0, but must be 1 to 1024"),
+        ("[partner_api]\nunknown_share = 1.5", "`partner_api.unknown_share` is 1.5, but must be 0.001 to 1"),
+        (
+            "[worker]\nattempt_timeout_ms = 1000",
+            "`worker.attempt_timeout_ms` is 1000, but must be at least `partner_api.timeout_ms` plus `sink.timeout_ms`, \
+             60000 ms",
+        ),
+    ] {
+        let error = load(file, &[]).unwrap_err();
+        assert!(error.contains(&format!("{expected} (set it in the file or as BACKEND__")), "{file}: {error}");
+    }
+}
+
+#[test]
+fn an_old_environment_variable_is_an_error_that_gives_its_present_name() {
+    for (old, new) in [
+        ("EDGE__REDIS__URL", "BACKEND__REDIS__URL"),
+        ("EDGE__REDIS__APART_RETENTION_DAYS", "BACKEND__REDIS__UNHANDLED_RETENTION_DAYS"),
+        ("EDGE__RECONCILER__FIRST_ROUND_COUNTS", "BACKEND__RECONCILER__BACKFILL_FIRST_ROUND"),
+        ("EDGE_CONFIG", "BACKEND_CONFIG"),
+    ] {
+        let error = load("", &[(old, "1")]).unwrap_err();
+        assert_eq!(error, format!("configuration: {old} is no longer read: name it {new}"));
+    }
+    // Variables of `guardctl`.
+    assert!(load("", &[("EDGE_DIR", "/var/lib/edge"), ("EDGE_URL", "http://envoy:9902")]).is_ok());
+}
+
+#[test]
+fn an_old_setting_is_an_error_that_gives_its_present_name() {
+    for (section, old, new) in [
+        ("redis", "apart_retention_days", "unhandled_retention_days"),
+        ("reconciler", "first_round_counts", "backfill_first_round"),
+    ] {
+        let upper = section.to_uppercase();
+        let variable = format!("BACKEND__{upper}__{}", new.to_uppercase());
+        let expected = format!(
+            "configuration: `{section}.{old}` is no longer read: name it `{section}.{new}` (in the environment {variable})"
+        );
+        assert_eq!(load(&format!("[{section}]\n{old} = 1"), &[]).unwrap_err(), expected);
+        let variable = format!("BACKEND__{upper}__{}", old.to_uppercase());
+        assert_eq!(load("", &[(&variable, "1")]).unwrap_err(), expected);
+    }
+    let error = load("[worker]\nmax_attempts = 24", &[]).unwrap_err();
+    assert!(error.contains("`worker.max_attempts` no longer exists: set `worker.give_up_after_s`"), "{error}");
 }

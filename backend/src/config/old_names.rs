@@ -1,0 +1,61 @@
+//! Names that settings and environment variables once had. Using one is an error that says what to write instead: a
+//! setting that is ignored in silence could make an upgraded backend store events in another place, or lose them.
+
+use std::ffi::OsString;
+
+use super::{ConfigError, error::environment_name};
+
+/// Settings that were renamed, with their present names.
+const RENAMED: [(&str, &str); 2] = [
+    ("redis.apart_retention_days", "redis.unhandled_retention_days"),
+    ("reconciler.first_round_counts", "reconciler.backfill_first_round"),
+];
+
+/// Settings that were replaced by others.
+const REPLACED: [(&str, &str); 1] =
+    [("worker.max_attempts", "no longer exists: set `worker.give_up_after_s` and `worker.min_attempts` instead")];
+
+/// Checks that no environment variable has an old name.
+///
+/// # Errors
+/// Returns [`ConfigError::RenamedVariable`] for the first variable that has one.
+pub(super) fn ensure_no_old_variable(variables: impl Iterator<Item = OsString>) -> Result<(), ConfigError> {
+    for variable in variables {
+        let Ok(old) = variable.into_string() else { continue };
+        if let Some(new) = present_name(&old) {
+            return Err(ConfigError::RenamedVariable { old, new });
+        }
+    }
+    Ok(())
+}
+
+/// Returns the present name of an environment variable, if `variable` is an old name.
+fn present_name(variable: &str) -> Option<String> {
+    if variable == "EDGE_CONFIG" {
+        return Some("BACKEND_CONFIG".to_owned());
+    }
+    let key = variable.strip_prefix("EDGE__")?.replace("__", ".").to_lowercase();
+    let renamed = RENAMED.iter().find(|(old, _)| *old == key);
+    Some(environment_name(renamed.map_or(&key, |(_, new)| new)))
+}
+
+/// Checks that no setting has an old name.
+///
+/// # Errors
+/// Returns [`ConfigError::OldSetting`] for the first setting that has one.
+pub(super) fn ensure_no_old_setting(sources: &config::Config) -> Result<(), ConfigError> {
+    let is_set = |key: &str| sources.get::<config::Value>(key).is_ok();
+    for (key, new) in RENAMED {
+        if is_set(key) {
+            let variable = environment_name(new);
+            let advice = format!("is no longer read: name it `{new}` (in the environment {variable})");
+            return Err(ConfigError::OldSetting { key, advice });
+        }
+    }
+    for (key, advice) in REPLACED {
+        if is_set(key) {
+            return Err(ConfigError::OldSetting { key, advice: advice.to_owned() });
+        }
+    }
+    Ok(())
+}

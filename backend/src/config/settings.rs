@@ -1,0 +1,249 @@
+//! The settings, section by section.
+#![allow(missing_docs, reason = "`config.default.toml` documents each setting")]
+
+use std::time::Duration;
+
+use envelope::Feature;
+use serde::Deserialize;
+
+use super::Secret;
+
+/// The settings in `[ingest]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ingest {
+    pub listen: String,
+    pub proof: Secret,
+    pub proof_file: String,
+    pub max_body_bytes: usize,
+    #[serde(rename = "store_timeout_ms", deserialize_with = "millis")]
+    pub store_timeout: Duration,
+}
+
+/// The settings in `[admin]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    pub listen: String,
+}
+
+/// The settings in `[redis]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redis {
+    pub url: Secret,
+    pub url_file: String,
+    pub topology: Topology,
+    pub sentinel_primary: String,
+    pub sentinel_password: Secret,
+    pub sentinel_password_file: String,
+    pub prefix: String,
+    pub partitions: u32,
+    pub seen_retention_days: u32,
+    pub unhandled_retention_days: u32,
+    pub durability: Durability,
+    pub check_server: bool,
+}
+
+/// How the backend finds the Redis servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Topology {
+    /// One server at a fixed address.
+    Single,
+    /// Sentinels name the primary.
+    Sentinel,
+    /// A Redis Cluster, whose servers say which of them holds a slot.
+    Cluster,
+}
+
+/// The condition under which an event counts as stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Durability {
+    /// The event is on the server's disk.
+    Fsync,
+    /// The event is in the memory of the server and of this number of its replicas.
+    Replicas(u8),
+    /// The event is in the server's memory.
+    Memory,
+}
+
+impl TryFrom<String> for Durability {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "fsync" => return Ok(Self::Fsync),
+            "memory" => return Ok(Self::Memory),
+            _ => {}
+        }
+        if let Some(number) = text.strip_prefix("replicas:")
+            && let Ok(replicas @ 1..=9) = number.parse()
+        {
+            return Ok(Self::Replicas(replicas));
+        }
+        Err(format!("`redis.durability` is `{text}`, but must be fsync, memory, or replicas:N with N from 1 to 9"))
+    }
+}
+
+/// The settings in `[worker]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Worker {
+    pub parallelism: usize,
+    pub window: usize,
+    #[serde(rename = "lease_ms", deserialize_with = "millis")]
+    pub lease: Duration,
+    #[serde(rename = "attempt_timeout_ms", deserialize_with = "millis")]
+    pub attempt_timeout: Duration,
+    #[serde(rename = "give_up_after_s", deserialize_with = "seconds")]
+    pub give_up_after: Duration,
+    pub min_attempts: u32,
+    #[serde(rename = "backoff_base_ms", deserialize_with = "millis")]
+    pub backoff_base: Duration,
+    #[serde(rename = "backoff_cap_ms", deserialize_with = "millis")]
+    pub backoff_cap: Duration,
+}
+
+/// The settings in `[handler]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Handler {
+    #[serde(rename = "wait_for_case_s", deserialize_with = "seconds")]
+    pub wait_for_case: Duration,
+}
+
+/// The settings in `[partner_api]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartnerApi {
+    pub base_url: String,
+    pub api_key: Secret,
+    pub api_key_file: String,
+    #[serde(rename = "timeout_ms", deserialize_with = "millis")]
+    pub timeout: Duration,
+    pub max_response_bytes: u64,
+    pub spool_folder: String,
+    pub max_concurrent: usize,
+    pub rate_per_second: f64,
+    pub unknown_share: f64,
+    pub breaker_failures: u32,
+    #[serde(rename = "breaker_open_ms", deserialize_with = "millis")]
+    pub breaker_open: Duration,
+    pub paging: Paging,
+}
+
+/// The settings in `[partner_api.paging]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Paging {
+    pub size: usize,
+    pub size_parameter: String,
+    pub skip_parameter: String,
+}
+
+/// The settings in `[reconciler]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reconciler {
+    #[serde(rename = "interval_s", deserialize_with = "seconds")]
+    pub interval: Duration,
+    #[serde(rename = "grace_s", deserialize_with = "seconds")]
+    pub grace: Duration,
+    #[serde(rename = "round_timeout_s", deserialize_with = "seconds")]
+    pub round_timeout: Duration,
+    pub backfill_first_round: bool,
+    pub policy_file: String,
+}
+
+/// The settings in `[sink]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sink {
+    pub kind: SinkKind,
+    pub url: String,
+    pub classification_url: String,
+    pub extraction_url: String,
+    pub forensics_url: String,
+    pub translation_url: String,
+    pub secret: Secret,
+    pub secret_file: String,
+    #[serde(rename = "timeout_ms", deserialize_with = "millis")]
+    pub timeout: Duration,
+}
+
+/// The destination of outcomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SinkKind {
+    /// The log: one line for each outcome, without the outcome.
+    Log,
+    /// The partner's application.
+    Http,
+}
+
+/// The settings in `[log]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    pub level: LogLevel,
+    pub format: LogFormat,
+}
+
+/// The least severe level that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// The format of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Text for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The settings in `[shutdown]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shutdown {
+    #[serde(rename = "grace_ms", deserialize_with = "millis")]
+    pub grace: Duration,
+}
+
+impl Redis {
+    /// Returns the URLs of the configured servers.
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        self.url.reveal().split_whitespace()
+    }
+}
+
+impl Sink {
+    /// Returns the URL that outcomes of a feature are posted to, or an empty string if there is none.
+    pub fn url_for(&self, feature: Feature) -> &str {
+        let url = match feature {
+            Feature::Classification => &self.classification_url,
+            Feature::Extraction => &self.extraction_url,
+            Feature::Forensics => &self.forensics_url,
+            Feature::Translation => &self.translation_url,
+        };
+        if url.is_empty() { &self.url } else { url }
+    }
+}
+
+fn millis<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_millis)
+}
+
+fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_secs)
+}
