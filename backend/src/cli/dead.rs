@@ -2,66 +2,56 @@
 
 use std::{
     io::{Write, stdout},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use clap::Args;
-use envelope::{Feature, Timestamp};
+use envelope::Feature;
 use tokio::time::{Instant, sleep_until};
 
+use super::{parse, report::count};
 use crate::{
     config::Config,
-    inbox::{DeadLetter, Inbox},
+    inbox::{DeadLetter, Inbox, InboxError},
     time::to_millis,
 };
 
-/// Which dead letters; all of them where nothing is said.
+/// Which dead letters to list or replay. Without options, all of them.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Filter {
-    /// Of a feature.
-    #[arg(long, value_parser = super::feature)]
+    /// Only events of this feature.
+    #[arg(long, value_parser = parse::feature)]
     feature: Option<Feature>,
-    /// Of a case.
+    /// Only events of this case.
     #[arg(long)]
     case: Option<String>,
-    /// With an error's code, `api_timeout` for example.
+    /// Only dead letters with this error code, such as `api_timeout`.
     #[arg(long)]
     code: Option<String>,
-    /// One event, by its key.
+    /// Only the event with this key.
     #[arg(long)]
     key: Option<String>,
-    /// That were buried at this time or later (RFC 3339).
-    #[arg(long, value_parser = time)]
+    /// Only events that were dead-lettered at this time or later (RFC 3339).
+    #[arg(long, value_parser = parse::time)]
     since: Option<SystemTime>,
-    /// That were buried before this time (RFC 3339).
-    #[arg(long, value_parser = time)]
+    /// Only events that were dead-lettered before this time (RFC 3339).
+    #[arg(long, value_parser = parse::time)]
     until: Option<SystemTime>,
 }
 
-/// How to replay.
+/// How to replay dead letters.
 #[derive(Debug, Clone, Copy, Args)]
-pub(super) struct Pace {
-    /// Only say what would be replayed.
+pub(super) struct ReplayOptions {
+    /// List the dead letters that would be replayed, and change nothing.
     #[arg(long)]
     dry_run: bool,
-    /// At most so many a second.
-    #[arg(long, default_value_t = 50.0, value_parser = rate)]
+    /// The most dead letters to replay per second.
+    #[arg(long, default_value_t = 50.0, value_parser = parse::rate)]
     rate: f64,
 }
 
-pub(super) fn time(text: &str) -> Result<SystemTime, String> {
-    let instant = Timestamp::parse(text).ok_or("it must be like 2025-06-22T10:30:00Z")?;
-    let millis = u64::try_from(instant.unix_millis()).map_err(|_| "it must not be before 1970")?;
-    Ok(UNIX_EPOCH + Duration::from_millis(millis))
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    let rate: f64 = text.parse().map_err(|_| "it must be a number")?;
-    if (0.001..=100_000.0).contains(&rate) { Ok(rate) } else { Err("it must be from 0.001 to 100000".to_owned()) }
-}
-
 impl Filter {
-    fn fits(&self, letter: &DeadLetter) -> bool {
+    fn matches(&self, letter: &DeadLetter) -> bool {
         let (event, case) = letter.event.as_ref().map(|(event, case)| (*event, case.as_str())).unzip();
         self.feature.is_none_or(|feature| event.is_some_and(|event| event.feature == feature))
             && self.case.as_deref().is_none_or(|wanted| case == Some(wanted))
@@ -72,54 +62,89 @@ impl Filter {
     }
 }
 
-/// Prints a line of JSON for each dead letter.
+/// Reads all dead letters, partition by partition and page by page.
+struct Pages<'a> {
+    inbox: &'a Inbox,
+    partition: u32,
+    after: Option<String>,
+}
+
+impl<'a> Pages<'a> {
+    fn of(inbox: &'a Inbox) -> Self {
+        Self { inbox, partition: 0, after: None }
+    }
+
+    /// Returns the next page, which is not empty, or `None` after the last one.
+    async fn next(&mut self) -> Result<Option<Vec<DeadLetter>>, InboxError> {
+        while self.partition < self.inbox.partitions() {
+            let page = self.inbox.dead_letters(self.partition, self.after.as_deref()).await?;
+            if let Some(last) = page.last() {
+                self.after = Some(last.id.clone());
+                return Ok(Some(page));
+            }
+            self.partition += 1;
+            self.after = None;
+        }
+        Ok(None)
+    }
+}
+
+/// Prints one line of JSON for each dead letter.
 pub(super) async fn list(config: &Config, filter: &Filter) -> anyhow::Result<()> {
     let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
-    for partition in 0..inbox.partitions() {
-        let mut after = None;
-        loop {
-            let page = inbox.dead_letters(partition, after.as_deref()).await?;
-            for letter in page.iter().filter(|letter| filter.fits(letter)) {
-                print(letter)?;
-            }
-            let Some(last) = page.last() else { break };
-            after = Some(last.id.clone());
+    let mut pages = Pages::of(&inbox);
+    while let Some(page) = pages.next().await? {
+        for letter in page.iter().filter(|letter| filter.matches(letter)) {
+            print(letter)?;
         }
     }
     Ok(())
 }
 
-/// Moves dead letters back to the inbox, those of a lane in the order in which they were buried.
-pub(super) async fn replay(config: &Config, filter: &Filter, how: Pace) -> anyhow::Result<()> {
+/// Returns dead letters to the inbox. Those of one lane keep the order in which they became dead
+/// letters.
+pub(super) async fn replay(config: &Config, filter: &Filter, options: ReplayOptions) -> anyhow::Result<()> {
     let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
-    let (mut replayed, mut no_event, mut due) = (0_u64, 0_u64, Instant::now());
-    // What is buried again while we replay is not replayed again.
-    let begun = SystemTime::now();
-    for partition in 0..inbox.partitions() {
-        let mut after = None;
-        loop {
-            let page = inbox.dead_letters(partition, after.as_deref()).await?;
-            for letter in page.iter().filter(|letter| filter.fits(letter) && letter.buried_at <= begun) {
-                if letter.event.is_none() {
-                    no_event += 1;
-                    continue;
-                }
-                if how.dry_run {
-                    print(letter)?;
-                    replayed += 1;
-                } else {
-                    sleep_until(due).await;
-                    due = due.max(Instant::now()) + Duration::from_secs_f64(1.0 / how.rate);
-                    replayed += u64::from(inbox.replay(letter).await?);
-                }
+    let mut counts = Counts::default();
+    let mut next_at = Instant::now();
+    // An event that becomes a dead letter again during the replay is not replayed a second time.
+    let started_at = SystemTime::now();
+    let mut pages = Pages::of(&inbox);
+    while let Some(page) = pages.next().await? {
+        for letter in page.iter().filter(|letter| filter.matches(letter) && letter.buried_at <= started_at) {
+            if letter.event.is_none() {
+                counts.unreadable += 1;
+            } else if options.dry_run {
+                print(letter)?;
+                counts.replayed += 1;
+            } else {
+                sleep_until(next_at).await;
+                next_at = next_at.max(Instant::now()) + Duration::from_secs_f64(1.0 / options.rate);
+                counts.replayed += u64::from(inbox.replay(letter).await?);
             }
-            let Some(last) = page.last() else { break };
-            after = Some(last.id.clone());
         }
     }
-    let said = if how.dry_run { "would be replayed" } else { "replayed" };
-    writeln!(stdout(), "{replayed} {said}, {no_event} are no events and stay")?;
-    Ok(())
+    Ok(writeln!(stdout(), "{}", counts.summary(options.dry_run))?)
+}
+
+/// What a replay did.
+#[derive(Debug, Default)]
+struct Counts {
+    replayed: u64,
+    unreadable: u64,
+}
+
+impl Counts {
+    fn summary(&self, dry_run: bool) -> String {
+        let letters = count(self.replayed, "dead letter");
+        let mut summary = if dry_run { format!("would replay {letters}") } else { format!("replayed {letters}") };
+        match self.unreadable {
+            0 => {}
+            1 => summary += "; 1 cannot be replayed because its stored body is not an event",
+            more => summary += &format!("; {more} cannot be replayed because their stored bodies are not events"),
+        }
+        summary
+    }
 }
 
 fn print(letter: &DeadLetter) -> anyhow::Result<()> {
@@ -128,4 +153,21 @@ fn print(letter: &DeadLetter) -> anyhow::Result<()> {
         "deadLetteredAtMs": to_millis(letter.buried_at),
     });
     Ok(writeln!(stdout(), "{line}")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_says_why_dead_letters_are_left() {
+        for (replayed, unreadable, dry_run, expected) in [
+            (3, 0, true, "would replay 3 dead letters"),
+            (1, 0, false, "replayed 1 dead letter"),
+            (12, 1, false, "replayed 12 dead letters; 1 cannot be replayed because its stored body is not an event"),
+            (0, 2, false, "replayed 0 dead letters; 2 cannot be replayed because their stored bodies are not events"),
+        ] {
+            assert_eq!(Counts { replayed, unreadable }.summary(dry_run), expected);
+        }
+    }
 }

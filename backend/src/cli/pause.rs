@@ -11,12 +11,16 @@ use tokio::time::{Instant, sleep};
 
 use crate::{config::Config, inbox::Inbox};
 
-/// How often the backends are asked whether they keep to it.
-const ASKING: Duration = Duration::from_millis(50);
-/// How much longer than a lease a backend may take. One that is gone counts as at work for a lease.
+/// Interval between checks whether all backends have confirmed the pause.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How much longer than a lease to wait for confirmations. A backend that has gone counts as a member
+/// for the duration of a lease.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Lets a feature's events wait, and returns once no backend begins a new attempt of them.
+/// Pauses a feature, and returns once no backend will begin another attempt for it.
+///
+/// # Errors
+/// If Redis does not answer, or a backend does not confirm the pause in time.
 pub(super) async fn pause(config: &Config, feature: Feature) -> anyhow::Result<()> {
     let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
     let version = inbox.pause(feature, true).await?;
@@ -28,25 +32,30 @@ pub(super) async fn pause(config: &Config, feature: Feature) -> anyhow::Result<(
         }
         if Instant::now() > deadline {
             bail!(
-                "{feature} is paused, but backends have not confirmed it and may still begin attempts: {} (each logs its \
-                 name as `member` at start; an older version never confirms)",
+                "{feature} is paused, but these backends have not confirmed it and may still begin attempts: {} (each \
+                 backend logs its name as `member` at start; backends of older versions never confirm)",
                 unconfirmed.join(", ")
             );
         }
-        sleep(ASKING).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Has a feature's events worked on again, by each backend as soon as it hears of it.
+/// Resumes a feature. Each backend continues as soon as it has noticed.
+///
+/// # Errors
+/// If Redis does not answer.
 pub(super) async fn resume(config: &Config, feature: Feature) -> anyhow::Result<()> {
     let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
     inbox.pause(feature, false).await?;
     print(&inbox).await
 }
 
+/// Prints the paused features.
 async fn print(inbox: &Inbox) -> anyhow::Result<()> {
     let paused = inbox.paused().await?.features;
     let names: Vec<_> =
         Feature::ALL.into_iter().filter(|feature| paused.contains(feature)).map(Feature::as_str).collect();
-    Ok(writeln!(stdout(), "paused: {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") })?)
+    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    Ok(writeln!(stdout(), "paused: {names}")?)
 }

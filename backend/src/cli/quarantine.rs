@@ -2,6 +2,7 @@
 
 use std::io::{Write, stdout};
 
+use super::report::count;
 use crate::{
     config::Config,
     inbox::{
@@ -11,7 +12,7 @@ use crate::{
     time::to_millis,
 };
 
-/// Prints a line of JSON for each event: its key, its name and when it was stored.
+/// Prints one line of JSON for each quarantined event: its key, its name, and when it was stored.
 pub(super) async fn list(config: &Config) -> anyhow::Result<()> {
     let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
     for partition in 0..inbox.partitions() {
@@ -32,25 +33,61 @@ pub(super) async fn list(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Moves what this version knows to the inbox, and says how many events that were.
+/// Moves the quarantined events that this version knows to the inbox, and prints how many they were.
 pub(super) async fn readmit(config: &Config) -> anyhow::Result<()> {
     let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
-    let (mut readmitted, mut known, mut still_unknown) = (0_u64, 0_u64, 0_u64);
+    let mut counts = Counts::default();
     for partition in 0..inbox.partitions() {
         let mut after = None;
         loop {
             let page = inbox.quarantined(partition, after.as_deref()).await?;
             for event in &page {
                 match inbox.readmit(event).await? {
-                    Readmission::Readmitted => readmitted += 1,
-                    Readmission::Known => known += 1,
-                    Readmission::StillUnknown => still_unknown += 1,
+                    Readmission::Readmitted => counts.readmitted += 1,
+                    Readmission::Known => counts.received_before += 1,
+                    Readmission::StillUnknown => counts.still_unknown += 1,
                 }
             }
             let Some(Quarantined { id, .. }) = page.last() else { break };
             after = Some(id.clone());
         }
     }
-    writeln!(stdout(), "re-admitted {readmitted}, known before {known}, still unknown {still_unknown}")?;
-    Ok(())
+    Ok(writeln!(stdout(), "{}", counts.summary())?)
+}
+
+/// What a re-admission did.
+#[derive(Debug, Default)]
+struct Counts {
+    readmitted: u64,
+    received_before: u64,
+    still_unknown: u64,
+}
+
+impl Counts {
+    fn summary(&self) -> String {
+        let mut summary = format!("re-admitted {}", count(self.readmitted, "event"));
+        if self.received_before > 0 {
+            summary += &format!("; removed {} received before", count(self.received_before, "event"));
+        }
+        if self.still_unknown > 0 {
+            summary += &format!("; left {} that this version does not know", count(self.still_unknown, "event"));
+        }
+        summary
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_says_what_became_of_each_event() {
+        for (readmitted, received_before, still_unknown, expected) in [
+            (0, 0, 0, "re-admitted 0 events"),
+            (1, 0, 1, "re-admitted 1 event; left 1 event that this version does not know"),
+            (2, 3, 0, "re-admitted 2 events; removed 3 events received before"),
+        ] {
+            assert_eq!(Counts { readmitted, received_before, still_unknown }.summary(), expected);
+        }
+    }
 }

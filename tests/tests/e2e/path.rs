@@ -303,16 +303,16 @@ async fn dead_letters_are_replayed_by_what_they_are_and_in_their_order() {
     assert!(listed.lines().count() == 4 && lane.iter().all(|event| listed.contains(&event.key)), "{listed}");
     assert_eq!(backend(&["dead", "--until", "2020-01-01T00:00:00Z"]), "");
     let said = backend(&["replay", "--dry-run", "--case", "dead"]);
-    assert!(said.ends_with("3 would be replayed, 0 are no events and stay\n") && said.lines().count() == 4, "{said}");
+    assert!(said.ends_with("would replay 3 dead letters\n") && said.lines().count() == 4, "{said}");
 
     let said = backend(&["replay", "--feature", "extraction", "--rate", "1000"]);
-    assert_eq!(said, "3 replayed, 0 are no events and stay\n");
+    assert_eq!(said, "replayed 3 dead letters\n");
     fixture.delivered_once(3).await;
     let delivered: Vec<_> = fixture.simulator.application.deliveries().into_iter().map(|one| one.key).collect();
     assert_eq!(delivered, lane[..3].iter().map(|event| event.key.clone()).collect::<Vec<_>>());
-    assert_eq!(backend(&["replay", "--key", &lane[3].key]), "1 replayed, 0 are no events and stay\n");
+    assert_eq!(backend(&["replay", "--key", &lane[3].key]), "replayed 1 dead letter\n");
     fixture.delivered_once(4).await;
-    assert_eq!(backend(&["replay"]), "0 replayed, 0 are no events and stay\n");
+    assert_eq!(backend(&["replay"]), "replayed 0 dead letters\n");
     fixture.nothing_left_over().await;
 }
 

@@ -45,7 +45,7 @@ async fn an_event_that_never_came_is_made_up_for_once_even_if_it_comes_after_all
         ended(&fixture, &format!("before-{number}"));
     }
     let said = reconcile(&fixture);
-    let first = "looked at 5 cases: 0 events backfilled, 0 within the grace period, 20 taken as already received\n";
+    let first = "compared 5 cases: 0 events backfilled, 0 within the grace period, 20 assumed received\n";
     assert!(said.starts_with(first) && said.contains("backend reconcile --since"), "a first round: {said}");
 
     let mut events = ended(&fixture, "missed");
@@ -55,7 +55,7 @@ async fn an_event_that_never_came_is_made_up_for_once_even_if_it_comes_after_all
     }
     assert_eq!(
         reconcile(&fixture),
-        "looked at 6 cases: 1 events backfilled, 0 within the grace period, 0 taken as already received\n"
+        "compared 6 cases: 1 event backfilled, 0 within the grace period, 0 assumed received\n"
     );
     fixture.delivered_once(4).await;
     let deliveries = fixture.simulator.application.deliveries();
@@ -65,7 +65,7 @@ async fn an_event_that_never_came_is_made_up_for_once_even_if_it_comes_after_all
     assert!(made_up[0].body["outcome"]["result"].is_object(), "its result was fetched as any other's");
     assert_eq!(
         reconcile(&fixture),
-        "looked at 6 cases: 0 events backfilled, 0 within the grace period, 0 taken as already received\n",
+        "compared 6 cases: 0 events backfilled, 0 within the grace period, 0 assumed received\n",
         "it does not repeat itself"
     );
 
@@ -79,13 +79,13 @@ async fn an_event_that_never_came_is_made_up_for_once_even_if_it_comes_after_all
     fixture.simulator.world.delete("before-3");
     assert_eq!(
         reconcile(&fixture),
-        "looked at 5 cases: 0 events backfilled, 0 within the grace period, 0 taken as already received\n",
+        "compared 5 cases: 0 events backfilled, 0 within the grace period, 0 assumed received\n",
         "it is not at its end"
     );
     end(Feature::Extraction).unwrap();
     assert_eq!(
         reconcile(&fixture),
-        "looked at 5 cases: 2 events backfilled, 0 within the grace period, 0 taken as already received\n"
+        "compared 5 cases: 2 events backfilled, 0 within the grace period, 0 assumed received\n"
     );
     fixture.delivered_once(6).await;
     fixture.nothing_left_over().await;
@@ -168,11 +168,11 @@ async fn each_missing_event_has_its_own_grace_period() {
     // Its stage ended after the first was found to be missing, and it is on its way when the round is made.
     let on_its_way = upload(&now());
     let said = reconcile(&fixture);
-    assert!(said.starts_with("looked at 1 cases: 1 events backfilled, 1 within the grace period"), "{said}");
+    assert!(said.starts_with("compared 1 cases: 1 event backfilled, 1 within the grace period"), "{said}");
     fixture.send_accepted(&on_its_way).await;
     assert_eq!(fixture.sender.send(&lost).await, Answer::Duplicate(lost.key.clone()), "late after all");
     let said = reconcile(&fixture);
-    assert!(said.starts_with("looked at 1 cases: 0 events backfilled, 0 within the grace period"), "{said}");
+    assert!(said.starts_with("compared 1 cases: 0 events backfilled, 0 within the grace period"), "{said}");
     fixture.delivered_once(2).await;
     fixture.nothing_left_over().await;
 }
@@ -245,7 +245,7 @@ async fn features_that_the_edges_policy_disables_are_not_backfilled() {
     })
     .await;
     ended(&fixture, "lost");
-    assert!(reconcile(&fixture).starts_with("looked at 1 cases: 3 events backfilled"));
+    assert!(reconcile(&fixture).starts_with("compared 1 cases: 3 events backfilled"));
     fixture.delivered_once(3).await;
     let deliveries = fixture.simulator.application.deliveries();
     assert!(deliveries.iter().all(|delivery| delivery.lane.1 != "translation"));
@@ -253,11 +253,11 @@ async fn features_that_the_edges_policy_disables_are_not_backfilled() {
     // The file is read anew for each round.
     fs::write(policy.path(), "").unwrap();
     assert!(
-        reconcile(&fixture).starts_with("looked at 1 cases: 0 events backfilled"),
+        reconcile(&fixture).starts_with("compared 1 cases: 0 events backfilled"),
         "it ended while it was disabled"
     );
     ended(&fixture, "later");
-    assert!(reconcile(&fixture).starts_with("looked at 2 cases: 4 events backfilled"));
+    assert!(reconcile(&fixture).starts_with("compared 2 cases: 4 events backfilled"));
     fs::write(policy.path(), "disabled_features = [\"verification\"]").unwrap();
     let error = fixture.stack.backend_command(&["reconcile"]).unwrap_err().to_string();
     assert!(error.contains("`reconciler.policy_file`") && error.contains(&file), "{error}");

@@ -50,7 +50,7 @@ async fn a_redelivery_with_another_body_brings_back_what_was_stored_first() {
 async fn a_dead_letter_that_was_replayed_is_known_again() {
     let fixture = Fixture::start().await;
     let event = dead_letter(&fixture, "replayed").await;
-    assert!(fixture.stack.backend_command(&["replay"]).unwrap().starts_with("1 replayed"));
+    assert!(fixture.stack.backend_command(&["replay"]).unwrap().starts_with("replayed 1 dead letter"));
     fixture.delivered_once(1).await;
     assert_eq!(fixture.sender.send(&event).await, Answer::Duplicate(event.key.clone()));
     assert_eq!(revived(&fixture).await, 0);

@@ -1,0 +1,48 @@
+//! `backend reconcile`.
+
+use std::{
+    io::{Write, stdout},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use super::report::count;
+use crate::{
+    config::Config,
+    inbox::Inbox,
+    partner_api::PartnerApi,
+    reconciler::{Reconciler, Round, STORE_LOST},
+    telemetry::Metrics,
+};
+
+/// Runs one round of the reconciler and prints what it did.
+pub(super) async fn run(config: &Config, since: Option<SystemTime>) -> anyhow::Result<()> {
+    let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
+    let api = PartnerApi::new(&config.partner_api)?;
+    let metrics = Arc::new(Metrics::default());
+    let round = Reconciler::new(inbox, api, &config.reconciler, metrics).round(since).await?;
+    print(round)
+}
+
+fn print(round: Round) -> anyhow::Result<()> {
+    let Round { cases, backfilled, within_grace, taken, undated, skipped } = round;
+    let mut out = stdout();
+    writeln!(
+        out,
+        "compared {}: {} backfilled, {within_grace} within the grace period, {taken} assumed received",
+        count(cases, "case"),
+        count(backfilled, "event"),
+    )?;
+    if taken > 0 {
+        writeln!(out, "{STORE_LOST}")?;
+    }
+    if undated > 0 {
+        let uploads = count(undated, "upload");
+        writeln!(out, "skipped {uploads} for --since: the Partner API gives no updatedAt or createdAt for them")?;
+    }
+    if skipped > 0 {
+        let cases = count(skipped, "case");
+        writeln!(out, "skipped {cases}: the Partner API's answer about them is not as documented")?;
+    }
+    Ok(())
+}
