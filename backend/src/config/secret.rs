@@ -1,21 +1,21 @@
-//! A value that does not print itself.
+//! A value that is not printed by accident.
 
 use std::fmt;
 
 use serde::Deserialize;
 
-/// A password, key or proof. It can be read where it is used, but not logged by accident.
+/// A password, key or proof. Its `Debug` output does not contain the value.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a value as secret.
+    /// Wraps a value.
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
     }
 
-    /// The value itself.
+    /// Returns the value.
     pub fn reveal(&self) -> &str {
         &self.0
     }

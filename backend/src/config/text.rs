@@ -1,13 +1,14 @@
-//! Text that is written as something else would be altered: the number `12345678e5` would become `1234567800000`.
+//! A check that text is quoted in the file. Otherwise TOML would change it: an API key written as the
+//! number `12345678e5` would become `1234567800000`.
 
 use config::{Map, Value, ValueKind};
 
 use super::ConfigError;
 
-/// Makes sure that each setting whose default is text is written as text in the file.
+/// Checks that each setting whose default is text is text in the file.
 ///
 /// # Errors
-/// The first one that is not.
+/// Returns [`ConfigError::Unquoted`] for the first setting that is not.
 pub(super) fn ensure_quoted(defaults: &Map<String, Value>, file: &Map<String, Value>) -> Result<(), ConfigError> {
     ensure_quoted_below("", defaults, file)
 }

@@ -1,4 +1,4 @@
-//! A bound on how often the same thing is logged.
+//! A limit on how often the same thing is logged.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Lets one line pass in each interval, and counts those that it suppresses.
+/// Allows one line per interval, and counts the lines that it suppresses.
 #[derive(Debug)]
 pub struct LogLimit {
     interval: Duration,
@@ -21,12 +21,13 @@ struct State {
 }
 
 impl LogLimit {
-    /// One line in each `interval`.
+    /// Returns a limit of one line per `interval`.
     pub fn every(interval: Duration) -> Self {
         Self { interval, state: Mutex::default() }
     }
 
-    /// Whether a line may be written now; if so, how many were suppressed since the last one.
+    /// Returns the number of lines suppressed since the last line, or `None` if this one is suppressed,
+    /// too.
     pub fn allow(&self) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.logged_at.is_some_and(|logged_at| logged_at.elapsed() < self.interval) {
@@ -43,7 +44,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn one_line_passes_in_each_interval_and_says_how_many_did_not() {
+    async fn one_line_is_allowed_per_interval_and_the_others_are_counted() {
         let limit = LogLimit::every(Duration::from_secs(5));
         assert_eq!([limit.allow(), limit.allow(), limit.allow()], [Some(0), None, None]);
         tokio::time::advance(Duration::from_secs(5)).await;

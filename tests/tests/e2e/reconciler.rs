@@ -207,11 +207,11 @@ async fn after_the_loss_of_the_whole_store_what_ended_since_a_time_is_backfilled
     world.undate("undated");
 
     let said = reconcile(&fixture);
-    assert!(said.contains("3 cases: 0 events backfilled") && said.contains("8 taken as already received"), "{said}");
+    assert!(said.contains("3 cases: 0 events backfilled") && said.contains("8 assumed received"), "{said}");
     assert!(said.contains("if the store was lost, run `backend reconcile --since TIME`"), "{said}");
     let since = || fixture.stack.backend_command(&["reconcile", "--since", "2026-01-01T00:00:00Z"]).unwrap();
     let said = since();
-    assert!(said.contains("3 cases: 2 events backfilled") && said.contains("0 taken as already received"), "{said}");
+    assert!(said.contains("3 cases: 2 events backfilled") && said.contains("0 assumed received"), "{said}");
     assert!(said.contains("1 uploads were left out of --since"), "{said}");
     fixture.delivered_once(10).await;
     assert!(since().contains("3 cases: 0 events backfilled"), "it does not repeat itself");
@@ -230,7 +230,7 @@ async fn a_first_round_backfills_what_ended_since_a_time_if_that_is_asked_for() 
     fixture.simulator.world.upload("recent", None, &[Feature::Extraction]);
     fixture.simulator.world.end("recent", Feature::Extraction, Stage::Completed, "2026-01-02T00:00:00Z").unwrap();
     let said = fixture.stack.backend_command(&["reconcile", "--since", "2026-01-01T00:00:00Z"]).unwrap();
-    assert!(said.contains("2 cases: 1 events backfilled") && said.contains("4 taken as already received"), "{said}");
+    assert!(said.contains("2 cases: 1 event backfilled") && said.contains("4 assumed received"), "{said}");
     fixture.delivered_once(1).await;
 }
 
@@ -252,10 +252,7 @@ async fn features_that_the_edges_policy_disables_are_not_backfilled() {
 
     // The file is read anew for each round.
     fs::write(policy.path(), "").unwrap();
-    assert!(
-        reconcile(&fixture).starts_with("compared 1 cases: 0 events backfilled"),
-        "it ended while it was disabled"
-    );
+    assert!(reconcile(&fixture).starts_with("compared 1 cases: 0 events backfilled"), "it ended while it was disabled");
     ended(&fixture, "later");
     assert!(reconcile(&fixture).starts_with("compared 2 cases: 4 events backfilled"));
     fs::write(policy.path(), "disabled_features = [\"verification\"]").unwrap();
