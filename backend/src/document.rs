@@ -1,5 +1,6 @@
-//! A JSON document that somebody else wrote, passed on as it is. A large one is kept in a file, so that many at once do not
-//! fill the memory.
+//! A JSON document that the Partner API wrote, passed on byte for byte.
+//!
+//! A large document is kept in a file, so that many at once do not fill the memory.
 
 use std::{
     fs::File,
@@ -17,87 +18,95 @@ use tokio::task::spawn_blocking;
 
 mod body;
 
-pub use body::DocumentBody;
+pub(crate) use body::DocumentBody;
 
-/// The document, cheap to clone. Personal data: not for logs.
+/// A JSON document, cheap to clone. Personal data: do not log it.
 #[derive(Debug, Clone)]
-pub struct Document(Kept);
+pub struct Document(Content);
 
+/// Where a document's bytes are.
 #[derive(Debug, Clone)]
-enum Kept {
+enum Content {
     Memory(Bytes),
-    /// A part of a file that has no name, and so is gone when nobody has it open any more.
+    /// A range of an unnamed temporary file, which disappears once nothing has it open.
     File(Arc<File>, Range<u64>),
 }
 
-/// What comes piece by piece, and is kept in a file once it is large.
+/// Collects a document that arrives in pieces, and moves it to a file once it is large.
 #[derive(Debug)]
 pub(crate) enum Spool {
     Memory(Vec<u8>),
+    /// The file, and how many bytes it has.
     File(File, u64),
 }
 
-/// From how many bytes on a document is kept in a file.
+/// Size in bytes from which a document is kept in a file.
 const LARGE: usize = 1 << 20;
-/// How much of a file is read at a time.
+/// Number of bytes read from a file at a time.
 const PIECE: usize = 64 << 10;
 
 impl Document {
-    /// How many bytes it has.
+    /// Returns a document with this JSON text.
+    pub(crate) fn from_json(text: String) -> Self {
+        Self(Content::Memory(text.into()))
+    }
+
+    /// Returns the length in bytes.
     pub fn len(&self) -> u64 {
         match &self.0 {
-            Kept::Memory(bytes) => bytes.len() as u64,
-            Kept::File(_, range) => range.end - range.start,
+            Content::Memory(bytes) => bytes.len() as u64,
+            Content::File(_, range) => range.end - range.start,
         }
     }
 
-    /// Whether it has none, which no JSON document has.
+    /// Whether the document is empty, which no JSON document is.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// A part of it.
+    /// Returns the part of the document in a byte range, without copying it.
     pub(crate) fn part(&self, part: Range<u64>) -> Self {
         match &self.0 {
-            Kept::Memory(bytes) => {
-                let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-                Self(Kept::Memory(bytes.slice(place(part.start)..place(part.end))))
+            Content::Memory(bytes) => {
+                let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+                Self(Content::Memory(bytes.slice(index(part.start)..index(part.end))))
             }
-            Kept::File(file, range) => {
-                Self(Kept::File(Arc::clone(file), range.start + part.start..range.start + part.end))
+            Content::File(file, range) => {
+                Self(Content::File(Arc::clone(file), range.start + part.start..range.start + part.end))
             }
         }
     }
 
-    /// All of it, where it is not in a file.
+    /// Returns the bytes if the document is in memory.
     pub(crate) fn in_memory(&self) -> Option<&[u8]> {
         match &self.0 {
-            Kept::Memory(bytes) => Some(bytes),
-            Kept::File(..) => None,
+            Content::Memory(bytes) => Some(bytes),
+            Content::File(..) => None,
         }
     }
 
-    /// Reads it with `read`, on a thread where that may take its time.
+    /// Calls `read` with a reader of the document; on a blocking thread if the document is in a
+    /// file.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If `read` panics on the blocking thread.
     pub(crate) async fn read<T: Send + 'static>(
         self,
         read: impl FnOnce(&mut dyn Read) -> T + Send + 'static,
     ) -> io::Result<T> {
         match self.0 {
-            Kept::Memory(bytes) => Ok(read(&mut bytes.as_ref())),
-            Kept::File(file, range) => {
-                let mut reader = BufReader::with_capacity(PIECE, Part { file, range });
+            Content::Memory(bytes) => Ok(read(&mut bytes.as_ref())),
+            Content::File(file, range) => {
+                let mut reader = BufReader::with_capacity(PIECE, FileRange { file, range });
                 spawn_blocking(move || read(&mut reader)).await.map_err(io::Error::other)
             }
         }
     }
 
-    /// The document as a value of one's own.
+    /// Parses the document into a type of the caller's.
     ///
     /// # Errors
-    /// Where it is none, or cannot be read.
+    /// If the document does not have that type's shape, or its file cannot be read.
     pub async fn parse<T: DeserializeOwned + Send + 'static>(self) -> io::Result<T> {
         if let Some(bytes) = self.in_memory() {
             return Ok(serde_json::from_slice(bytes)?);
@@ -108,7 +117,7 @@ impl Document {
 
 impl From<Value> for Document {
     fn from(value: Value) -> Self {
-        Self(Kept::Memory(value.to_string().into()))
+        Self::from_json(value.to_string())
     }
 }
 
@@ -117,6 +126,7 @@ impl Spool {
         Self::Memory(Vec::new())
     }
 
+    /// Returns the number of bytes collected so far.
     pub(crate) fn len(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
@@ -124,17 +134,18 @@ impl Spool {
         }
     }
 
-    /// Adds a piece, in a file in `folder` once there is much.
+    /// Adds a piece, and moves everything to a file in `folder` once it is large. An empty `folder`
+    /// means the system's folder for temporary files.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// If the file cannot be created or written.
     pub(crate) async fn add(self, piece: Bytes, folder: Arc<Path>) -> io::Result<Self> {
         match self {
             Self::Memory(mut bytes) if bytes.len() + piece.len() < LARGE => {
                 bytes.extend_from_slice(&piece);
                 Ok(Self::Memory(bytes))
             }
-            before => spawn_blocking(move || before.add_to_file(&piece, &folder)).await.map_err(io::Error::other)?,
+            large => spawn_blocking(move || large.add_to_file(&piece, &folder)).await.map_err(io::Error::other)?,
         }
     }
 
@@ -152,27 +163,80 @@ impl Spool {
         Ok(Self::File(file, length + piece.len() as u64))
     }
 
+    /// Returns the collected document.
     pub(crate) fn finish(self) -> Document {
         match self {
-            Self::Memory(bytes) => Document(Kept::Memory(bytes.into())),
-            Self::File(file, length) => Document(Kept::File(Arc::new(file), 0..length)),
+            Self::Memory(bytes) => Document(Content::Memory(bytes.into())),
+            Self::File(file, length) => Document(Content::File(Arc::new(file), 0..length)),
         }
     }
 }
 
-/// Reads a part of a file, without a place in it that others would share.
+/// Reads a range of a file by offset, since all clones of a document share the file and its cursor.
 #[derive(Debug)]
-struct Part {
+struct FileRange {
     file: Arc<File>,
+    /// What is left to read.
     range: Range<u64>,
 }
 
-impl Read for Part {
+impl Read for FileRange {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.range.end - self.range.start).unwrap_or(usize::MAX);
-        let most = buffer.len().min(left);
-        let read = self.file.read_at(&mut buffer[..most], self.range.start)?;
+        let limit = buffer.len().min(left);
+        let read = self.file.read_at(&mut buffer[..limit], self.range.start)?;
         self.range.start += read as u64;
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn spooled(pieces: &[&[u8]]) -> Document {
+        let mut spool = Spool::new();
+        for piece in pieces {
+            spool = spool.add(Bytes::copy_from_slice(piece), Arc::from(Path::new(""))).await.unwrap();
+        }
+        assert_eq!(spool.len(), pieces.iter().map(|piece| piece.len() as u64).sum::<u64>());
+        spool.finish()
+    }
+
+    async fn content(document: Document) -> Vec<u8> {
+        let mut all = Vec::new();
+        let read = document.read(|reader| reader.read_to_end(&mut all).map(|_| all)).await;
+        read.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_document_moves_to_a_file_once_it_is_large() {
+        let half = vec![b'a'; LARGE / 2];
+        for (pieces, in_memory) in [
+            (&[][..], true),
+            (&[half.as_slice()], true),
+            (&[&half, &half[1..]], true),
+            (&[&half, &half], false),
+            (&[&half, &half, b"end"], false),
+        ] {
+            let document = spooled(pieces).await;
+            assert_eq!(document.in_memory().is_some(), in_memory, "{} bytes", document.len());
+            assert!(content(document).await == pieces.concat(), "the bytes are those that were added");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_is_the_same_in_memory_and_in_a_file() {
+        let text = format!("{{\"data\":[\"{}\"]}}", "x".repeat(LARGE));
+        let in_file = spooled(&[text.as_bytes()]).await;
+        let in_memory = Document::from_json(text.clone());
+        let end = text.len() as u64 - 1;
+        for document in [in_file, in_memory] {
+            let part = document.part(8..end);
+            assert_eq!(part.len(), end - 8);
+            let nested = part.part(1..end - 9);
+            assert!(content(nested).await == text.as_bytes()[9..text.len() - 2]);
+            assert_eq!(part.parse::<Vec<String>>().await.unwrap()[0].len(), LARGE);
+        }
     }
 }

@@ -152,7 +152,8 @@ impl PartnerApi {
         }
     }
 
-    /// The error for an answer that is not as documented, which may say itself that the call failed.
+    /// The error for an answer that is not as documented, which may say itself that the call
+    /// failed.
     fn unreadable(answer: &Document) -> PartnerApiError {
         let says_so = answer.in_memory().is_some_and(answer::says_that_it_failed);
         if says_so { Kind::Unsuccessful.into() } else { Kind::Unreadable.into() }

@@ -1,4 +1,4 @@
-//! A document as a request's body, with something before and something after it.
+//! A document as the body of a request, between two other pieces of text.
 
 use std::{
     io::{self, Read},
@@ -10,48 +10,51 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::{Document, Kept, PIECE, Part};
+use super::{Content, Document, FileRange, PIECE};
 
-/// The body, read while it is sent. Its length is known from the start.
-pub struct DocumentBody {
+/// A body that is read from its file while it is sent. Its length is known from the start.
+pub(crate) struct DocumentBody {
     before: Option<Bytes>,
     document: Document,
     after: Option<Bytes>,
+    /// The piece of the file that is being read.
     reading: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
 impl DocumentBody {
-    /// `before`, the document, and `after`.
-    pub fn new(before: impl Into<Bytes>, document: Document, after: impl Into<Bytes>) -> Self {
+    /// Returns a body of `before`, the document and `after`.
+    pub(crate) fn new(before: impl Into<Bytes>, document: Document, after: impl Into<Bytes>) -> Self {
         Self { before: Some(before.into()), document, after: Some(after.into()), reading: None }
     }
 
-    /// All of it, where it is small enough to be in memory; otherwise the body back.
+    /// Returns the whole body if the document is in memory.
     ///
     /// # Errors
-    /// The body, where some of it is in a file.
-    pub fn into_bytes(self) -> Result<Bytes, Self> {
+    /// Returns the body unchanged if the document is in a file.
+    pub(crate) fn into_bytes(self) -> Result<Bytes, Self> {
         let Self { before, document, after, reading } = self;
         match document {
-            Document(Kept::Memory(bytes)) => {
+            Document(Content::Memory(bytes)) => {
                 Ok([before.unwrap_or_default(), bytes, after.unwrap_or_default()].concat().into())
             }
             document => Err(Self { before, document, after, reading }),
         }
     }
 
-    /// Gives all of it to `take`, piece by piece, without using it up.
+    /// Passes the whole body to `take` piece by piece, together with `inspector`, and returns the
+    /// inspector. The body can still be sent afterwards.
     ///
     /// # Errors
-    /// Where the file cannot be read.
-    pub async fn inspect<T: Send + 'static>(
+    /// If the document's file cannot be read.
+    pub(crate) async fn inspect<T: Send + 'static>(
         &self,
         mut inspector: T,
         take: impl Fn(&mut T, &[u8]) + Send + 'static,
     ) -> io::Result<T> {
+        let before = self.before.clone().unwrap_or_default();
         let after = self.after.clone().unwrap_or_default();
-        take(&mut inspector, &self.before.clone().unwrap_or_default());
         let read = move |reader: &mut dyn Read| -> io::Result<T> {
+            take(&mut inspector, &before);
             let mut piece = vec![0; PIECE];
             loop {
                 match reader.read(&mut piece)? {
@@ -84,18 +87,19 @@ impl Body for DocumentBody {
             return Poll::Ready(Some(read.and_then(|piece| piece).map(Frame::data)));
         }
         match &mut this.document {
-            Document(Kept::File(file, range)) if !range.is_empty() => {
+            Document(Content::File(file, range)) if !range.is_empty() => {
                 let end = range.end.min(range.start + PIECE as u64);
-                let mut part = Part { file: file.clone(), range: range.start..end };
+                let mut piece = FileRange { file: file.clone(), range: range.start..end };
                 range.start = end;
                 this.reading = Some(spawn_blocking(move || {
-                    let mut piece = Vec::with_capacity(PIECE);
-                    part.read_to_end(&mut piece)?;
-                    Ok(piece.into())
+                    let mut bytes = Vec::with_capacity(PIECE);
+                    piece.read_to_end(&mut bytes)?;
+                    Ok(bytes.into())
                 }));
+                // Polls the new task, so that it wakes this one.
                 self.poll_frame(context)
             }
-            Document(Kept::Memory(bytes)) if !bytes.is_empty() => {
+            Document(Content::Memory(bytes)) if !bytes.is_empty() => {
                 Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes)))))
             }
             _ => Poll::Ready(this.after.take().map(|after| Ok(Frame::data(after)))),

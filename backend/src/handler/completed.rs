@@ -1,4 +1,5 @@
-//! Stages that completed: fetch the result, once the Partner API shows that the stage is at its end.
+//! The handler of completed stages: fetches the result once the Partner API shows the stage as
+//! finished.
 
 use async_trait::async_trait;
 use envelope::Feature;
@@ -13,7 +14,7 @@ use crate::{
     partner_api::{PartnerApi, PartnerApiError, PartnerApiErrorKind},
 };
 
-/// Fetches what the documents are, what they say, whether they were tampered with, or their translation.
+/// Fetches the result of any feature.
 pub(super) struct StageCompleted {
     api: PartnerApi,
 }
@@ -31,13 +32,16 @@ impl FeatureHandler for StageCompleted {
     }
 }
 
-/// The result of the event's feature, if the Partner API shows that the stage is at its end: that an event says so is not
-/// enough. The case is fetched as well only if the result alone does not tell.
+/// Returns the result of the event's feature if the Partner API shows the stage as finished; the
+/// event alone proves nothing. Fetches the case as well only if the result does not say whether its
+/// stage has finished.
 ///
 /// # Errors
-/// `not_ready`, to be retried, until the stage is at its end; and if the API does not give the result.
+/// Returns `not_ready`, to be retried, until the stage has finished, and an error of the Partner
+/// API if it does not return the result.
 pub async fn result(api: &PartnerApi, event: &Event) -> Result<Document, HandlerError> {
-    let (case_id, feature) = (&event.case_id, event.name.feature);
+    let case_id = &event.case_id;
+    let feature = event.name.feature;
     if feature == Feature::Classification {
         let (case, document) = api.case_with_document(case_id).await?;
         return ready(readiness::of_classification(&case), document);
@@ -65,6 +69,6 @@ fn not_ready(readiness: Readiness) -> HandlerError {
     if readiness == Readiness::NotRequested {
         return PartnerApiError::from(PartnerApiErrorKind::NotRequested).into();
     }
-    let detail = "the Partner API does not show the stage at its end yet".to_owned();
+    let detail = "the Partner API does not show the stage as finished yet".to_owned();
     HandlerError { code: "not_ready", detail, retry: Retry::Later }
 }

@@ -1,4 +1,4 @@
-//! Stages that failed: recommend what to do about it.
+//! The handler of failed stages: recommends what the application should do.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,48 +10,60 @@ use crate::{
     partner_api::{CaseStatus, PartnerApi},
 };
 
-/// Looks at the case as a whole, since stages that succeeded can still be fetched.
+/// Recommends by the status of the whole case, since other stages of it may have results.
 pub(super) struct StageFailed {
     api: PartnerApi,
     wait_for_case: Duration,
 }
 
-/// A case that is not at its end is looked at again when the event is older by a part of its age, but not sooner than this.
-const SOONEST: Duration = Duration::from_secs(1);
+/// The shortest pause before an unfinished case is fetched again.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl StageFailed {
     pub(super) fn new(api: PartnerApi, wait_for_case: Duration) -> Self {
         Self { api, wait_for_case }
     }
+}
 
-    /// When to look again at a case that is not at its end; none where it was waited for long enough.
-    fn look_again(&self, event: &Event) -> Option<Duration> {
-        look_again(self.wait_for_case, SystemTime::now().duration_since(event.received_at).unwrap_or_default())
+/// Returns the pause before an unfinished case is fetched again for an event of this age: a quarter
+/// of the age, so that the calls become rarer. Returns `None` once the event is as old as
+/// `wait_for_case`.
+fn next_fetch(wait_for_case: Duration, age: Duration) -> Option<Duration> {
+    let left = wait_for_case.checked_sub(age).filter(|left| !left.is_zero())?;
+    Some((age / 4).max(SHORTEST_PAUSE).min(left))
+}
+
+/// Returns the recommendation for a case with this status, if an unfinished case is fetched again
+/// after `next_fetch`.
+fn recommend(status: &CaseStatus, next_fetch: Option<Duration>) -> Result<Recommendation, HandlerError> {
+    match status {
+        CaseStatus::Failed => Ok(Recommendation::Resubmit),
+        CaseStatus::Completed => Ok(Recommendation::ManualReview),
+        CaseStatus::Queued | CaseStatus::Processing => match next_fetch {
+            None => Ok(Recommendation::Wait),
+            Some(pause) => Err(case_unfinished(pause)),
+        },
+        CaseStatus::Other(_) => Err(unknown_status()),
     }
 }
 
-fn look_again(wait_for_case: Duration, age: Duration) -> Option<Duration> {
-    let left = wait_for_case.checked_sub(age).filter(|left| !left.is_zero())?;
-    Some((age / 4).max(SOONEST).min(left))
+fn case_unfinished(pause: Duration) -> HandlerError {
+    let detail =
+        "other stages of the case have not finished; `handler.wait_for_case_s` limits how long to wait for them";
+    HandlerError { code: "case_processing", detail: detail.to_owned(), retry: Retry::Deferred(pause) }
+}
+
+fn unknown_status() -> HandlerError {
+    let detail = "the Partner API returned a case status that is not documented".to_owned();
+    HandlerError { code: "unknown_status", detail, retry: Retry::Later }
 }
 
 #[async_trait]
 impl FeatureHandler for StageFailed {
     async fn handle(&self, event: &Event) -> Result<Outcome, HandlerError> {
         let case = self.api.case(&event.case_id).await?;
-        let recommendation = match (&case.status, self.look_again(event)) {
-            (CaseStatus::Failed, _) => Recommendation::Resubmit,
-            (CaseStatus::Completed, _) => Recommendation::ManualReview,
-            (CaseStatus::Queued | CaseStatus::Processing, None) => Recommendation::Wait,
-            (CaseStatus::Queued | CaseStatus::Processing, Some(pause)) => {
-                let detail = "other stages of the case are not at their end".to_owned();
-                return Err(HandlerError { code: "case_processing", detail, retry: Retry::Deferred(pause) });
-            }
-            (CaseStatus::Other(_), _) => {
-                let detail = "the case has a status that is not documented".to_owned();
-                return Err(HandlerError { code: "unknown_status", detail, retry: Retry::Later });
-            }
-        };
+        let age = SystemTime::now().duration_since(event.received_at).unwrap_or_default();
+        let recommendation = recommend(&case.status, next_fetch(self.wait_for_case, age))?;
         Ok(Outcome::Recommendation { recommendation, case: Box::new(case) })
     }
 }
@@ -61,19 +73,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_case_is_looked_at_again_ever_later_and_not_for_ever() {
+    fn an_unfinished_case_is_fetched_ever_more_rarely_and_not_for_ever() {
         let seconds = Duration::from_secs;
         for (wait_for_case, age, expected) in [
-            (seconds(3_600), seconds(0), Some(SOONEST)),
+            (seconds(3_600), seconds(0), Some(SHORTEST_PAUSE)),
             (seconds(3_600), seconds(100), Some(seconds(25))),
             (seconds(3_600), seconds(3_599), Some(seconds(1))),
             (seconds(3_600), seconds(3_600), None),
             (seconds(3_600), Duration::MAX, None),
             (Duration::ZERO, Duration::ZERO, None),
-            (Duration::MAX, Duration::ZERO, Some(SOONEST)),
+            (Duration::MAX, Duration::ZERO, Some(SHORTEST_PAUSE)),
             (Duration::MAX, Duration::MAX, None),
         ] {
-            assert_eq!(look_again(wait_for_case, age), expected, "{wait_for_case:?}, {age:?}");
+            assert_eq!(next_fetch(wait_for_case, age), expected, "{wait_for_case:?}, {age:?}");
+        }
+    }
+
+    #[test]
+    fn the_recommendation_follows_from_the_status_of_the_case() {
+        let pause = Duration::from_secs(5);
+        for (status, next_fetch, expected) in [
+            (CaseStatus::Failed, Some(pause), Ok(Recommendation::Resubmit)),
+            (CaseStatus::Failed, None, Ok(Recommendation::Resubmit)),
+            (CaseStatus::Completed, Some(pause), Ok(Recommendation::ManualReview)),
+            (CaseStatus::Completed, None, Ok(Recommendation::ManualReview)),
+            (CaseStatus::Queued, None, Ok(Recommendation::Wait)),
+            (CaseStatus::Processing, None, Ok(Recommendation::Wait)),
+            (CaseStatus::Queued, Some(pause), Err(("case_processing", Retry::Deferred(pause)))),
+            (CaseStatus::Processing, Some(pause), Err(("case_processing", Retry::Deferred(pause)))),
+            (CaseStatus::Other("archived".to_owned()), Some(pause), Err(("unknown_status", Retry::Later))),
+            (CaseStatus::Other("archived".to_owned()), None, Err(("unknown_status", Retry::Later))),
+        ] {
+            let recommended = recommend(&status, next_fetch).map_err(|error| (error.code, error.retry));
+            assert_eq!(recommended, expected, "{status:?}, {next_fetch:?}");
         }
     }
 }

@@ -1,68 +1,73 @@
-//! Whether a stage is at its end, by what the Partner API says. An event is only a hint: it may be forged, or come before
-//! the API knows.
+//! Decides from the Partner API's answers whether a stage has finished. An event alone is only a
+//! hint: it may be forged, or arrive before the Partner API shows the stage as finished.
 
 use envelope::Feature;
 
 use crate::partner_api::{Case, CaseStatus, Parts, Upload};
 
-/// Whether a stage's result is to be delivered.
+/// Whether a stage's result can be delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Readiness {
-    /// It is: the stage is at its end, at least for one upload.
+    /// Yes: the stage has finished for at least one upload.
     Ready,
     /// Not yet.
     NotReady,
-    /// Never: every upload is at its end, and none asked for the feature.
+    /// Never: every upload has finished, and none requested the feature.
     NotRequested,
-    /// The result alone does not tell; the case does.
+    /// The result does not say; the case does.
     Unclear,
 }
 
-/// By the parts of the result.
+/// Judges by the statuses of the result's parts.
 pub(super) fn of_parts(parts: Parts) -> Readiness {
-    match parts {
-        Parts { ended: 1.., .. } => Readiness::Ready,
-        Parts { all, pending, .. } if all > 0 && pending == all => Readiness::NotReady,
-        // There are no parts, or they have statuses that are not documented.
-        _ => Readiness::Unclear,
+    if parts.finished > 0 {
+        return Readiness::Ready;
     }
+    if parts.all > 0 && parts.pending == parts.all {
+        return Readiness::NotReady;
+    }
+    // The result has no parts, or their statuses are not documented.
+    Readiness::Unclear
 }
 
-/// By the case, if the result has no parts whose status is documented.
+/// Judges by the case, for a result without a part whose status is documented.
 pub(super) fn of_unclear_result(case: &Case, feature: Feature) -> Readiness {
-    let is_ended = case.uploads.iter().any(|upload| upload.asked_for(feature) && upload.is_at_end());
-    if is_ended { Readiness::Ready } else { Readiness::NotReady }
+    let has_finished = case.uploads.iter().any(|upload| upload.requests(feature) && upload.is_finished());
+    if has_finished { Readiness::Ready } else { Readiness::NotReady }
 }
 
-/// By the case, if the API answered 400: no upload asked for the result, or the result does not exist yet.
+/// Judges by the case, for a result that the API answered with 400: either no upload requested it,
+/// or it does not exist yet.
 pub(super) fn of_missing_result(case: &Case, feature: Feature) -> Readiness {
-    let can_come = |upload: &Upload| upload.asked_for(feature) || !upload.is_at_end();
-    if case.uploads.is_empty() || case.uploads.iter().any(can_come) {
+    let can_still_come = |upload: &Upload| upload.requests(feature) || !upload.is_finished();
+    if case.uploads.is_empty() || case.uploads.iter().any(can_still_come) {
         Readiness::NotReady
     } else {
         Readiness::NotRequested
     }
 }
 
-/// By the case, for classification, whose result is the case itself.
+/// Judges by the case, for classification, whose result is the case itself.
 pub(super) fn of_classification(case: &Case) -> Readiness {
     let feature = Feature::Classification;
-    let classified = |upload: &Upload| {
-        let mut credentials = case.credentials.iter().filter(|credential| credential.upload_id == upload.upload_id);
-        // None at all could also mean that classification has not begun.
-        let begun = credentials.clone().next().is_some();
-        let is_pending = credentials.any(|credential| is_pending(&credential.status));
-        upload.is_at_end() || (upload.status == "processing" && begun && !is_pending)
-    };
-    let is_ready = case.uploads.iter().any(|upload| upload.asked_for(feature) && classified(upload));
-    match (is_ready, &case.status) {
-        (true, status) if *status != CaseStatus::Queued => Readiness::Ready,
-        _ => of_missing_result(case, feature),
+    let is_classified = case.uploads.iter().any(|upload| upload.requests(feature) && is_classified(case, upload));
+    if is_classified && case.status != CaseStatus::Queued {
+        return Readiness::Ready;
     }
+    of_missing_result(case, feature)
 }
 
-fn is_pending(status: &str) -> bool {
-    matches!(status, "queued" | "processing")
+/// Whether classification has finished for an upload: the whole upload has, or it has credentials
+/// and none is pending.
+fn is_classified(case: &Case, upload: &Upload) -> bool {
+    if upload.is_finished() {
+        return true;
+    }
+    let credentials = case.credentials.iter().filter(|credential| credential.upload_id == upload.upload_id);
+    let statuses: Vec<_> = credentials.map(|credential| credential.status.as_str()).collect();
+    let is_pending = |status: &&str| matches!(*status, "queued" | "processing");
+    // No credentials at all could also mean that classification has not begun.
+    upload.status == "processing" && !statuses.is_empty() && !statuses.iter().any(is_pending)
 }
 
 #[cfg(test)]
@@ -86,8 +91,8 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_ready_if_one_of_its_parts_is_at_its_end() {
-        for (all, pending, ended, expected) in [
+    fn a_result_is_ready_once_one_of_its_parts_has_finished() {
+        for (all, pending, finished, expected) in [
             (1, 0, 1, Ready),
             (3, 2, 1, Ready),
             (1, 1, 0, NotReady),
@@ -97,15 +102,15 @@ mod tests {
             (2, 1, 0, Unclear),
         ] {
             assert_eq!(
-                of_parts(Parts { all, pending, ended }),
+                of_parts(Parts { all, pending, finished }),
                 expected,
-                "{all} parts, {pending} pending, {ended} ended"
+                "{all} parts, {pending} pending, {finished} finished"
             );
         }
     }
 
     #[test]
-    fn a_result_that_does_not_tell_is_judged_by_the_case() {
+    fn a_result_without_a_documented_status_is_judged_by_the_case() {
         let extraction = ["extraction"];
         for (uploads, unclear, missing) in [
             (vec![], NotReady, NotReady),
@@ -135,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn classification_is_ready_if_an_upload_is_at_its_end_or_its_credentials_are() {
+    fn classification_is_ready_once_an_upload_or_its_credentials_have_finished() {
         for (status, uploads, credentials, expected) in [
             ("queued", vec![upload("u", "queued", &[], true)], vec![], NotReady),
             ("queued", vec![upload("u", "completed", &[], true)], vec![("u", "completed")], NotReady),

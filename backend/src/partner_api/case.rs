@@ -1,4 +1,4 @@
-//! What the Partner API answers. Fields that are not documented are kept as they are.
+//! The data of the Partner API's answers. Members that are not documented are kept as they are.
 
 use envelope::Feature;
 use serde::{Deserialize, Serialize};
@@ -7,28 +7,28 @@ use serde_json::{Map, Value};
 use super::answer::Statuses;
 use crate::document::Document;
 
-/// A case: what a partner submitted, and how far it is.
+/// A case: what a partner submitted, and how far TruEnroll has processed it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Case {
-    /// TruEnroll's identifier.
+    /// TruEnroll's identifier of the case.
     pub id: String,
-    /// The partner's own reference.
+    /// The partner's own reference for the case. It may be personal data: do not log it.
     pub external_id: Option<String>,
-    /// The state of all of its uploads and features together.
+    /// The status of all uploads and features together.
     pub status: CaseStatus,
-    /// What was submitted, each time.
+    /// The submissions, one for each time that files were submitted.
     #[serde(default)]
     pub uploads: Vec<Upload>,
     /// The documents that classification found.
     #[serde(default)]
     pub credentials: Vec<Credential>,
-    /// The rest.
+    /// All other members.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-/// A case's state. It is completed only when every upload and every feature is at its end.
+/// The status of a case. It is completed only once every upload and every feature has finished.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the documented four")]
@@ -37,7 +37,7 @@ pub enum CaseStatus {
     Processing,
     Completed,
     Failed,
-    /// A state that is not documented.
+    /// A status that is not documented.
     #[serde(untagged)]
     Other(String),
 }
@@ -46,34 +46,34 @@ pub enum CaseStatus {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Upload {
-    /// Its identifier.
+    /// The identifier of the upload.
     pub upload_id: String,
-    /// The features that were asked for.
+    /// The requested features, other than classification.
     #[serde(default)]
     pub features: Vec<String>,
-    /// Whether its documents are classified, which they are unless it says otherwise.
+    /// Whether the upload's documents are classified. They are unless this is false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classify: Option<bool>,
-    /// Its state.
+    /// The status: queued, processing, completed or failed.
     pub status: String,
-    /// The rest.
+    /// All other members.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-/// One document.
+/// One document that classification found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Credential {
-    /// Its identifier.
+    /// The identifier of the credential.
     pub credential_id: String,
-    /// The upload it came with.
+    /// The upload that contains the document.
     pub upload_id: String,
-    /// What it is.
+    /// What kind of document it is.
     pub credential_type: Option<String>,
-    /// Its state.
+    /// The status.
     pub status: String,
-    /// The rest.
+    /// All other members.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
@@ -85,25 +85,25 @@ pub struct StageResult {
     document: Document,
 }
 
-/// How many parts a result has, and how far these are.
+/// How many parts a result has, and how many of them have finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parts {
-    /// How many state a status.
+    /// Parts that state a status.
     pub all: u64,
-    /// How many of these are queued or processing.
+    /// Those that are queued or processing.
     pub pending: u64,
-    /// How many of these are completed or failed.
-    pub ended: u64,
+    /// Those that are completed or failed.
+    pub finished: u64,
 }
 
 impl Upload {
-    /// Whether everything that was asked for is at its end.
-    pub fn is_at_end(&self) -> bool {
+    /// Whether all requested features of the upload have finished.
+    pub fn is_finished(&self) -> bool {
         matches!(self.status.as_str(), "completed" | "failed")
     }
 
-    /// Whether an event of the feature is to come, or has come.
-    pub fn asked_for(&self, feature: Feature) -> bool {
+    /// Whether the upload requests the feature, so that TruEnroll sends an event of it.
+    pub fn requests(&self, feature: Feature) -> bool {
         match feature {
             Feature::Classification => self.classify != Some(false),
             other => self.features.iter().any(|name| name == other.as_str()),
@@ -116,10 +116,10 @@ impl StageResult {
         Self { statuses, document }
     }
 
-    /// How far its parts are.
+    /// Counts the parts of the result by their status.
     pub fn parts(&self) -> Parts {
-        let Statuses { parts: all, pending, completed, failed } = self.statuses;
-        Parts { all, pending, ended: completed + failed }
+        let statuses = self.statuses;
+        Parts { all: statuses.parts, pending: statuses.pending, finished: statuses.completed + statuses.failed }
     }
 
     /// Whether the result has parts, and all of them failed.
@@ -127,7 +127,7 @@ impl StageResult {
         self.statuses.parts > 0 && self.statuses.failed == self.statuses.parts
     }
 
-    /// The result as the API wrote it.
+    /// Returns the result as the API wrote it.
     pub fn into_document(self) -> Document {
         self.document
     }
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_case_keeps_what_is_not_documented() {
+    fn a_case_keeps_members_that_are_not_documented() {
         let json = json!({
             "id": "c1", "externalId": null, "status": "archived", "new": [1],
             "uploads": [{"uploadId": "u1", "features": ["forensics"], "status": "completed", "files": []}],

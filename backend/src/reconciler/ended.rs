@@ -24,7 +24,7 @@ impl Ended {
     /// Counts them. Without `since`, none is counted by its time.
     pub(super) fn count(case: &Case, feature: Feature, since: Option<SystemTime>, settled: SystemTime) -> Self {
         let mut ended = Self::default();
-        for upload in case.uploads.iter().filter(|upload| upload.is_at_end() && upload.asked_for(feature)) {
+        for upload in case.uploads.iter().filter(|upload| upload.is_finished() && upload.requests(feature)) {
             ended.all = ended.all.saturating_add(1);
             if let (Some(since), Some(time)) = (since, time_of(upload))
                 && time >= since
@@ -39,7 +39,7 @@ impl Ended {
 
 /// How many uploads are at their end and state no time.
 pub(super) fn undated(case: &Case) -> u64 {
-    case.uploads.iter().filter(|upload| upload.is_at_end() && time_of(upload).is_none()).count() as u64
+    case.uploads.iter().filter(|upload| upload.is_finished() && time_of(upload).is_none()).count() as u64
 }
 
 /// When an upload ended, as far as can be told: `updatedAt`, or else `createdAt`.

@@ -1,53 +1,89 @@
-//! Posts outcomes to the partner's application.
+//! Posts outcomes to the partner's application, signed per Standard Webhooks.
 
-use std::time::SystemTime;
+use std::{
+    fmt::Write,
+    time::{Duration, SystemTime},
+};
 
 use envelope::{EventKey, Feature, Signing, SigningKey};
 use reqwest::{
-    Body, Client, StatusCode, Url,
+    Body, Client, Request, StatusCode, Url,
     header::{CONTENT_TYPE, HeaderValue},
     redirect,
 };
 use sha2::{Digest, Sha256};
 
-use super::Delivery;
+use super::body;
 use crate::{
     config,
+    document::DocumentBody,
     event::Event,
-    handler::{HandlerError, Outcome, Retry},
+    handler::{Deliverable, HandlerError, Retry},
     http_client,
     time::to_millis,
 };
 
-/// The HTTP sink.
+/// The sink that posts to the partner's application.
 pub struct HttpSink {
     client: Client,
-    urls: Vec<(Feature, Url)>,
+    urls: Urls,
+    /// The key for signatures; none if outcomes are not to be signed.
     key: Option<SigningKey>,
+}
+
+/// Where the outcomes of each feature go.
+struct Urls {
+    classification: Url,
+    extraction: Url,
+    forensics: Url,
+    translation: Url,
+}
+
+impl Urls {
+    fn parse(settings: &config::Sink) -> anyhow::Result<Self> {
+        let url = |feature| Url::parse(settings.url_for(feature));
+        Ok(Self {
+            classification: url(Feature::Classification)?,
+            extraction: url(Feature::Extraction)?,
+            forensics: url(Feature::Forensics)?,
+            translation: url(Feature::Translation)?,
+        })
+    }
+
+    fn of(&self, feature: Feature) -> &Url {
+        match feature {
+            Feature::Classification => &self.classification,
+            Feature::Extraction => &self.extraction,
+            Feature::Forensics => &self.forensics,
+            Feature::Translation => &self.translation,
+        }
+    }
 }
 
 impl HttpSink {
     pub(super) fn new(settings: &config::Sink) -> anyhow::Result<Self> {
-        let urls = Feature::ALL.into_iter().map(|feature| Ok((feature, Url::parse(settings.url_for(feature))?)));
-        Ok(Self {
-            client: http_client::builder(settings.timeout).redirect(redirect::Policy::none()).build()?,
-            urls: urls.collect::<anyhow::Result<_>>()?,
-            key: SigningKey::parse(settings.secret.reveal()).ok(),
-        })
+        let client = http_client::builder(settings.timeout).redirect(redirect::Policy::none()).build()?;
+        let key = SigningKey::parse(settings.secret.reveal()).ok();
+        Ok(Self { client, urls: Urls::parse(settings)?, key })
     }
 
-    pub(super) async fn deliver(&self, event: &Event, outcome: Outcome) -> Result<(), HandlerError> {
-        let feature = event.name.feature;
-        let Some((_, url)) = self.urls.iter().find(|(known, _)| *known == feature) else {
-            return Err(failed("sink_no_url", "no URL for the feature".to_owned(), Retry::Never));
-        };
-        let body = Delivery::new(event).with(outcome);
-        let body =
-            body.map_err(|_| failed("sink_unwritable", "the outcome cannot be written".to_owned(), Retry::Never))?;
-        let (id, timestamp) = (message_id(&event.key), to_millis(SystemTime::now()) / 1_000);
+    pub(super) async fn deliver(&self, event: &Event, outcome: Deliverable) -> Result<(), HandlerError> {
+        let body = body::write(event, outcome).map_err(|_| unwritable())?;
+        let request = self.request(event, body, SystemTime::now()).await?;
+        let response = self.client.execute(request).await.map_err(|error| not_answered(&error))?;
+        if response.status().is_success() {
+            return Ok(());
+        }
+        Err(rejected(response.status(), http_client::retry_after(response.headers())))
+    }
+
+    /// Builds the request that delivers `body` at the time `now`.
+    async fn request(&self, event: &Event, body: DocumentBody, now: SystemTime) -> Result<Request, HandlerError> {
+        let id = message_id(&event.key);
+        let timestamp = to_millis(now) / 1_000;
         let mut request = self
             .client
-            .post(url.clone())
+            .post(self.urls.of(event.name.feature).clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .header("idempotency-key", event.key.as_str())
             .header("webhook-id", &id)
@@ -55,41 +91,154 @@ impl HttpSink {
         if let Some(key) = &self.key {
             let signing = body.inspect(key.begin(&id, timestamp), Signing::update).await;
             let signing = signing.map_err(|error| {
-                tracing::error!("cannot read a large result again (`partner_api.spool_folder`): {error}");
-                failed("sink_unreadable", "a large result could not be read again".to_owned(), Retry::Later)
+                tracing::error!("cannot read a large result from `partner_api.spool_folder`: {error}");
+                unreadable()
             })?;
             request = request.header("webhook-signature", signing.finish());
         }
         let body = body.into_bytes().map_or_else(Body::wrap, Body::from);
-        let response = request.body(body).send().await.map_err(|error| {
-            let (code, what) = if error.is_timeout() {
-                ("sink_timeout", "did not answer in time")
-            } else {
-                ("sink_unreachable", "cannot be reached")
-            };
-            failed(code, format!("the application {what}"), Retry::Later)
-        })?;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(());
-        }
-        // Whatever an application answers, a mistake of its own is likelier than that it never wants the outcome; only
-        // 410 says the latter.
-        let retry = match http_client::retry_after(response.headers()) {
-            _ if status == StatusCode::GONE => Retry::Never,
-            Some(after) => Retry::After(after),
-            None => Retry::Later,
-        };
-        Err(failed("sink_rejected", format!("the application answered {}", status.as_u16()), retry))
+        // The URL and the headers are valid, so only the client itself could be at fault.
+        request.body(body).build().map_err(|error| not_answered(&error))
     }
 }
 
-/// The delivery's identifier in the sense of Standard Webhooks, which allows no full stop in it: a hash of the event key.
+/// Returns the message identifier of Standard Webhooks for an event. The specification allows no
+/// full stop in it, which an event key contains, so it is a hash of the key.
 fn message_id(key: &EventKey) -> String {
     let hash = Sha256::digest(key.as_str());
-    hash.iter().take(16).fold("msg_".to_owned(), |id, byte| id + &format!("{byte:02x}"))
+    let mut id = "msg_".to_owned();
+    for byte in hash.iter().take(16) {
+        // Writing to a string cannot fail.
+        let _ = write!(id, "{byte:02x}");
+    }
+    id
 }
 
-fn failed(code: &'static str, detail: String, retry: Retry) -> HandlerError {
-    HandlerError { code, detail, retry }
+/// The error for an answer that is not 2xx. An application that rejects an outcome more likely has
+/// a fault than never wants the outcome, so the delivery is retried. Only 410 says that it never
+/// will.
+fn rejected(status: StatusCode, retry_after: Option<Duration>) -> HandlerError {
+    let retry = match retry_after {
+        _ if status == StatusCode::GONE => Retry::Never,
+        Some(after) => Retry::After(after),
+        None => Retry::Later,
+    };
+    let detail = format!("the application answered {} instead of 2xx", status.as_u16());
+    HandlerError { code: "sink_rejected", detail, retry }
+}
+
+/// The error for a request that got no answer.
+fn not_answered(error: &reqwest::Error) -> HandlerError {
+    if error.is_timeout() {
+        let detail = "the application did not answer within `sink.timeout_ms`".to_owned();
+        return HandlerError { code: "sink_timeout", detail, retry: Retry::Later };
+    }
+    let detail = "the application cannot be reached, or closed the connection without an answer: check `sink.url`, and \
+                  that the application runs";
+    HandlerError { code: "sink_unreachable", detail: detail.to_owned(), retry: Retry::Later }
+}
+
+/// The error for an outcome that cannot be written as JSON.
+fn unwritable() -> HandlerError {
+    let detail = "the outcome cannot be written as JSON".to_owned();
+    HandlerError { code: "sink_unwritable", detail, retry: Retry::Never }
+}
+
+/// The error for a large result whose file cannot be read.
+fn unreadable() -> HandlerError {
+    let detail = "a large result cannot be read back from `partner_api.spool_folder`: check that disk".to_owned();
+    HandlerError { code: "sink_unreadable", detail, retry: Retry::Later }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::Arc};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        document::{Document, Spool},
+        time::from_millis,
+    };
+
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    const BODY: &[u8] = br#"{"eventName":"case.extraction.completed","payload":{"caseId":"a","externalId":null,"occurredAt":"2025-06-22T10:30:00Z"}}"#;
+
+    fn sink(key: Option<SigningKey>) -> HttpSink {
+        let url = |path| Url::parse("http://application.example/").unwrap().join(path).unwrap();
+        let urls = Urls { classification: url("c"), extraction: url("e"), forensics: url("f"), translation: url("t") };
+        HttpSink { client: http_client::builder(Duration::from_secs(1)).build().unwrap(), urls, key }
+    }
+
+    fn event() -> Event {
+        Event::parse(BODY, from_millis(1_750_588_201_000), false).unwrap()
+    }
+
+    /// The request's headers that depend on the event and its outcome.
+    async fn headers(sink: &HttpSink, result: Document) -> Vec<(String, String)> {
+        let body = body::write(&event(), Deliverable::Result(result)).unwrap();
+        let request = sink.request(&event(), body, from_millis(1_767_225_600_999)).await.unwrap();
+        assert_eq!(request.url().path(), "/e");
+        let headers = request.headers().iter();
+        headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
+    }
+
+    #[test]
+    fn a_message_id_is_a_hash_of_the_event_key() {
+        let event = event();
+        assert_eq!(message_id(&event.key), message_id(&event.key.clone()));
+        let id = message_id(&event.key);
+        let digits = id.strip_prefix("msg_").unwrap();
+        assert!(digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+    }
+
+    #[tokio::test]
+    async fn an_unsigned_request_has_no_signature() {
+        let id = message_id(&event().key);
+        assert_eq!(
+            headers(&sink(None), Document::from_json("{}".to_owned())).await,
+            [
+                ("content-type", "application/json"),
+                ("idempotency-key", event().key.as_str()),
+                ("webhook-id", &id),
+                ("webhook-timestamp", "1767225600"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_signature_covers_the_whole_body_in_memory_and_in_a_file() {
+        let key = SigningKey::parse(SECRET).unwrap();
+        let json = format!("[\"{}\"]", "a".repeat(2 << 20));
+        let in_file = Spool::new().add(Bytes::from(json.clone()), Arc::from(Path::new(""))).await.unwrap().finish();
+        assert!(in_file.in_memory().is_none());
+        for result in [Document::from_json(json), in_file] {
+            let body = body::write(&event(), Deliverable::Result(result.clone())).unwrap();
+            let whole = body.inspect(Vec::new(), |whole: &mut Vec<u8>, piece| whole.extend_from_slice(piece));
+            let expected = key.sign(&message_id(&event().key), 1_767_225_600, &whole.await.unwrap());
+            let headers = headers(&sink(Some(key.clone())), result).await;
+            assert_eq!(headers.last().unwrap(), &("webhook-signature".to_owned(), expected));
+        }
+    }
+
+    #[test]
+    fn only_410_ends_the_attempts() {
+        let wait = Duration::from_secs(7);
+        for (status, retry_after, expected) in [
+            (400, None, Retry::Later),
+            (404, None, Retry::Later),
+            (301, None, Retry::Later),
+            (429, Some(wait), Retry::After(wait)),
+            (500, None, Retry::Later),
+            (503, Some(wait), Retry::After(wait)),
+            (410, None, Retry::Never),
+            (410, Some(wait), Retry::Never),
+        ] {
+            let error = rejected(StatusCode::from_u16(status).unwrap(), retry_after);
+            assert_eq!((error.code, error.retry), ("sink_rejected", expected), "{status}");
+            assert!(error.detail.contains(&status.to_string()), "{}", error.detail);
+        }
+    }
 }

@@ -16,7 +16,7 @@ use super::{Work, backoff, until_answered::until_answered};
 use crate::{
     config,
     event::Event,
-    handler::{HandlerError, Outcome, Retry},
+    handler::{HandlerError, Retry},
     inbox::{Entry, EntryId, Lease, LeaseLost},
     telemetry::{FailureLabels, HandledLabels},
 };
@@ -148,9 +148,8 @@ async fn try_once(work: &Work, event: &Event) -> Result<(), HandlerError> {
     let attempt = async {
         let outcome = work.handlers.handle(event).await?;
         let kind = outcome.kind();
-        match outcome {
-            Outcome::Nothing => {}
-            outcome => work.sink.deliver(event, outcome).await?,
+        if let Some(outcome) = outcome.into_deliverable() {
+            work.sink.deliver(event, outcome).await?;
         }
         Ok(kind)
     };
@@ -180,7 +179,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Config,
-        handler::{FeatureHandler, Handlers},
+        handler::{FeatureHandler, Handlers, Outcome},
         partner_api::PartnerApi,
         sink::Sink,
         telemetry::Metrics,
