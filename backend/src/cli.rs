@@ -1,5 +1,5 @@
-//! The command line: `backend serve` runs the backend, the other commands inspect and change what it
-//! has stored.
+//! The command line: `backend serve` runs the backend, the other commands inspect and change what
+//! it has stored.
 
 use std::{
     io::{self, Write},
@@ -64,9 +64,9 @@ enum Command {
     },
     /// Compare all cases with the events received, and backfill events that never arrived.
     Reconcile {
-        /// Also backfill missing events that a first round assumed received, if their stage finished
-        /// at this time or later (RFC 3339), by the times that the Partner API gives for uploads. For
-        /// use after Redis has lost its data.
+        /// Also backfill missing events that a first round assumed received, if their stage
+        /// finished at this time or later (RFC 3339), by the times that the Partner API gives for
+        /// uploads. For use after Redis has lost its data.
         #[arg(long, value_parser = parse::time)]
         since: Option<SystemTime>,
     },
@@ -99,8 +99,8 @@ pub fn main() -> ExitCode {
     main_with(|handlers, _| handlers)
 }
 
-/// Runs the command line with handlers of your own. `extend` is called once, by `backend serve`, with
-/// the standard handlers and the client of the Partner API, and returns the handlers to use.
+/// Runs the command line with handlers of your own. `extend` is called once, by `backend serve`,
+/// with the standard handlers and the client of the Partner API, and returns the handlers to use.
 #[tokio::main]
 pub async fn main_with(extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -> ExitCode {
     let arguments = Arguments::parse();

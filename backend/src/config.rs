@@ -1,5 +1,5 @@
-//! The configuration: compiled-in defaults, overridden by a file, overridden by the environment. It is read once at start
-//! and checked as a whole.
+//! The configuration: compiled-in defaults, overridden by a file, overridden by the environment. It
+//! is read once at start and checked as a whole.
 
 use std::{env, ffi::OsString, fs, path::Path};
 
@@ -46,7 +46,9 @@ impl Config {
     /// Reads the defaults, `file` if there is one, and the environment, and checks the result.
     ///
     /// # Errors
-    /// Returns the first setting that is unknown, missing, renamed, of the wrong type or out of range.
+    /// Returns an error for the first setting that is unknown, missing, renamed, of the wrong type
+    /// or out of
+    /// range.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let variables = env::vars_os().map(|(name, _)| name);
         Self::from_sources(file, Environment::with_prefix(ENVIRONMENT_PREFIX), variables)
@@ -66,7 +68,8 @@ impl Config {
             text::ensure_quoted(&defaults.collect()?, &file.collect()?)?;
             sources = sources.add_source(file);
         }
-        // The source does not guess types: text stays as it is written, and only settings that are numbers are parsed.
+        // The source does not guess types: text stays as it is written, and only settings that are
+        // numbers are parsed.
         let environment = environment.prefix_separator("__").separator("__");
         let sources = sources.add_source(environment).build()?;
         old_names::ensure_no_old_setting(&sources)?;

@@ -1,4 +1,5 @@
-//! The ingest: receives events from the edge, and acknowledges an event with 202 only once it is stored.
+//! The ingest: receives events from the edge, and acknowledges an event with 202 only once it is
+//! stored.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -68,7 +69,8 @@ async fn receive(
 
 /// Parses and stores an event that the filter has accepted.
 async fn answer(context: &Context, judgement: Judgement<'_>, body: Result<Bytes, BytesRejection>) -> Answer {
-    // The body is larger than the filter allows, or the connection broke and nobody waits for the answer.
+    // The body is larger than the filter allows, or the connection broke and nobody waits for the
+    // answer.
     let Ok(body) = body else { return Answer::Rejected(Rejection::new(Code::PayloadTooLarge)) };
     let verdict = match parse(judgement, &body) {
         Ok(verdict) => verdict,
@@ -104,7 +106,8 @@ async fn answer(context: &Context, judgement: Judgement<'_>, body: Result<Bytes,
     Answer::Acknowledged(Acknowledgement::of(accepted, place), key)
 }
 
-/// Parses a body again that the filter has judged. The filter may have been built from another version of the contract.
+/// Parses a body again that the filter has judged. The filter may have been built from another
+/// version of the contract.
 fn parse<'a>(judgement: Judgement<'_>, body: &'a [u8]) -> Result<Verdict<'a>, Rejection> {
     // The filter has not judged the body of a probe, and `prove` answers probes.
     if judgement.mark == Mark::Probe {
@@ -116,8 +119,9 @@ fn parse<'a>(judgement: Judgement<'_>, body: &'a [u8]) -> Result<Verdict<'a>, Re
     }
 }
 
-/// Answers `guardctl`, which asks whether this backend knows a proof: the one in `authorization`, before it publishes a
-/// build with that proof, or else the one that the filter shows. Stores and counts nothing, and leaves readiness alone.
+/// Answers `guardctl`, which asks whether this backend knows a proof: the one in `authorization`,
+/// before it publishes a build with that proof, or else the one that the filter shows. Stores and
+/// counts nothing, and leaves readiness alone.
 async fn prove(State(context): State<Arc<Context>>, headers: HeaderMap) -> Response {
     let candidate = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     let judgement = headers.get(headers::JUDGED).and_then(|value| Judgement::read(value.as_bytes()));

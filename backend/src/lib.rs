@@ -1,9 +1,10 @@
-//! The backend: stores each event with its idempotency key before it acknowledges it, handles it once and in order, and
-//! delivers the outcome to the partner's application.
+//! The backend: stores each event with its idempotency key before it acknowledges it, handles it
+//! once and in order, and delivers the outcome to the partner's application.
 //!
-//! The binary `backend` uses the standard handlers. To handle an event differently, build a binary of your own around
-//! [`main_with`] and replace single handlers; storing, order, retries, dead letters, the command line and the settings
-//! stay those of the backend. `backend/examples/own-handler` is a complete package.
+//! The binary `backend` uses the standard handlers. To handle an event differently, build a binary
+//! of your own around [`main_with`] and replace single handlers; storing, order, retries, dead
+//! letters, the command line and the settings stay those of the backend.
+//! `backend/examples/own-handler` is a complete package.
 //!
 //! ```no_run
 //! use std::{process::ExitCode, sync::Arc};
@@ -32,10 +33,11 @@
 //! ```
 //!
 //! # How an event passes through the modules
-//! `ingest` takes it from the edge if `proofs` recognizes the filter's proof, `inbox` stores it, `worker` picks it up,
-//! [`handler`] decides what to do, [`partner_api`] fetches the result, and `sink` delivers it. `reconciler` backfills
-//! events that never arrived. `config` is read once at start, `telemetry` defines the metrics, `admin` serves them,
-//! `server` starts and stops everything, and `cli` is the command line.
+//! `ingest` takes it from the edge if `proofs` recognizes the filter's proof, `inbox` stores it,
+//! `worker` picks it up, [`handler`] decides what to do, [`partner_api`] fetches the result, and
+//! `sink` delivers it. `reconciler` backfills events that never arrived. `config` is read once at
+//! start, `telemetry` defines the metrics, `admin` serves them, `server` starts and stops
+//! everything, and `cli` is the command line.
 #![allow(unreachable_pub, reason = "in a private module, `pub` means visible to the crate and to `test_support`")]
 
 pub mod document;

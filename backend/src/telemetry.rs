@@ -1,4 +1,5 @@
-//! Metrics and logging. Every metric is named here; labels come from closed sets, and nothing is personal data.
+//! Metrics and logging. Every metric is named here; labels come from closed sets, and nothing is
+//! personal data.
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{fmt, layer::SubscriberExt, util::SubscriberInitExt};

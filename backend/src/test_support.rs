@@ -1,5 +1,5 @@
-//! What the test harness and the benchmarks use of the backend's private modules. Not part of the extension API: it
-//! changes without notice, and exists only with the cargo feature `test-support`.
+//! What the test harness and the benchmarks use of the backend's private modules. Not part of the
+//! extension API: it changes without notice, and exists only with the cargo feature `test-support`.
 
 /// The settings, to build a configuration in code.
 pub mod config {

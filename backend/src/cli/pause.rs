@@ -13,8 +13,8 @@ use crate::{config::Config, inbox::Inbox};
 
 /// Interval between checks whether all backends have confirmed the pause.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How much longer than a lease to wait for confirmations. A backend that has gone counts as a member
-/// for the duration of a lease.
+/// How much longer than a lease to wait for confirmations. A backend that has gone counts as a
+/// member for the duration of a lease.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Pauses a feature, and returns once no backend will begin another attempt for it.

@@ -33,7 +33,8 @@ pub(super) async fn list(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Moves the quarantined events that this version knows to the inbox, and prints how many they were.
+/// Moves the quarantined events that this version knows to the inbox, and prints how many they
+/// were.
 pub(super) async fn readmit(config: &Config) -> anyhow::Result<()> {
     let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
     let mut counts = Counts::default();

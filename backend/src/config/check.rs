@@ -9,8 +9,8 @@ use crate::{http_client, time::duration_millis};
 
 type Check = Result<(), ConfigError>;
 
-/// The longest `ingest.store_timeout_ms`. Below the `per_try_timeout` of Envoy's bootstrap, so that the backend answers
-/// before Envoy sends the event again.
+/// The longest `ingest.store_timeout_ms`. Below the `per_try_timeout` of Envoy's bootstrap, so that
+/// the backend answers before Envoy sends the event again.
 pub(super) const LONGEST_STORE_TIMEOUT_MS: u64 = 4_500;
 
 /// The longest timeout of a call, and the longest time for which calls are suspended.

@@ -6,7 +6,8 @@ pub enum ConfigError {
     /// A source cannot be read, a setting is unknown, or a value has the wrong type.
     #[error("configuration: {0}")]
     Unreadable(#[from] config::ConfigError),
-    /// Text is written as something else, such as a number. The message omits it, since it may be a secret.
+    /// Text is written as something else, such as a number. The message omits it, since it may be a
+    /// secret.
     #[error("configuration: `{key}` is text, but is written as {written} in {file}: put it in quotes")]
     Unquoted {
         /// The setting.

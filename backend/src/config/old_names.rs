@@ -1,5 +1,6 @@
-//! Names that settings and environment variables once had. Using one is an error that says what to write instead: a
-//! setting that is ignored in silence could make an upgraded backend store events in another place, or lose them.
+//! Names that settings and environment variables once had. Using one is an error that says what to
+//! write instead: a setting that is ignored in silence could make an upgraded backend store events
+//! in another place, or lose them.
 
 use std::ffi::OsString;
 

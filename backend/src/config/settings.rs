@@ -228,7 +228,8 @@ impl Redis {
 }
 
 impl Sink {
-    /// Returns the URL that outcomes of a feature are posted to, or an empty string if there is none.
+    /// Returns the URL that outcomes of a feature are posted to, or an empty string if there is
+    /// none.
     pub fn url_for(&self, feature: Feature) -> &str {
         let url = match feature {
             Feature::Classification => &self.classification_url,

@@ -4,7 +4,8 @@ use config::Map;
 
 use super::*;
 
-/// Loads a configuration from the text of a file and from environment variables, or returns the error's message.
+/// Loads a configuration from the text of a file and from environment variables, or returns the
+/// error's message.
 fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
     let mut settings = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
     settings.write_all(file.as_bytes()).unwrap();

@@ -1,5 +1,5 @@
-//! A check that text is quoted in the file. Otherwise TOML would change it: an API key written as the
-//! number `12345678e5` would become `1234567800000`.
+//! A check that text is quoted in the file. Otherwise TOML would change it: an API key written as
+//! the number `12345678e5` would become `1234567800000`.
 
 use config::{Map, Value, ValueKind};
 

@@ -13,11 +13,11 @@ use crate::inbox::{Accepted, Place};
 pub(super) enum Answer {
     /// 202: the event is stored.
     Acknowledged(Acknowledgement, EventKey),
-    /// The status of the code: the filter accepted a request that this backend does not. They were built from different
-    /// versions of the contract.
+    /// The status of the code: the filter accepted a request that this backend does not. They were
+    /// built from different versions of the contract.
     Rejected(Rejection),
-    /// 503: the request does not show a proof that the backend knows. The filter and the backend were given different
-    /// proofs, which is not the sender's fault.
+    /// 503: the request does not show a proof that the backend knows. The filter and the backend
+    /// were given different proofs, which is not the sender's fault.
     Unproven,
     /// 503: the event was not stored, or not in time.
     Unavailable,
@@ -41,7 +41,8 @@ pub(super) enum Acknowledgement {
 }
 
 impl Answer {
-    /// The answer's metric label, and the value of `x-edge-rejection` unless the event is acknowledged.
+    /// The answer's metric label, and the value of `x-edge-rejection` unless the event is
+    /// acknowledged.
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Acknowledged(acknowledgement, _) => acknowledgement.label(),
@@ -76,7 +77,8 @@ impl Acknowledgement {
         }
     }
 
-    /// The `status` that the sender is told: whether the event is new, whatever the backend did with it.
+    /// The `status` that the sender is told: whether the event is new, whatever the backend did
+    /// with it.
     fn status(self) -> &'static str {
         match self {
             Self::Accepted | Self::Revived => "accepted",

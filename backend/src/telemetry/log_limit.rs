@@ -26,8 +26,8 @@ impl LogLimit {
         Self { interval, state: Mutex::default() }
     }
 
-    /// Returns the number of lines suppressed since the last line, or `None` if this one is suppressed,
-    /// too.
+    /// Returns the number of lines suppressed since the last line, or `None` if this one is
+    /// suppressed, too.
     pub fn allow(&self) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.logged_at.is_some_and(|logged_at| logged_at.elapsed() < self.interval) {

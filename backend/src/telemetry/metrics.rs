@@ -26,14 +26,15 @@ pub struct Metrics {
     pub ingest: Family<IngestLabels, Counter>,
     /// `truenroll_backend_ingest_seconds`: time from the end of a request's body to its answer.
     pub ingest_seconds: Histogram,
-    /// `truenroll_backend_handled_total`: events that were handled and whose outcome, if any, was delivered.
+    /// `truenroll_backend_handled_total`: events that were handled and whose outcome, if any, was
+    /// delivered.
     pub handled: Family<HandledLabels, Counter>,
     /// `truenroll_backend_retries_total`: attempts that will be repeated.
     pub retries: Family<FailureLabels, Counter>,
     /// `truenroll_backend_dead_letters_total`: events that became dead letters.
     pub dead_letters: Family<FailureLabels, Counter>,
-    /// `truenroll_backend_expired_total`: dead letters and quarantined events that were deleted after
-    /// `redis.unhandled_retention_days`.
+    /// `truenroll_backend_expired_total`: dead letters and quarantined events that were deleted
+    /// after `redis.unhandled_retention_days`.
     pub expired: Family<ExpiredLabels, Counter>,
     /// `truenroll_backend_backfilled_total`: events that never arrived and were backfilled.
     pub backfilled_events: Family<EventLabels, Counter>,
@@ -43,7 +44,8 @@ pub struct Metrics {
     pub partitions_owned: Gauge,
     /// `truenroll_backend_feature_paused`: 1 while a feature is paused, otherwise 0.
     pub feature_paused: Family<FeatureLabels, Gauge>,
-    /// `truenroll_backend_end_to_end_seconds`: time from storing an event to the delivery of its outcome.
+    /// `truenroll_backend_end_to_end_seconds`: time from storing an event to the delivery of its
+    /// outcome.
     pub end_to_end_seconds: Histogram,
 }
 

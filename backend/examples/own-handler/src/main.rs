@@ -2,7 +2,8 @@
 //! number of credits alone, without the personal data around it; for a completed classification, it
 //! is sent nothing.
 //!
-//! Storing, order, retries, dead letters, the command line and the settings are those of the backend.
+//! Storing, order, retries, dead letters, the command line and the settings are those of the
+//! backend.
 
 use std::{process::ExitCode, sync::Arc};
 
