@@ -1,4 +1,4 @@
-//! A load balancer in front of several Envoys, as small as one can be: it forwards connections to those that are ready.
+//! A minimal load balancer for several Envoys: it forwards each connection to one that is ready.
 
 use std::{
     net::SocketAddr,
@@ -17,10 +17,10 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-/// How often each target is asked whether it is ready.
+/// How often each target's readiness is checked.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// A running load balancer. It stops when it is dropped.
+/// A running load balancer. It stops when dropped.
 pub struct Balancer {
     address: SocketAddr,
     _tasks: Vec<AbortOnDropHandle<()>>,
@@ -33,10 +33,11 @@ struct Target {
 }
 
 impl Balancer {
-    /// Forwards connections to the targets, each given with the URL that answers 200 while it is ready.
+    /// Starts a load balancer for the targets: each has an address and a URL that answers 200 while
+    /// it is ready.
     ///
     /// # Errors
-    /// Where there is no port to listen on.
+    /// If it cannot listen.
     pub async fn start(targets: Vec<(SocketAddr, String)>) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -50,7 +51,7 @@ impl Balancer {
         Ok(Self { address, _tasks: tasks })
     }
 
-    /// Where it listens, `http://127.0.0.1:…`.
+    /// The load balancer's URL, `http://127.0.0.1:…`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -74,7 +75,7 @@ async fn forward(listener: TcpListener, targets: Arc<[Arc<Target>]>) {
             let order = (0..targets.len()).map(|offset| &targets[(first + offset) % targets.len()]);
             for target in order.filter(|target| target.is_ready.load(Ordering::Relaxed)) {
                 if let Ok(mut upstream) = TcpStream::connect(target.address).await {
-                    // Whoever breaks off, the other one sees it.
+                    // If one side closes the connection, the other side sees it closed as well.
                     _ = copy_bidirectional(&mut client, &mut upstream).await;
                     return;
                 }

@@ -1,8 +1,9 @@
-//! Breaks everything that can break while events come in, and then checks that every promise was kept.
+//! Injects random faults into a stack while events arrive, and then checks that every promise was
+//! kept.
 //!
-//! [`traffic`] sends the events, [`faults`] kills, stops and fails things meanwhile, and [`checker`] compares what the
-//! sender, the application and Redis recorded. Chance has a seed, which makes the same traffic and the same faults, though
-//! not the same interleaving of them.
+//! [`traffic`] sends the events, [`faults`] injects the faults, and [`checker`] compares what the
+//! sender, the application and Redis recorded. The same seed generates the same traffic and the
+//! same faults, but not the same interleaving of the two.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
@@ -11,8 +12,9 @@ use fastrand::Rng;
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    backend_settings::{API_KEY, SINK_SECRET},
     simulator::{Simulator, sender::Sender},
-    stack::{API_KEY, Options, SINK_SECRET, Stack, group},
+    stack::{Options, Stack, group},
     tools,
 };
 
@@ -28,28 +30,28 @@ pub use network::Path;
 use faults::Faults;
 use traffic::Traffic;
 
-/// How much chaos.
+/// A chaos run.
 #[derive(Debug, Clone)]
 pub struct Chaos {
-    /// Where chance begins.
+    /// The seed of the random numbers.
     pub seed: u64,
-    /// How long things break.
+    /// How long faults are injected.
     pub duration: Duration,
-    /// How many events are sent meanwhile, about, each second.
+    /// The approximate number of events per second.
     pub rate: f64,
-    /// How many backends there are, 1 to 3.
+    /// The number of backends, 1 to 3.
     pub backends: usize,
-    /// Several Redis servers in place of one.
+    /// Several Redis servers instead of one.
     pub redis: Option<group::Kind>,
-    /// A protection of the backends that is taken out: see `backend::mutation`.
+    /// The protection that is removed from the backends: see `backend::mutation`.
     pub mutation: Option<String>,
-    /// What breaks, one chosen after the other.
+    /// The faults to choose from. A fault that is listed twice is chosen twice as often.
     pub faults: Vec<Kind>,
-    /// How long everything may take to settle once nothing breaks any more.
+    /// How long the backends may take to handle all events after the last fault.
     pub settling: Duration,
 }
 
-/// What happened.
+/// The result of a chaos run.
 #[derive(Debug)]
 pub struct Report {
     seed: u64,
@@ -62,19 +64,20 @@ pub struct Report {
     faults: BTreeMap<Kind, usize>,
     network: BTreeMap<(Path, &'static str), usize>,
     settled: Duration,
-    /// Promises that were broken.
+    /// The promises that were broken.
     pub violations: Vec<Violation>,
-    /// Where the programs' logs and data are kept, if a promise was broken.
+    /// The folder with the programs' logs and data. It is kept only if a promise was broken.
     logs: Option<PathBuf>,
 }
 
-/// How long a partition stays with a backend that is silent.
+/// The lifetime of a lease: how long a partition stays with a backend that has stopped.
 const LEASE: Duration = Duration::from_secs(1);
 
-/// Runs it. The caller's thread must not end before, since the programs that it starts end with it.
+/// Runs the chaos. The calling thread must outlive the run, since the programs end with the thread
+/// that started them.
 ///
 /// # Errors
-/// Where it could not be run; broken promises are in the report.
+/// If the run itself failed. Broken promises are in the report instead.
 pub async fn run(chaos: &Chaos) -> Result<Report> {
     let mut kinds = chaos.faults.clone();
     if kinds.contains(&Kind::ClockJumped) && !tools::has_faketime() {
@@ -93,19 +96,19 @@ pub async fn run(chaos: &Chaos) -> Result<Report> {
         clocks,
         ..Options::new(simulator.url())
     }
-    .backend("BACKEND__WORKER__LEASE_MS", LEASE.as_millis())
-    .backend("BACKEND__WORKER__BACKOFF_BASE_MS", 20)
-    .backend("BACKEND__WORKER__BACKOFF_CAP_MS", 500)
-    // By a clock that is years ahead every event is old enough to be given up.
-    .backend("BACKEND__WORKER__MIN_ATTEMPTS", 1_000)
-    .backend("BACKEND__PARTNER_API__TIMEOUT_MS", 2_000)
-    .backend("BACKEND__SINK__TIMEOUT_MS", 2_000)
-    .backend("BACKEND__WORKER__ATTEMPT_TIMEOUT_MS", 5_000);
+    .backend("worker.lease_ms", LEASE.as_millis())
+    .backend("worker.backoff_base_ms", 20)
+    .backend("worker.backoff_cap_ms", 500)
+    // For a backend whose clock is years ahead, every event is old enough to be given up.
+    .backend("worker.min_attempts", 1_000)
+    .backend("partner_api.timeout_ms", 2_000)
+    .backend("sink.timeout_ms", 2_000)
+    .backend("worker.attempt_timeout_ms", 5_000);
     let mut stack = Stack::start(options)?;
     let sender = Arc::new(Sender::new(stack.webhook()));
     let mut rng = Rng::with_seed(chaos.seed);
 
-    // So that there is always something in hand when a backend is killed.
+    // Slow deliveries make it likely that a killed backend is in the middle of an attempt.
     simulator.application.set_pace(Duration::from_millis(50));
     let traffic = Traffic::start(&simulator.world, &sender, chaos, rng.fork());
     let mut faults = Faults::new(rng);
@@ -114,10 +117,11 @@ pub async fn run(chaos: &Chaos) -> Result<Report> {
         faults.one(&mut stack, &simulator, &kinds).await?;
     }
     faults.heal(&mut stack, &simulator)?;
-    let mut sent = traffic.finish().await.context("the traffic ended too early")?;
+    let mut sent = traffic.finish().await.context("a task that sends traffic panicked")?;
     let healed = std::time::Instant::now();
     let settled = checker::settle(&simulator, &sent, &stack, chaos.settling).await?;
-    // Nothing breaks any more, and no lease of before is left: from here on nothing may happen twice.
+    // After this no fault is active and no old lease is left, so from here on nothing may be
+    // delivered twice.
     sleep(LEASE * 3).await;
     let calm = std::time::Instant::now();
     sent.extend(traffic::one_more_of_each(&simulator.world, &sender, &sent).await);
@@ -149,7 +153,7 @@ pub async fn run(chaos: &Chaos) -> Result<Report> {
 }
 
 impl Report {
-    /// How often something broke.
+    /// How often a fault was injected.
     pub fn count(&self, kind: Kind) -> usize {
         self.faults.get(&kind).copied().unwrap_or_default()
     }
@@ -160,21 +164,25 @@ impl fmt::Display for Report {
         let Self { seed, accepted, lanes, repeated_requests, unavailable, deliveries, delivered_again, .. } = self;
         writeln!(
             f,
-            "seed {seed}: {accepted} events accepted in {lanes} lanes, {repeated_requests} sent again, {unavailable} answers of 503"
+            "seed {seed}: {accepted} events accepted in {lanes} lanes, {repeated_requests} repeated requests, {unavailable} answers of 503"
         )?;
-        writeln!(f, "delivered {deliveries}, again after a fault {delivered_again}, settled in {:.1?}", self.settled)?;
+        writeln!(
+            f,
+            "{deliveries} outcomes delivered, {delivered_again} repeated deliveries, settled after {:.1?}",
+            self.settled
+        )?;
         let faults: Vec<_> = self.faults.iter().map(|(kind, count)| format!("{} {count}", kind.as_str())).collect();
         writeln!(f, "faults: {}", faults.join(", "))?;
         let network: Vec<_> =
             self.network.iter().map(|((path, fault), count)| format!("{} {fault} {count}", path.as_str())).collect();
         if !network.is_empty() {
-            writeln!(f, "network: {}", network.join(", "))?;
+            writeln!(f, "network faults: {}", network.join(", "))?;
         }
         for violation in self.violations.iter().take(20) {
-            writeln!(f, "BROKEN: {violation}")?;
+            writeln!(f, "BROKEN PROMISE: {violation}")?;
         }
         if let Some(logs) = &self.logs {
-            writeln!(f, "logs: {}", logs.display())?;
+            writeln!(f, "logs and data: {}", logs.display())?;
         }
         write!(f, "{} broken promises", self.violations.len())
     }

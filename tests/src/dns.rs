@@ -1,4 +1,5 @@
-//! A DNS server that answers as it is told, for tests of what happens when a name stops resolving.
+//! A DNS server that gives the answers a test asks for, to show what happens when a name stops
+//! resolving.
 
 use std::{
     io,
@@ -11,7 +12,7 @@ use std::{
 
 use tokio::{net::UdpSocket, task::JoinHandle};
 
-/// How the server answers each query, whatever name it asks for.
+/// The answer to every query, whatever its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// These addresses.
@@ -26,7 +27,7 @@ pub enum Reply {
     Silence,
 }
 
-/// A running DNS server on a UDP port of the loopback interface. It stops when it is dropped.
+/// A running DNS server on a UDP port of the loopback interface. It stops when dropped.
 pub struct DnsServer {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -41,7 +42,8 @@ struct Shared {
 const HEADER_LEN: usize = 12;
 const TYPE_A: [u8; 2] = [0, 1];
 const CLASS_IN: [u8; 2] = [0, 1];
-/// Docker's resolver answers with this time to live, in seconds. Envoy must not rely on a shorter one.
+/// The time to live of each answer, in seconds: that of Docker's resolver, so that a test needs no
+/// shorter one.
 const TTL: u32 = 600;
 const NO_ERROR: u8 = 0;
 const SERVER_FAILURE: u8 = 2;
@@ -60,18 +62,18 @@ impl DnsServer {
         Ok(Self { address, shared, task })
     }
 
-    /// The port on which it listens.
+    /// The UDP port that the server listens on.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Changes the answer to all further queries, and starts to count them from 0.
+    /// Changes the answer to all further queries, and resets their count.
     pub fn set(&self, reply: Reply) {
         *self.shared.reply.lock().unwrap_or_else(PoisonError::into_inner) = reply;
         self.shared.queries.store(0, Ordering::Relaxed);
     }
 
-    /// How many queries for an IPv4 address arrived since the answer was last changed.
+    /// The number of queries for an IPv4 address since the answer was last changed.
     pub fn queries(&self) -> usize {
         self.shared.queries.load(Ordering::Relaxed)
     }
@@ -92,13 +94,13 @@ async fn serve(socket: UdpSocket, shared: Arc<Shared>) {
         }
         let reply = shared.reply.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(answer) = query.answer(&reply) {
-            // The resolver asks again if its answer is lost.
+            // If the answer is lost, the resolver asks again.
             _ = socket.send_to(&answer, client).await;
         }
     }
 }
 
-/// One query: its identifier and flags, and its question as it stands in the packet.
+/// One query: its header and its question, as they are in the packet.
 struct Query<'a> {
     header: &'a [u8],
     question: &'a [u8],
@@ -112,7 +114,7 @@ impl<'a> Query<'a> {
         while *rest.get(at)? != 0 {
             at += usize::from(rest[at]) + 1;
         }
-        // The name's last, empty label; type and class.
+        // The name ends with an empty label; two bytes each of type and class follow.
         let question = rest.get(..at + 1 + 4)?;
         Some(Self { header, question })
     }
@@ -121,7 +123,7 @@ impl<'a> Query<'a> {
         self.question.ends_with(&[TYPE_A, CLASS_IN].concat())
     }
 
-    /// The packet to answer with, if there is to be an answer.
+    /// Returns the packet to answer with, or `None` for no answer.
     fn answer(&self, reply: &Reply) -> Option<Vec<u8>> {
         let (code, addresses) = match reply {
             Reply::Addresses(addresses) if self.is_for_ipv4() => (NO_ERROR, addresses.as_slice()),
@@ -155,7 +157,7 @@ mod tests {
     const QUERY: &[u8] = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07backend\x04test\x00\x00\x01\x00\x01";
 
     #[test]
-    fn answers_say_what_they_are_told_to() {
+    fn each_reply_becomes_the_matching_packet() {
         let query = Query::parse(QUERY).unwrap();
         for (reply, code, count) in [
             (Reply::Addresses(vec![Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)]), NO_ERROR, 2),

@@ -1,19 +1,42 @@
-//! Everything that it takes to run the edge on one machine, for `cargo up` and for the end-to-end tests.
+//! The test harness: runs Redis, backends and Envoy with the filter on one machine, sends events
+//! through them, breaks them, and checks the outcome. The end-to-end tests, `cargo up`, `cargo
+//! sim`, `cargo chaos` and the benchmarks use it.
 //!
-//! [`tools`] finds or fetches Envoy, Redis and a WebAssembly compiler. [`process`] starts programs and stops them by
-//! their pid. [`stack`] puts Redis, backend and Envoy together on free ports. [`simulator`] plays TruEnroll and the
-//! partner's application, [`balancer`] a load balancer. [`proxy`] plays a network that fails, [`namespace`] a host that disappears, and [`dns`] is a DNS
-//! server that answers as it is told. [`chaos`] breaks all of it and checks what came of it. [`metrics`] reads what the
-//! programs count, [`load`] makes work for the benchmarks.
+//! What runs:
+//! - [`tools`] finds or installs Envoy, Redis and a WebAssembly compiler, and builds the
+//!   workspace's programs.
+//! - [`process`] starts programs and stops them by their process ID.
+//! - [`redis_server`] starts Redis servers.
+//! - [`backend_settings`] has the usual settings of a backend.
+//! - [`stack`] starts Redis, backends and Envoy together, on free ports.
+//!
+//! Who talks to it:
+//! - [`simulator`] plays TruEnroll and the partner's application.
+//! - [`load`] sends and answers requests for the benchmarks.
+//! - [`metrics`] reads what the programs count.
+//! - [`keys`] names the backend's keys in Redis.
+//!
+//! The network around it, and its failures:
+//! - [`balancer`] is a load balancer for several Envoys.
+//! - [`dns`] is a DNS server that gives the answers a test asks for.
+//! - [`proxy`] is a TCP proxy that breaks the connections through it.
+//! - [`namespace`] is a host that can vanish from the network.
+//! - [`chaos`] injects random faults into a whole stack and checks that every promise was kept.
+//!
+//! Beside this crate, `buffering` is a filter that only waits for the whole request, as a baseline
+//! for `cargo bench-edge`, and `faulty` is a filter that fails, for the tests of publication.
 
+pub mod backend_settings;
 pub mod balancer;
 pub mod chaos;
 pub mod dns;
+pub mod keys;
 pub mod load;
 pub mod metrics;
 pub mod namespace;
 pub mod process;
 pub mod proxy;
+pub mod redis_server;
 pub mod simulator;
 pub mod stack;
 pub mod tools;

@@ -1,4 +1,4 @@
-//! Load for the benchmarks: a client and a server that cost little, and what they measure.
+//! Load for the benchmarks: a client and a server that use little CPU time.
 
 use std::{
     sync::{
@@ -16,37 +16,37 @@ use tokio::{
     time::sleep_until,
 };
 
-/// What one slice of load measured.
+/// The measurements of one slice of load.
 #[derive(Debug, Clone, Default)]
 pub struct Slice {
-    /// How many requests were answered.
+    /// The number of answered requests.
     pub requests: u64,
-    /// In what time.
+    /// How long the slice lasted.
     pub elapsed: Duration,
-    /// How long each took, in the order of their length.
+    /// The time from each request to its answer, in ascending order.
     pub latencies: Vec<Duration>,
 }
 
-/// A load.
+/// A load of requests.
 #[derive(Clone)]
 pub struct Load {
-    /// The ports of this machine to send to, each on as many of the connections.
+    /// The local ports to send to. The connections are spread evenly over them.
     pub ports: Vec<u16>,
-    /// On how many connections, each of which waits for an answer before it sends again.
+    /// The number of connections. Each sends its next request after the previous answer.
     pub connections: usize,
-    /// How many requests to send each second; as many as possible where not given.
+    /// Requests per second; `None` for as many as possible.
     pub rate: Option<f64>,
-    /// The status that every answer has to have.
+    /// The expected status of every answer.
     pub status: u16,
-    /// For how long.
+    /// How long to send.
     pub duration: Duration,
 }
 
 impl Slice {
-    /// What clients that began at `started` have measured.
+    /// Collects what clients that began at `started` measured.
     ///
     /// # Errors
-    /// The first client's.
+    /// Returns the first error of a client.
     pub async fn gather<E>(mut clients: JoinSet<Result<Vec<Duration>, E>>, started: Instant) -> Result<Self>
     where
         E: Into<anyhow::Error> + Send + 'static,
@@ -63,10 +63,10 @@ impl Slice {
 }
 
 impl Load {
-    /// Sends what `request` makes of the numbers from `counter` on.
+    /// Sends the requests that `request` builds from the numbers of `counter`.
     ///
     /// # Errors
-    /// Where an answer has another status, or where there is none.
+    /// If an answer has another status, or a connection is closed.
     pub async fn run<F>(&self, counter: &Arc<AtomicU64>, request: F) -> Result<Slice>
     where
         F: Fn(u64) -> Vec<u8> + Clone + Send + 'static,
@@ -93,7 +93,8 @@ async fn client(
     let expected = format!("HTTP/1.1 {} ", load.status);
     let pause = load.rate.map(|rate| Duration::from_secs_f64(load.connections as f64 / rate));
     let mut due = Instant::now() + pause.unwrap_or_default().mul_f64(fastrand::f64());
-    let (mut latencies, mut answer) = (Vec::new(), Vec::with_capacity(4_096));
+    let mut latencies = Vec::new();
+    let mut answer = Vec::with_capacity(4_096);
     while Instant::now() < until {
         if let Some(pause) = pause {
             sleep_until(due.into()).await;
@@ -104,22 +105,22 @@ async fn client(
         socket.write_all(&request).await?;
         answer.clear();
         while !is_complete(&answer) {
-            ensure!(socket.read_buf(&mut answer).await? > 0, "the connection was closed");
+            ensure!(socket.read_buf(&mut answer).await? > 0, "the server closed the connection");
         }
         if !answer.starts_with(expected.as_bytes()) {
-            bail!("not answered with {}, but {}", load.status, String::from_utf8_lossy(&answer));
+            bail!("expected status {}, but the answer was: {}", load.status, String::from_utf8_lossy(&answer));
         }
         latencies.push(sent.elapsed());
     }
     Ok(latencies)
 }
 
-/// Answers everything with 202 and an empty object.
+/// Answers every request with 202 and an empty object.
 pub async fn serve(listener: TcpListener) {
     answer_all(listener, "HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}").await;
 }
 
-/// Answers everything with the same.
+/// Answers every request with `answer`.
 pub async fn answer_all(listener: TcpListener, answer: &'static str) {
     while let Ok((mut socket, _)) = listener.accept().await {
         tokio::spawn(async move {
@@ -137,7 +138,7 @@ pub async fn answer_all(listener: TcpListener, answer: &'static str) {
     }
 }
 
-/// Whether there is a whole message of the length that it states.
+/// Whether the message is complete: its head, and a body of the length that the head states.
 fn is_complete(message: &[u8]) -> bool {
     let Some(end) = message.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
     let head = String::from_utf8_lossy(&message[..end]).to_ascii_lowercase();

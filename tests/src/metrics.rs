@@ -1,13 +1,13 @@
-//! Reads metrics in Prometheus' text format.
+//! A reader of the Prometheus text format.
 
 use std::collections::BTreeMap;
 
-/// Series and their values.
+/// The values of all series that a program serves.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics(BTreeMap<String, f64>);
 
 impl Metrics {
-    /// Reads what a program serves.
+    /// Parses what a program serves.
     pub fn parse(text: &str) -> Self {
         let series = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
             let (series, value) = line.rsplit_once(' ')?;
@@ -16,7 +16,8 @@ impl Metrics {
         Self(series.collect())
     }
 
-    /// The sum over all series of that name that have all of `labels`, each written `name="value"`.
+    /// The sum over all series of metric `name` that have all of `labels`, each written
+    /// `name="value"`.
     pub fn sum(&self, name: &str, labels: &[&str]) -> u64 {
         let matching = self.0.iter().filter(|(series, _)| {
             let (own, rest) = series.split_once('{').unwrap_or((series, ""));
@@ -25,7 +26,7 @@ impl Metrics {
         matching.map(|(_, value)| *value as u64).sum()
     }
 
-    /// The values of a metric by one label.
+    /// The values of metric `name`, summed by the values of one label.
     pub fn by_label(&self, name: &str, label: &str) -> BTreeMap<String, u64> {
         let mut values = BTreeMap::new();
         for (series, value) in &self.0 {

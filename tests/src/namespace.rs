@@ -1,4 +1,4 @@
-//! A host of its own, by way of a network namespace: it can disappear without a word to those who talk to it.
+//! A host of its own, in a network namespace, that can vanish without closing its connections.
 
 use std::{net::Ipv4Addr, process::Command};
 
@@ -6,24 +6,28 @@ use anyhow::{Context, Result, bail};
 
 use crate::tools;
 
-/// A network namespace that this machine reaches over a pair of virtual interfaces. It is removed when it is dropped.
+/// A network namespace that this machine reaches over a pair of virtual interfaces. It is removed
+/// when dropped.
 pub struct Namespace {
     name: String,
     /// This machine's end of the pair.
     interface: String,
-    /// The addresses of this machine and of the namespace.
+    /// This machine's address.
     near: Ipv4Addr,
+    /// The namespace's address.
     far: Ipv4Addr,
 }
 
 impl Namespace {
-    /// Makes a namespace. At most one per process may exist at a time.
+    /// Creates a namespace. At most one can exist per process.
     ///
     /// # Errors
-    /// If this machine does not let us: it takes Linux, `ip` from iproute2, root, and the right to administrate networks.
+    /// If this machine does not allow it: it takes Linux, `ip` from iproute2, root, and
+    /// CAP_NET_ADMIN.
     pub fn start() -> Result<Self> {
         let pid = std::process::id();
-        // A network of four addresses that other processes of this machine hardly use at the same time.
+        // A network of four addresses, chosen by process ID so that concurrent processes rarely
+        // share one.
         let network = Ipv4Addr::new(10, 203, (pid / 64) as u8, (pid % 64 * 4) as u8).to_bits();
         let namespace = Self {
             name: format!("edge-{pid}"),
@@ -40,8 +44,9 @@ impl Namespace {
         namespace.ip(&["link", "set", "lo", "up"])?;
         namespace.ip(&["address", "add", &far, "dev", "far"])?;
         namespace.ip(&["link", "set", "far", "up"])?;
-        // Both ends keep each other's hardware address: otherwise the neighbour that no longer answers would be noticed
-        // first. A router in between would not tell either.
+        // A permanent neighbour entry: otherwise the kernel would notice that the neighbour does
+        // not answer, and report an error. With a router in between, as in production, it would
+        // not.
         let hardware = hardware_address(&namespace.ip(&["-oneline", "link", "show", "far"])?)?;
         let far = namespace.far.to_string();
         ip(&["neighbour", "replace", &far, "lladdr", &hardware, "dev", interface, "nud", "permanent"])?;
@@ -53,27 +58,26 @@ impl Namespace {
         self.far
     }
 
-    /// A command that runs a program in the namespace.
+    /// The words of a command line that run the command after them in the namespace.
     ///
     /// # Errors
     /// If `ip` is missing.
-    pub fn command(&self, program: &std::path::Path) -> Result<Command> {
-        let mut command = Command::new(tools::ip()?);
-        command.args(["netns", "exec", &self.name]).arg(program);
-        Ok(command)
+    pub fn command_prefix(&self) -> Result<Vec<String>> {
+        let ip = tools::ip()?.display().to_string();
+        Ok(vec![ip, "netns".to_owned(), "exec".to_owned(), self.name.clone()])
     }
 
-    /// From now on the namespace drops every packet that it gets from this machine or would send to it, and says nothing:
-    /// no reset, no ICMP, no lost carrier. Its programs run on.
+    /// Makes the namespace drop every packet from and to this machine silently: without a reset, an
+    /// ICMP message or a lost carrier. Its programs keep running.
     ///
     /// # Errors
     /// If the route cannot be set.
     pub fn disappear(&self) -> Result<()> {
-        // The kernel also drops what comes from an address that it has no way back to.
+        // The kernel also drops packets from an address that it has no route to.
         self.ip(&["route", "add", "blackhole", &self.near.to_string()]).map(drop)
     }
 
-    /// The namespace is reachable again.
+    /// Makes the namespace reachable again.
     ///
     /// # Errors
     /// If the route cannot be removed.
@@ -88,7 +92,8 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // Its interface goes with the namespace, at once only if it is removed by itself. There is nobody to tell an error.
+        // The interface would disappear with the namespace, but only later. Errors cannot be
+        // reported from here.
         _ = ip(&["link", "delete", &self.interface]);
         _ = ip(&["netns", "delete", &self.name]);
     }
@@ -104,5 +109,5 @@ fn ip(arguments: &[&str]) -> Result<String> {
 
 fn hardware_address(link: &str) -> Result<String> {
     let address = link.split_once("link/ether ").and_then(|(_, rest)| rest.split(' ').next());
-    address.map(str::to_owned).with_context(|| format!("no hardware address in {link:?}"))
+    address.map(str::to_owned).with_context(|| format!("`ip link` shows no hardware address: {link:?}"))
 }

@@ -1,4 +1,4 @@
-//! Programs that are started here and stopped here.
+//! Programs that the harness starts and stops.
 
 use std::{
     collections::BTreeSet,
@@ -15,7 +15,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// A running program. Killed when it is dropped, whatever happened before.
+/// How many lines of a program's log an error shows.
+const LAST_LINES: usize = 15;
+
+/// A running program. It is killed when dropped.
 #[derive(Debug)]
 pub struct Process {
     name: &'static str,
@@ -24,13 +27,15 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program that writes to `log`, in a process group of its own, so that Ctrl-C is ours to handle; and so that
-    /// it ends with the thread that started it, even where that is killed.
+    /// Starts a program that writes its output to `log`.
     ///
-    /// Without `setpriv` (util-linux) the latter cannot be had: then the program stays in our group, and Ctrl-C ends it.
+    /// The program gets its own process group, so that Ctrl-C reaches only the harness, and the
+    /// kernel kills it when the thread that started it ends, even if that thread was killed. This
+    /// takes `setpriv` (util-linux). Without it, the program stays in the harness's process group,
+    /// and Ctrl-C ends it.
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// If the program cannot be started.
     pub fn start(name: &'static str, command: &mut Command, log: &Path) -> Result<Self> {
         let file = File::options().create(true).append(true).open(log)?;
         let mut tied = Command::new("setpriv");
@@ -46,7 +51,7 @@ impl Process {
             .stdout(file.try_clone()?)
             .stderr(file)
             .spawn()
-            .with_context(|| format!("cannot start {name} ({})", command.get_program().display()))?;
+            .with_context(|| format!("cannot start {name} (`{}`)", command.get_program().display()))?;
         Ok(Self { name, child, log: log.to_owned() })
     }
 
@@ -59,65 +64,66 @@ impl Process {
         *CAN
     }
 
-    /// The program's process identifier.
+    /// The program's process ID.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// The CPU time of all of its threads that live, by the kernel's scheduler.
+    /// The CPU time of all of the program's live threads, as the kernel's scheduler counts it.
     ///
     /// # Errors
-    /// Where the kernel does not tell.
+    /// If the kernel does not report it.
     pub fn cpu_time(&self) -> Result<Duration> {
         let mut total = 0;
         for thread in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
             let Ok(schedstat) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
             let nanoseconds = schedstat.split(' ').next().and_then(|number| number.parse::<u64>().ok());
-            total += nanoseconds.context("the kernel tells no CPU time of threads")?;
+            total += nanoseconds.context("the kernel reports no CPU time of threads")?;
         }
         Ok(Duration::from_nanos(total))
     }
 
-    /// Waits until `ready` holds, the program ends or the time is up.
+    /// Waits until `ready` returns true.
     ///
     /// # Errors
-    /// In the latter two cases, with the end of the program's log.
+    /// If the program ends first, or does not become ready in time; with the end of its log.
     pub fn wait_until(&mut self, patience: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
         let deadline = Instant::now() + patience;
         while !ready() {
             if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended with {status}:\n{}", self.name, self.log_tail());
+                bail!("{} ended with {status}:\n{}", self.name, self.last_lines(LAST_LINES));
             }
             if Instant::now() > deadline {
-                bail!("{} was not ready within {patience:?}:\n{}", self.name, self.log_tail());
+                bail!("{} was not ready within {patience:?}:\n{}", self.name, self.last_lines(LAST_LINES));
             }
             thread::sleep(Duration::from_millis(10));
         }
         Ok(())
     }
 
-    /// Kills the program at once, as `kill -9` does.
+    /// Kills the program with SIGKILL.
     ///
     /// # Errors
-    /// Where it cannot be killed.
+    /// If it cannot be killed.
     pub fn kill(&mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait().map(drop)
     }
 
-    /// Sends a signal, by its name without SIG.
+    /// Sends a signal, given by its name without SIG.
     ///
     /// # Errors
-    /// Where it cannot be sent.
+    /// If the signal cannot be sent.
     pub fn signal(&self, signal: &str) -> Result<()> {
         let sent = Command::new("kill").args(["-s", signal, &self.pid().to_string()]).status()?;
         if sent.success() { Ok(()) } else { bail!("cannot send {signal} to {} ({})", self.name, self.pid()) }
     }
 
-    /// Asks the program to end, and kills it where it does not in time.
+    /// Stops the program with SIGTERM, and kills it if it does not end in time. Returns its exit
+    /// status, or `None` if it was killed.
     ///
     /// # Errors
-    /// Where it cannot be asked.
+    /// If the signal cannot be sent.
     pub fn stop(&mut self, patience: Duration) -> Result<Option<ExitStatus>> {
         if self.child.try_wait()?.is_none() {
             self.signal("TERM")?;
@@ -133,10 +139,11 @@ impl Process {
         Ok(None)
     }
 
-    /// Waits until the program has ended by itself, and returns its status; none where the time is up.
+    /// Waits until the program has ended by itself. Returns its exit status, or `None` if it still
+    /// runs.
     ///
     /// # Errors
-    /// Where the kernel does not tell.
+    /// If the kernel does not report it.
     pub fn wait(&mut self, patience: Duration) -> io::Result<Option<ExitStatus>> {
         let deadline = Instant::now() + patience;
         loop {
@@ -150,15 +157,16 @@ impl Process {
         }
     }
 
-    /// All that the program has written.
+    /// Everything that the program has written.
     pub fn log(&self) -> String {
         fs::read(&self.log).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
     }
 
-    fn log_tail(&self) -> String {
+    /// The last `count` lines that the program has written.
+    pub fn last_lines(&self, count: usize) -> String {
         let log = self.log();
         let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(15)..].join("\n")
+        lines[lines.len().saturating_sub(count)..].join("\n")
     }
 }
 
@@ -170,10 +178,11 @@ impl Drop for Process {
     }
 }
 
-/// A port on the loopback interface that nobody listens on, and that nobody else here was given.
+/// Returns a port on the loopback interface that no program listens on, and that this process has
+/// not returned before.
 ///
 /// # Errors
-/// Where there is none.
+/// If there is no free port.
 pub fn free_port() -> io::Result<u16> {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {

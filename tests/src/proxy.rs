@@ -1,7 +1,8 @@
-//! A TCP proxy that plays a network that fails: it stands between two programs and breaks the connections through it.
+//! A TCP proxy that simulates a failing network: it stands between two programs and breaks the
+//! connections between them.
 //!
-//! What a [`Fault`] holds back is not lost: it passes once the proxy is healed, as the kernel sends again what a partition
-//! kept from its peer. A connection that was reset is gone for both of its ends.
+//! Data that a [`Fault`] holds back is not lost. It passes once the proxy is healed, just as TCP
+//! retransmits after a network partition. A connection that was reset is closed for both sides.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -16,32 +17,32 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::process::free_port;
 
-/// A running proxy. It ends when it is dropped, and all connections with it.
+/// A running proxy. It stops when dropped, and closes all connections.
 pub struct Proxy {
     address: SocketAddr,
     network: watch::Sender<Network>,
     _server: AbortOnDropHandle<()>,
 }
 
-/// How the network fails.
+/// A failure of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Connections are accepted, and nothing passes in either direction.
+    /// Connections are accepted, and no data passes in either direction.
     Stalled,
-    /// Requests pass and answers do not.
+    /// Requests pass, answers do not.
     AnswersCut,
-    /// Answers pass and requests do not.
+    /// Answers pass, requests do not.
     RequestsCut,
-    /// Everything passes, each piece later by this time.
+    /// Each piece of data passes after this delay.
     Delayed(Duration),
-    /// Every connection is reset (RST), a new one as soon as it is accepted.
+    /// Every connection is reset (RST); new ones as soon as they are accepted.
     Reset,
     /// Open connections are reset, and new ones are refused.
     Rejected,
 }
 
 impl Fault {
-    /// For people.
+    /// The fault's name in reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stalled => "stalled",
@@ -57,11 +58,11 @@ impl Fault {
 #[derive(Debug, Clone, Copy, Default)]
 struct Network {
     fault: Option<Fault>,
-    /// How often all connections were reset. A connection that was opened before the last time is reset, even if the
-    /// proxy was healed before its task noticed the fault.
+    /// How often all connections were reset. A connection that was opened before the last reset is
+    /// reset even if the proxy was healed before the connection's task noticed the fault.
     resets: u64,
-    /// How often all connections were frozen. A connection that was opened before the last time stays open for good, and
-    /// nothing passes.
+    /// How often all connections were frozen. A connection that was opened before the last freeze
+    /// stays open for good, and no data passes.
     freezes: u64,
 }
 
@@ -71,18 +72,20 @@ enum Direction {
     Answers,
 }
 
-/// The most bytes that each direction of a connection holds.
+/// The buffer of each direction of a connection, in bytes.
 const PIECE: usize = 64 << 10;
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
 impl Proxy {
-    /// Starts a proxy to `upstream` on a free port of the loopback interface. To be called within a tokio runtime.
+    /// Starts a proxy to `upstream` on a free port of the loopback interface. Must be called within
+    /// a tokio runtime.
     ///
     /// # Errors
     /// If it cannot listen.
     pub fn start(upstream: SocketAddr) -> io::Result<Self> {
-        // A socket that is bound and never listens keeps the port while new connections are refused.
+        // A socket that is bound but never listens keeps the port reserved while new connections
+        // are refused.
         let reserved = bind(([127, 0, 0, 1], free_port()?).into())?;
         let address = reserved.local_addr()?;
         let listener = listen(address)?;
@@ -91,12 +94,12 @@ impl Proxy {
         Ok(Self { address, network, _server: AbortOnDropHandle::new(server) })
     }
 
-    /// The address at which the proxy takes the place of its upstream.
+    /// The proxy's address, to be used in place of its upstream's.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Makes the network fail, in place of the fault before.
+    /// Makes the network fail. A previous fault ends.
     pub fn fail(&self, fault: Fault) {
         self.network.send_modify(|network| {
             network.fault = Some(fault);
@@ -104,13 +107,13 @@ impl Proxy {
         });
     }
 
-    /// Freezes the connections that are open, for good: they stay open and pass nothing. New ones pass. So it is behind
-    /// a load balancer or a sidecar whose own upstream has vanished.
+    /// Freezes the open connections for good: they stay open, and no data passes. New connections
+    /// work. A load balancer or sidecar behaves in this way when its own upstream has vanished.
     pub fn freeze(&self) {
         self.network.send_modify(|network| network.freezes += 1);
     }
 
-    /// Makes the network work again.
+    /// Ends the fault.
     pub fn heal(&self) {
         self.network.send_modify(|network| network.fault = None);
     }
@@ -168,7 +171,7 @@ async fn serve(
         };
         tokio::select! {
             accepted = listening.accept() => {
-                // An error here is that of one connection.
+                // An error here concerns only one connection.
                 let Ok((client, _)) = accepted else { continue };
                 connections.spawn(relay(client, upstream, network.clone()));
             }
@@ -183,10 +186,12 @@ async fn serve(
     }
 }
 
-/// One connection, until both sides have closed it, one is gone, or the network resets it.
+/// Relays one connection until both sides have closed it, one of them has failed, or the network
+/// resets it.
 async fn relay(mut client: TcpStream, upstream: SocketAddr, mut network: watch::Receiver<Network>) {
     let opened = *network.borrow();
-    let (mut server, mut passing) = (None, network.clone());
+    let mut server = None;
+    let mut passing = network.clone();
     let relayed = async {
         until(&mut passing, |network| network.passes(Direction::Requests)).await?;
         let server = server.insert(TcpStream::connect(upstream).await?);
@@ -209,7 +214,7 @@ async fn relay(mut client: TcpStream, upstream: SocketAddr, mut network: watch::
     };
     if !is_whole {
         for stream in [Some(&client), server.as_ref()].into_iter().flatten() {
-            // It is closed either way.
+            // On an error, the stream is closed without RST.
             _ = stream.set_zero_linger();
         }
     }
@@ -236,7 +241,7 @@ async fn forward(
     }
 }
 
-/// Waits until something is true of the network. The proxy's end is an error.
+/// Waits until `condition` is true of the network. Returns an error when the proxy has stopped.
 async fn until(network: &mut watch::Receiver<Network>, condition: impl FnMut(&Network) -> bool) -> io::Result<Network> {
     let now = network.wait_for(condition).await.map(|network| *network);
     now.map_err(|_| io::ErrorKind::BrokenPipe.into())

@@ -1,8 +1,11 @@
-//! Plays TruEnroll and the partner's application, as far as TruEnroll's documentation describes it.
+//! Simulates TruEnroll, as its documentation describes it, and the partner's application.
 //!
-//! [`world`] knows the cases, [`api`] answers for them as the Partner API, [`sender`] sends their events, [`scenario`]
-//! makes up realistic traffic, [`steady`] sends at a constant rate and never retries, and [`application`] takes the
-//! outcomes and checks them.
+//! - [`world`] holds the cases and how far each has been processed.
+//! - [`api`] serves the cases as the Partner API.
+//! - [`sender`] sends events and counts the answers.
+//! - [`scenario`] generates realistic traffic.
+//! - [`steady`] sends at a constant rate and never retries.
+//! - [`application`] receives the outcomes and checks them.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -21,7 +24,7 @@ pub mod world;
 use application::Application;
 use world::World;
 
-/// A running simulator. It stops when it is dropped.
+/// A running simulator. It stops when dropped.
 pub struct Simulator {
     /// The cases.
     pub world: Arc<World>,
@@ -32,10 +35,10 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Starts to serve on `address`; port 0 for a free one.
+    /// Starts to serve on `address`. Port 0 stands for a free port.
     ///
     /// # Errors
-    /// Where nobody can listen there.
+    /// If it cannot listen there, or the secret is invalid.
     pub async fn start(address: &str, api_key: &str, sink_secret: &str) -> Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -45,13 +48,13 @@ impl Simulator {
             .nest("/partner/v1", api::routes(Arc::clone(&world)))
             .merge(application::routes(Arc::clone(&application)));
         let server = tokio::spawn(async move {
-            // It runs until it is aborted.
+            // The server runs until its task is aborted.
             _ = axum::serve(listener, routes).await;
         });
         Ok(Self { world, application, address, _server: AbortOnDropHandle::new(server) })
     }
 
-    /// The address that it serves on, `http://127.0.0.1:…`.
+    /// The simulator's URL, `http://127.0.0.1:…`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }

@@ -1,4 +1,4 @@
-//! Redis, backend and Envoy with the filter, together on free ports of this machine.
+//! A whole stack on free ports of this machine: Redis, backends, and Envoy with the filter.
 
 use std::{
     fs,
@@ -7,62 +7,60 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use envoy::{
-    edge::Edge,
-    publish::{Backends, Build, Publisher, Unanswered},
-    store::Store,
-};
-use serde_json::Value;
+use envoy::{publish::Build, store::Store};
 use tempfile::TempDir;
 
 use crate::{
-    metrics::Metrics,
     process::{Process, free_port},
+    redis_server::{self, RedisOptions, RedisServer},
     tools,
 };
 
 mod clock;
 mod drained;
+mod endpoints;
 pub mod group;
 mod network;
 mod options;
 mod programs;
+mod publication;
 
 pub use clock::Clock;
 pub use drained::DrainedEnvoy;
 pub use network::Network;
 pub use options::Options;
 
+use crate::backend_settings::{BackendSettings, PROOF};
 use group::Group;
-use programs::{backend_command, start_backend, start_envoy, start_redis};
+use programs::{backend_command, start_backend, start_envoy};
 
-/// The running programs, stopped when dropped: first what takes requests, last what stores.
+/// The running programs. They are stopped when dropped: first Envoy, which takes requests, and last
+/// Redis.
 pub struct Stack {
     /// Envoy.
     pub envoy: Process,
-    /// The backend.
+    /// The first backend.
     pub backend: Process,
-    /// More of them, which do the same.
+    /// The other backends.
     pub replicas: Vec<Process>,
-    /// Redis, where it is our own and there is one.
-    pub redis: Option<Process>,
-    /// The Redis servers, where there are several.
+    /// The Redis server; `None` if there are several, or if an existing one is used.
+    pub redis: Option<RedisServer>,
+    /// The Redis servers, if there are several.
     pub group: Option<Group>,
-    /// The proxies of each backend, the first one's first; none unless they were asked for.
+    /// The proxies of each backend, starting with the first; empty unless [`Options::proxied`] is
+    /// set.
     pub networks: Vec<Network>,
-    /// The clock of each backend, the first one's first; none unless they were asked for.
+    /// The clock of each backend, starting with the first; empty unless [`Options::clocks`] is set.
     pub clocks: Vec<Clock>,
     ports: Ports,
     replica_ports: Vec<Ports>,
-    /// The settings that a backend does not share with the others, the first one's first.
-    own: Vec<Settings>,
+    /// The settings of each backend that differ from those of the others, starting with the first
+    /// backend.
+    own_settings: Vec<BackendSettings>,
     options: Options,
     folder: PathBuf,
     temporary: Option<TempDir>,
 }
-
-/// Settings of a backend, by their names in the environment.
-type Settings = Vec<(&'static str, String)>;
 
 #[derive(Debug, Clone, Copy)]
 struct Ports {
@@ -71,248 +69,179 @@ struct Ports {
     envoy_admin: u16,
     ingest: u16,
     admin: u16,
-    redis: u16,
 }
 
-/// The backends besides the first: their names, and those in Envoy's bootstrap.
-const OTHERS: [(&str, &str, &str, &str); 2] = [
-    ("backend-2", "backend_2", "backend_2_address", "backend_2_port"),
-    ("backend-3", "backend_3", "backend_3_address", "backend_3_port"),
+/// The name of a backend besides the first, and the names of its options in Envoy's bootstrap.
+struct Replica {
+    name: &'static str,
+    option: &'static str,
+    address: &'static str,
+    port: &'static str,
+}
+
+const REPLICAS: [Replica; 2] = [
+    Replica { name: "backend-2", option: "backend_2", address: "backend_2_address", port: "backend_2_port" },
+    Replica { name: "backend-3", option: "backend_3", address: "backend_3_address", port: "backend_3_port" },
 ];
 
+/// How long a program may take to become ready.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 impl Ports {
-    /// Those of another backend in the same stack.
+    /// The ports of the first backend and of Envoy.
+    fn first(edge: Option<u16>) -> Result<Self> {
+        Ok(Self {
+            edge: edge.map_or_else(free_port, Ok)?,
+            envoy_metrics: free_port()?,
+            envoy_admin: free_port()?,
+            ingest: free_port()?,
+            admin: free_port()?,
+        })
+    }
+
+    /// The ports of another backend of the same stack.
     fn replica(self) -> Result<Self> {
         Ok(Self { ingest: free_port()?, admin: free_port()?, ..self })
     }
 }
 
-/// How long a program may take to be ready.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// What the filter shows to the backend: no secret on a machine's own loopback interface.
-pub const PROOF: &str = "a-proof-for-this-machine-alone";
-/// The partner's key, which the simulator asks for.
-pub const API_KEY: &str = "a-key-that-the-simulator-knows";
-/// The secret with which outcomes are signed for the simulator.
-pub const SINK_SECRET: &str = "whsec_c2ltdWxhdG9yLWFuZC1iYWNrZW5kLXNoYXJlLWl0";
-
 impl Stack {
     /// Starts everything, and waits until it is ready.
     ///
     /// # Errors
-    /// Where a program is missing, or does not get ready; with the end of its log.
+    /// If a program is missing, or does not become ready in time; with the end of its log.
     pub fn start(mut options: Options) -> Result<Self> {
         let temporary = if options.folder.is_none() { Some(tempfile::tempdir()?) } else { None };
-        let folder = match (&options.folder, &temporary) {
-            (Some(folder), _) => folder.clone(),
-            (None, Some(temporary)) => temporary.path().to_owned(),
-            (None, None) => PathBuf::from("."),
-        };
-        fs::create_dir_all(folder.join("redis"))?;
-        let ports = Ports {
-            edge: options.edge_port.map_or_else(free_port, Ok)?,
-            envoy_metrics: free_port()?,
-            envoy_admin: free_port()?,
-            ingest: free_port()?,
-            admin: free_port()?,
-            redis: free_port()?,
-        };
+        let temporary_folder = temporary.as_ref().map(|folder| folder.path().to_owned());
+        let folder = options.folder.clone().or(temporary_folder).unwrap_or_default();
+        fs::create_dir_all(&folder)?;
+        let ports = Ports::first(options.edge_port)?;
+
         let group = options.group.map(|kind| Group::start(&folder, kind)).transpose()?;
+        let redis = if group.is_none() && options.redis_url.is_none() { Some(start_redis(&folder)?) } else { None };
         if let Some(group) = &group {
-            options.backend.splice(0..0, group.settings());
+            options.backend = group.settings().with_all(&options.backend);
         }
-        let has_redis = options.redis_url.is_some() || group.is_some();
-        let redis = if has_redis { None } else { Some(start_redis(&folder, ports.redis)?) };
-        let replicas: Vec<_> = (0..options.replicas).map(|_| ports.replica()).collect::<Result<_>>()?;
+        if let Some(redis) = &redis {
+            options.redis_url = Some(redis.url());
+        }
+
         let mut networks = Vec::new();
-        if options.proxied {
-            let server = redis.is_some().then(|| ([127, 0, 0, 1], ports.redis).into());
-            for _ in 0..=options.replicas {
-                networks.push(Network::start(server, &options)?);
-            }
-        }
-        let mut own: Vec<_> = networks.iter().map(Network::settings).collect();
-        own.resize(options.replicas + 1, Settings::new());
         let mut clocks = Vec::new();
-        if options.clocks {
-            for (number, own) in own.iter_mut().enumerate() {
+        let mut own_settings = Vec::new();
+        for number in 0..=options.replicas {
+            let mut own = BackendSettings::default();
+            if options.proxied {
+                let network = Network::start(redis.as_ref().map(RedisServer::address), &options)?;
+                own = own.with_all(&network.settings());
+                networks.push(network);
+            }
+            if options.clocks {
                 let clock = Clock::new(&folder, &format!("backend-{}", number + 1))?;
-                own.extend(clock.settings()?);
+                own = own.with_all(&clock.settings()?);
                 clocks.push(clock);
             }
+            own_settings.push(own);
         }
-        let backend = start_backend(&folder, "backend", ports, &options, &own[0])?;
-        let others = replicas.iter().zip(OTHERS).zip(&own[1..]);
-        let others = others.map(|((&ports, (name, ..)), own)| start_backend(&folder, name, ports, &options, own));
-        let others = others.collect::<Result<_>>()?;
-        let build =
-            Build { module: fs::read(tools::wasm_filter()?)?, policy: options.policy.clone(), proof: PROOF.into() };
+
+        let backend = start_backend(&folder, "backend", ports, &options, &own_settings[0])?;
+        let mut replicas = Vec::new();
+        let mut replica_ports = Vec::new();
+        for number in 0..options.replicas {
+            let ports = ports.replica()?;
+            let own = &own_settings[number + 1];
+            replicas.push(start_backend(&folder, REPLICAS[number].name, ports, &options, own)?);
+            replica_ports.push(ports);
+        }
         let store = Store::open(&folder.join("edge"))?;
-        publisher(store.clone(), None).publish(&build)?;
-        let envoy = start_envoy(&folder, ports, &replicas, &store, &options)?;
+        let module = fs::read(tools::wasm_filter()?)?;
+        let build = Build { module, policy: options.policy.clone(), proof: PROOF.into() };
+        publication::publisher(store.clone(), None).publish(&build)?;
+        let envoy = start_envoy(&folder, ports, &replica_ports, &store, &options)?;
         Ok(Self {
             envoy,
             backend,
-            replicas: others,
+            replicas,
             redis,
             group,
             networks,
             clocks,
             ports,
-            replica_ports: replicas,
-            own,
+            replica_ports,
+            own_settings,
             options,
             folder,
             temporary,
         })
     }
 
-    /// Where TruEnroll posts its events.
-    pub fn webhook(&self) -> String {
-        let path = self.options.policy.get("path").and_then(Value::as_str).unwrap_or("/webhooks/truenroll");
-        format!("http://127.0.0.1:{}{path}", self.ports.edge)
-    }
-
-    /// The edge's address, without a path.
-    pub fn edge(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.edge)
-    }
-
-    /// The backend's address for what the edge has accepted.
-    pub fn ingest(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.ingest)
-    }
-
-    /// The backend's address for operators.
-    pub fn admin(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.admin)
-    }
-
-    /// Envoy's address for operators.
-    pub fn envoy_admin_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.envoy_metrics)
-    }
-
-    /// The URLs of the Redis servers that hold everything.
-    ///
-    /// # Errors
-    /// Where several servers do not agree which these are.
-    pub fn redis_urls(&self) -> Result<Vec<String>> {
-        self.group.as_ref().map_or_else(|| Ok(vec![self.redis_url()]), Group::primaries)
-    }
-
-    /// Redis' URL, where there is one server.
-    pub fn redis_url(&self) -> String {
-        self.options.redis_url.clone().unwrap_or_else(|| format!("redis://127.0.0.1:{}", self.ports.redis))
-    }
-
-    /// The folder with data and logs.
+    /// The folder with all data and logs.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// What publishes filter builds to this stack's Envoy.
-    ///
-    /// # Errors
-    /// Where the shared directory is not there.
-    pub fn publisher(&self) -> Result<Publisher> {
-        let edge = Edge { url: self.envoy_admin_url() };
-        let store = Store::open(&self.folder.join("edge"))?;
-        Ok(publisher(store, Some(edge)))
-    }
-
-    /// A build of the filter with that policy.
-    ///
-    /// # Errors
-    /// Where the filter does not build.
-    pub fn build(&self, policy: Value) -> Result<Build> {
-        Ok(Build { module: fs::read(tools::wasm_filter()?)?, policy, proof: PROOF.into() })
-    }
-
-    /// Runs one of the backend's other commands with its settings, and returns what it prints.
-    ///
-    /// # Errors
-    /// Where it fails, with what it says.
-    pub fn backend_command(&self, arguments: &[&str]) -> Result<String> {
-        let output = backend_command(self.ports, &self.options, &[])?.args(arguments).output()?;
-        if !output.status.success() {
-            bail!("backend {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    /// Starts the backend anew, after it was killed or stopped.
-    ///
-    /// # Errors
-    /// Where it does not get ready.
-    pub fn start_backend(&mut self) -> Result<()> {
-        self.backend = start_backend(&self.folder, "backend", self.ports, &self.options, &self.own[0])?;
-        Ok(())
-    }
-
-    /// Adds a setting for the backends that are started from now on, by its name in the environment.
-    pub fn set_backend(&mut self, name: &'static str, value: impl ToString) {
-        self.options.backend.push((name, value.to_string()));
-    }
-
-    /// Starts one of the other backends anew.
-    ///
-    /// # Errors
-    /// Where it does not get ready.
-    pub fn start_replica(&mut self, number: usize) -> Result<()> {
-        let (name, ports) = (OTHERS[number].0, self.replica_ports[number]);
-        self.replicas[number] = start_backend(&self.folder, name, ports, &self.options, &self.own[number + 1])?;
-        Ok(())
-    }
-
-    /// What each backend has counted, the first one's first.
-    ///
-    /// # Errors
-    /// Where one does not answer.
-    pub async fn all_backend_metrics(&self) -> Result<Vec<Metrics>> {
-        let mut all = Vec::new();
-        for ports in [&self.ports].into_iter().chain(&self.replica_ports) {
-            all.push(get_metrics(&format!("http://127.0.0.1:{}/metrics", ports.admin)).await?);
-        }
-        Ok(all)
-    }
-
-    /// Starts Redis anew on the data that it has on its disk.
-    ///
-    /// # Errors
-    /// Where it does not get ready.
-    pub fn start_redis(&mut self) -> Result<()> {
-        self.redis = Some(start_redis(&self.folder, self.ports.redis)?);
-        Ok(())
-    }
-
-    /// What the backend has counted.
-    ///
-    /// # Errors
-    /// Where it does not answer.
-    pub async fn backend_metrics(&self) -> Result<Metrics> {
-        get_metrics(&format!("{}/metrics", self.admin())).await
-    }
-
-    /// What Envoy and the filter have counted.
-    ///
-    /// # Errors
-    /// Where Envoy does not answer.
-    pub async fn envoy_metrics(&self) -> Result<Metrics> {
-        get_metrics(&format!("{}/stats/prometheus", self.envoy_admin_url())).await
-    }
-
-    /// Leaves data and logs where they are, for somebody to look at.
+    /// Keeps the folder with data and logs after the stack has stopped.
     pub fn keep_folder(&mut self) {
         if let Some(temporary) = &mut self.temporary {
             temporary.disable_cleanup(true);
         }
     }
 
-    /// Stops the backends, which give back what they own.
+    /// Runs one of the backend's other subcommands with the backend's settings, and returns what it
+    /// prints.
     ///
     /// # Errors
-    /// Where one cannot be told to stop.
+    /// If the command fails; with what it prints on standard error.
+    pub fn backend_command(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = backend_command(self.ports, &self.options, &BackendSettings::default())?;
+        let output = command.args(arguments).output()?;
+        if !output.status.success() {
+            bail!("backend {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Changes a setting, by its name in `config.default.toml`, of the backends that are started
+    /// from now on.
+    pub fn set_backend(&mut self, name: &str, value: impl ToString) {
+        self.options.backend.set(name, value);
+    }
+
+    /// Starts the first backend again after it was killed or stopped.
+    ///
+    /// # Errors
+    /// If it does not become ready in time.
+    pub fn start_backend(&mut self) -> Result<()> {
+        self.backend = start_backend(&self.folder, "backend", self.ports, &self.options, &self.own_settings[0])?;
+        Ok(())
+    }
+
+    /// Starts one of the other backends again, counted from 0.
+    ///
+    /// # Errors
+    /// If it does not become ready in time.
+    pub fn start_replica(&mut self, number: usize) -> Result<()> {
+        let ports = self.replica_ports[number];
+        let own = &self.own_settings[number + 1];
+        self.replicas[number] = start_backend(&self.folder, REPLICAS[number].name, ports, &self.options, own)?;
+        Ok(())
+    }
+
+    /// Starts Redis again on its data after it was killed or stopped.
+    ///
+    /// # Errors
+    /// If the stack has no Redis server of its own, or it does not become ready in time.
+    pub fn start_redis(&mut self) -> Result<()> {
+        match &mut self.redis {
+            Some(redis) => redis.start_again(),
+            None => bail!("this stack has no single Redis server of its own"),
+        }
+    }
+
+    /// Stops the backends, which release their leases.
+    ///
+    /// # Errors
+    /// If a backend cannot be told to stop.
     pub fn stop_backends(&mut self) -> Result<()> {
         for backend in [&mut self.backend].into_iter().chain(&mut self.replicas) {
             backend.stop(Duration::from_secs(25))?;
@@ -320,36 +249,22 @@ impl Stack {
         Ok(())
     }
 
-    /// Stops everything in the order in which nothing is lost on the way.
+    /// Stops everything, in an order that loses no event.
     ///
     /// # Errors
-    /// Where a program cannot be told to stop.
+    /// If a program cannot be told to stop.
     pub fn stop(mut self) -> Result<()> {
         self.envoy.stop(Duration::from_secs(5))?;
         self.stop_backends()?;
         if let Some(mut redis) = self.redis.take() {
-            redis.stop(Duration::from_secs(10))?;
+            redis.process.stop(Duration::from_secs(10))?;
         }
         Ok(())
     }
 }
 
-/// Without a rehearsal and without watching, which what is tested asks for by itself.
-fn publisher(store: Store, edge: Option<Edge>) -> Publisher {
-    Publisher {
-        store,
-        edge,
-        unanswered: Unanswered::Fail,
-        backends: Backends::Ask,
-        rehearse_with: None,
-        patience: PATIENCE,
-        watch: Duration::ZERO,
-        max_rise: 0.2,
-        keep: 10,
-    }
-}
-
-async fn get_metrics(url: &str) -> Result<Metrics> {
-    let answer = reqwest::get(url).await?.error_for_status()?;
-    Ok(Metrics::parse(&answer.text().await?))
+fn start_redis(folder: &Path) -> Result<RedisServer> {
+    let mut options = RedisOptions::with(&redis_server::FSYNC);
+    options.folder = Some(folder.join("redis"));
+    RedisServer::start(options)
 }

@@ -1,6 +1,8 @@
-//! Finds the programs that the edge needs, or fetches them: the ordinary way first, then what works without it.
+//! Finds the programs that the harness needs, and installs those that are missing.
 //!
-//! What is fetched goes into `target/tools`. Each tool says in one line which way was taken.
+//! Most downloads go to `target/tools`. Packages that `apt-get` installs are installed for the
+//! whole system; this happens only as root. One printed line says what is installed, and from
+//! where.
 
 use std::{
     collections::BTreeMap,
@@ -30,20 +32,21 @@ pub fn workspace() -> &'static Path {
     &ROOT
 }
 
-/// Where cargo puts what it builds.
+/// Cargo's target directory.
 pub fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), |target| workspace().join(target))
 }
 
-/// Builds one of the workspace's programs as `cargo test` itself would, and returns where it is.
+/// Builds one of the workspace's programs with the profile of `cargo test`, and returns its path.
 ///
 /// # Errors
-/// Where it does not build.
+/// If it does not compile.
 pub fn workspace_binary(package: &str, binary: &str, features: &[&str]) -> Result<PathBuf> {
     once(binary, || {
         let target = target();
         let mut cargo = Command::new(cargo());
-        // With `tests` beside it, so that the dependencies have the features, and are those, that this program has.
+        // Together with the harness, so that the dependencies are built with the same features and
+        // need not be rebuilt.
         cargo.current_dir(workspace()).args(["build", "--package", "harness", "--package", package, "--bin", binary]);
         cargo.args(features.iter().flat_map(|feature| ["--features", feature])).arg("--target-dir");
         run(cargo.arg(&target)).with_context(|| format!("cannot build {binary}"))?;
@@ -51,10 +54,10 @@ pub fn workspace_binary(package: &str, binary: &str, features: &[&str]) -> Resul
     })
 }
 
-/// Builds one of the workspace's programs as it is shipped, and returns where it is.
+/// Builds one of the workspace's programs with the release profile, and returns its path.
 ///
 /// # Errors
-/// Where it does not build.
+/// If it does not compile.
 pub fn release_binary(package: &str, binary: &str) -> Result<PathBuf> {
     once(&format!("{binary} (release)"), || {
         let target = target();
@@ -65,7 +68,8 @@ pub fn release_binary(package: &str, binary: &str) -> Result<PathBuf> {
     })
 }
 
-/// Looks for a tool, or builds it, once in the life of this process, however many tests want it at the same time.
+/// Finds or builds a tool once per process. Tests that ask for it at the same time wait for the
+/// first one.
 fn once(name: &str, find: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
     static FOUND: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
     let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,7 +91,8 @@ fn folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Tells the person who waits what is being done; not through the macros, whose output tests keep back.
+/// Prints a progress line for the person who waits. Unlike the output of `println!`, a test does
+/// not capture it.
 pub fn say(line: &str) {
     _ = writeln!(io::stderr(), "  {line}");
 }
@@ -97,11 +102,11 @@ fn run(command: &mut Command) -> Result<()> {
     let program = command.get_program().display().to_string();
     match status.with_context(|| format!("cannot run {program}"))? {
         status if status.success() => Ok(()),
-        status => bail!("{program} ended with {status}"),
+        status => bail!("{program} failed with {status}"),
     }
 }
 
-/// What a command prints, if it runs and succeeds.
+/// The output of a command, or `None` if it does not run or fails.
 fn output(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -112,11 +117,11 @@ fn on_path(program: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
 }
 
-/// Installs Debian packages, where this is a Debian and we may.
+/// Installs Debian packages, if this is a Debian system and the process runs as root.
 fn apt_install(packages: &[&str]) -> Result<()> {
     let is_root = output(Command::new("id").arg("-u")).is_some_and(|uid| uid == "0");
     if on_path("apt-get").is_none() || !is_root {
-        bail!("apt-get is missing, or needs root: install {} yourself", packages.join(" "));
+        bail!("this takes apt-get and root; install {} yourself", packages.join(" "));
     }
     let apt = || {
         let mut apt = Command::new("apt-get");

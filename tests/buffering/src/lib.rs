@@ -1,9 +1,11 @@
-//! A filter that waits for the whole request, as the filter has to, and decides nothing.
+//! A baseline for the benchmark: a filter that waits for the whole request, as ours must, and
+//! decides nothing.
 //!
-//! With the configuration `calls` it also makes the host calls that no filter of this kind can do without: it reads the
-//! headers and the body, adds a header and counts. What that costs in Envoy is the least that any such filter costs.
+//! With the configuration `calls` it also makes the host calls that any filter of this kind needs:
+//! it reads the headers and the body, adds a header, and counts. Its cost is the lower bound for
+//! any such filter.
 
-#![expect(missing_docs, reason = "the host's macro documents nothing")]
+#![expect(missing_docs, reason = "the macro `proxy_wasm::main` generates undocumented items")]
 
 use proxy_wasm::{
     hostcalls,
@@ -20,7 +22,7 @@ struct Root {
 }
 
 struct Request {
-    /// Where to count, if host calls are to be made.
+    /// The counter; `None` if no host calls are to be made.
     counter: Option<u32>,
 }
 
@@ -49,7 +51,8 @@ impl Context for Request {}
 impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         if self.counter.is_some() {
-            // One header costs the host as much as all of them, and the SDK much less.
+            // Reading one header costs Envoy as much as reading all of them, and costs the SDK much
+            // less.
             _ = hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, ":path");
         }
         if end_of_stream { Action::Continue } else { Action::Pause }
@@ -68,5 +71,5 @@ impl HttpContext for Request {
     }
 }
 
-/// As long as the filter's.
+/// A header value of the same length as the filter's.
 const JUDGED: &[u8] = b"a-proof-for-this-machine-alone;bench;accepted";

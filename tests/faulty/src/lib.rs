@@ -1,9 +1,11 @@
-//! A filter that answers the publisher's probes as the real one does, and fails at everything else.
+//! A broken filter for the tests of publication: it answers the publisher's probes as the real
+//! filter does, and fails at all other requests.
 //!
-//! How it fails is chosen by the policy's `max_depth`, since the publisher checks the settings with the real filter's code:
-//! 10 traps, 11 rejects with `invalid_field`, 12 answers 500.
+//! The policy's `max_depth` selects the failure: 10 crashes, 11 rejects with `invalid_field`, 12
+//! answers 500. A setting of its own is not possible, because the publisher validates settings with
+//! the real filter's code.
 
-#![expect(missing_docs, reason = "the host's macro documents nothing")]
+#![expect(missing_docs, reason = "the macro `proxy_wasm::main` generates undocumented items")]
 
 use proxy_wasm::{
     hostcalls,
@@ -49,7 +51,7 @@ impl Context for Request {}
 
 impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        // The resource does not allow a single header to be read.
+        // The capability list does not allow reading a single header.
         let headers = hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default();
         let path = headers.into_iter().find_map(|(name, value)| (name == ":path").then_some(value));
         let build = text(&self.settings, "build");
@@ -75,13 +77,13 @@ fn reply(status: u32, headers: &[(&str, &str)]) -> Action {
     Action::Pause
 }
 
-/// The text of a member, as the publisher writes it.
+/// The value of a string member of the settings, as the publisher writes them.
 fn text<'a>(settings: &'a str, name: &str) -> &'a str {
     let start = ["\"", name, "\":\""].concat();
     settings.split_once(&start).and_then(|(_, rest)| rest.split('"').next()).unwrap_or_default()
 }
 
-#[expect(clippy::panic, reason = "to crash is what it is for")]
+#[expect(clippy::panic, reason = "this filter is meant to crash")]
 fn trap() -> Action {
-    panic!("as it was told")
+    panic!("this filter is meant to crash")
 }

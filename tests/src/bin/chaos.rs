@@ -1,4 +1,4 @@
-//! `cargo chaos`: breaks everything for a while, and says whether every promise was kept.
+//! `cargo chaos`: injects random faults into a stack, and reports whether every promise was kept.
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
@@ -11,26 +11,28 @@ use harness::{
     stack::group,
 };
 
-/// Sends events while backends, Redis, the Partner API, the application, the filter and the network are broken, and checks what came of it.
+/// Sends events while random faults hit the backends, Redis, the Partner API, the application, the
+/// filter and the network, and then checks that no accepted event was lost, reordered, or delivered
+/// twice without a fault that explains it.
 #[derive(Debug, Parser)]
 #[command(name = "cargo chaos", bin_name = "cargo chaos")]
 struct Arguments {
-    /// How many minutes things break.
+    /// How long to inject faults, in minutes.
     #[arg(long, default_value_t = 1.0)]
     minutes: f64,
-    /// Where chance begins; one from the clock where not given.
+    /// The seed of the random numbers; random by default.
     #[arg(long)]
     seed: Option<u64>,
-    /// About how many events to send each second.
+    /// The approximate number of events per second.
     #[arg(long, default_value_t = 100.0)]
     rate: f64,
-    /// Takes a protection out, to see that this is noticed: fencing, atomicity or recovery.
+    /// Remove one protection of the backends, to show that the checks notice it.
     #[arg(long, value_parser = ["fencing", "atomicity", "recovery"])]
     without: Option<String>,
-    /// Which Redis to run: single, sentinel or cluster.
+    /// The Redis servers to run.
     #[arg(long, default_value = "single", value_parser = ["single", "sentinel", "cluster"])]
     redis: String,
-    /// How many backends to run.
+    /// The number of backends to run.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=3))]
     backends: u8,
 }
@@ -41,7 +43,7 @@ async fn main() -> Result<ExitCode> {
     let mut faults = Kind::USUAL.to_vec();
     if arguments.redis != "single" {
         println!(
-            "several Redis servers: the network to them stays whole, since they tell backends their own addresses"
+            "The network to Redis gets no faults: sentinels and cluster servers tell backends their own addresses, past the proxies."
         );
         faults.retain(|kind| *kind != Kind::Network(Path::Redis));
     }
@@ -59,7 +61,7 @@ async fn main() -> Result<ExitCode> {
         faults,
         settling: Duration::from_secs(60),
     };
-    println!("{} minutes with seed {}", arguments.minutes, chaos.seed);
+    println!("Injecting faults for {} minutes, seed {} ...", arguments.minutes, chaos.seed);
     let report = chaos::run(&chaos).await?;
     println!("{report}");
     Ok(if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

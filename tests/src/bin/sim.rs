@@ -1,4 +1,4 @@
-//! `cargo sim`: only the simulator, beside an edge that runs elsewhere.
+//! `cargo sim`: runs only the simulator, for an edge and a backend that run elsewhere.
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
@@ -17,33 +17,33 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Plays TruEnroll and the partner's application beside an edge that runs elsewhere.
+/// Simulates TruEnroll and the partner's application for an edge and a backend that run elsewhere.
 #[derive(Debug, Parser)]
 #[command(name = "cargo sim", bin_name = "cargo sim")]
 struct Arguments {
-    /// Where to play the Partner API (/partner/v1) and the application (/outcomes).
+    /// The address for the Partner API (/partner/v1) and the sink (/outcomes).
     #[arg(long, default_value = "127.0.0.1:8090")]
     listen: String,
-    /// The edge to send events to, without the webhook's path.
+    /// The URL of the edge to send events to, without the webhook's path.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     edge: String,
     /// The webhook's path.
     #[arg(long, default_value = "/webhooks/truenroll")]
     path: String,
-    /// The token that the edge asks for after the path; none where empty.
+    /// The token that follows the webhook's path; empty for none.
     #[arg(long, env = "SIM_WEBHOOK_TOKEN", default_value = "", hide_env_values = true, allow_hyphen_values = true)]
     token: String,
-    /// About how many requests to send each second; none where 0.
+    /// The approximate number of requests per second; 0 to send none.
     #[arg(long, default_value_t = 10.0)]
     rate: f64,
-    /// How many seconds to send; until it is stopped where not given.
+    /// How long to send, in seconds; until stopped by default.
     #[arg(long)]
     duration: Option<u64>,
-    /// The API key to ask for.
-    #[arg(long, env = "SIM_API_KEY", default_value = harness::stack::API_KEY)]
+    /// The API key that the Partner API demands.
+    #[arg(long, env = "SIM_API_KEY", default_value = harness::backend_settings::API_KEY)]
     api_key: String,
     /// The secret with which the backend signs outcomes.
-    #[arg(long, env = "SIM_SINK_SECRET", default_value = harness::stack::SINK_SECRET)]
+    #[arg(long, env = "SIM_SINK_SECRET", default_value = harness::backend_settings::SINK_SECRET)]
     sink_secret: String,
 }
 
@@ -51,11 +51,11 @@ struct Arguments {
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let simulator = Simulator::start(&arguments.listen, &arguments.api_key, &arguments.sink_secret).await?;
-    println!("playing TruEnroll and the application at {}", simulator.url());
+    println!("Simulating the Partner API and the partner's application at {}", simulator.url());
     let stop = CancellationToken::new();
     let on_signal = stop.clone();
     tokio::spawn(async move {
-        // If signals cannot be had, only the duration ends it.
+        // Without a signal handler, only the duration ends the run.
         let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
         tokio::select! {
             _ = terminate.recv() => {}
@@ -91,9 +91,11 @@ async fn main() -> Result<()> {
 }
 
 fn report(sender: &Sender, simulator: &Simulator) {
-    let (tally, (delivered, again)) = (sender.tally(), simulator.application.counts());
+    let tally = sender.tally();
+    let (delivered, repeated) = simulator.application.counts();
+    let rejected: u64 = tally.rejected.values().sum();
     println!(
-        "sent {}  accepted {}  duplicates {}  refused {:?}  unavailable {}  delivered {delivered}  again {again}",
-        tally.sent, tally.accepted, tally.duplicates, tally.refused, tally.unavailable
+        "sent {}  accepted {}  duplicates {}  rejected {rejected}  unavailable {}  delivered {delivered}  repeated {repeated}",
+        tally.sent, tally.accepted, tally.duplicates, tally.unavailable
     );
 }

@@ -1,4 +1,5 @@
-//! Was every promise kept? Judged from what the sender, the application and Redis recorded, and nothing else.
+//! Checks that every promise was kept, using only what the sender, the application and Redis
+//! recorded.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -12,6 +13,7 @@ use tokio::time::sleep;
 
 use super::{faults::Faults, traffic::Lane};
 use crate::{
+    keys,
     simulator::{Simulator, application::Delivery},
     stack::Stack,
 };
@@ -21,19 +23,20 @@ use crate::{
 pub enum Violation {
     /// An accepted event was never handled.
     Lost(String),
-    /// An event was handled after one that was accepted later.
+    /// An event was handled after an event of its lane that was accepted later.
     OutOfOrder(String),
-    /// An event was handled twice without a fault that explains it.
+    /// An event was delivered twice, and no fault explains it.
     Twice(String),
-    /// Something was handled that was never sent.
-    MadeUp(String),
-    /// The application complained.
+    /// An event was delivered that was never accepted.
+    NeverAccepted(String),
+    /// The application rejected a delivery as invalid.
     Complaint(String),
-    /// Something is left in Redis that should be gone.
+    /// A key is left in Redis that should be gone.
     LeftOver(String),
 }
 
-/// Waits until the application has every accepted event and the inbox is empty, or until the time is up.
+/// Waits until the application has received every accepted event and the inbox is empty, at most
+/// for `patience`.
 pub(super) async fn settle(
     simulator: &Simulator,
     lanes: &[Lane],
@@ -53,7 +56,7 @@ pub(super) async fn settle(
     }
 }
 
-/// Everything that went wrong. Since `calm` nothing was broken on purpose.
+/// Returns all broken promises. No fault was active after the instant `calm`.
 pub(super) async fn check(
     simulator: &Simulator,
     lanes: &[Lane],
@@ -68,7 +71,7 @@ pub(super) async fn check(
     for (place, delivery) in deliveries.iter().enumerate() {
         let key = delivery.key.as_str();
         if !accepted.contains(key) {
-            violations.push(Violation::MadeUp(key.to_owned()));
+            violations.push(Violation::NeverAccepted(key.to_owned()));
         }
         match first.get(key) {
             None => drop(first.insert(key, (place, delivery))),
@@ -76,7 +79,9 @@ pub(super) async fn check(
                 if delivery.at > calm || !faults.any_between(before.at, delivery.at) {
                     let after = delivery.at.saturating_duration_since(before.at);
                     let around = faults.describe_between(before.at, delivery.at);
-                    violations.push(Violation::Twice(format!("{key}, again after {after:.2?}; around it: {around}")));
+                    violations.push(Violation::Twice(format!(
+                        "{key}, again after {after:.2?}; faults around that time: {around}"
+                    )));
                 }
             }
         }
@@ -90,7 +95,8 @@ pub(super) async fn check(
     Ok(violations)
 }
 
-/// By the first delivery of each: a repeated one may be a stopped backend's that did not know yet.
+/// Compares the first delivery of each event. A repeated delivery may come from a backend that was
+/// stopped and does not know yet that it lost its lease.
 fn out_of_order(lanes: &[Lane], first: &HashMap<&str, (usize, &Delivery)>) -> Vec<Violation> {
     let mut orders: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     for lane in lanes {
@@ -111,8 +117,9 @@ fn out_of_order(lanes: &[Lane], first: &HashMap<&str, (usize, &Delivery)>) -> Ve
     violations
 }
 
-/// With every backend stopped, nothing but the seen keys, the cases, the partitions' number, and for some time what each
-/// process kept to.
+/// Returns the keys that should not exist while all backends are stopped. Seen keys, cases and the
+/// number of partitions stay; the version of the paused features that each backend confirmed
+/// expires after some time.
 async fn left_over(url: &str, accepted: &BTreeSet<&str>) -> Result<Vec<Violation>> {
     let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
     let mut names: Vec<String> = Vec::new();
@@ -128,10 +135,10 @@ async fn left_over(url: &str, accepted: &BTreeSet<&str>) -> Result<Vec<Violation
         let entries: u64 = match kind.split(':').next().unwrap_or_default() {
             "seen" => u64::from(!accepted.contains(kind.trim_start_matches("seen:"))),
             "case" => 0,
-            // What a process keeps to is forgotten some time after it ended.
+            // Without an expiry it would stay forever.
             "keeps-to" => u64::from(connection.ttl::<_, i64>(&name).await? == -1),
             "inbox" => connection.xlen(&name).await?,
-            _ => u64::from(name != "{edge}:partitions"),
+            _ => u64::from(name != keys::keys().partition_count()),
         };
         if entries > 0 {
             violations.push(Violation::LeftOver(format!("{name} ({entries})")));
@@ -143,11 +150,11 @@ async fn left_over(url: &str, accepted: &BTreeSet<&str>) -> Result<Vec<Violation
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, which) = match self {
-            Self::Lost(key) => ("accepted, never handled", key),
+            Self::Lost(key) => ("accepted, but never handled", key),
             Self::OutOfOrder(key) => ("handled out of order", key),
-            Self::Twice(key) => ("handled twice with no fault that explains it", key),
-            Self::MadeUp(key) => ("handled, never sent", key),
-            Self::Complaint(complaint) => ("the application complained", complaint),
+            Self::Twice(key) => ("handled twice without a fault that explains it", key),
+            Self::NeverAccepted(key) => ("delivered, but never accepted", key),
+            Self::Complaint(complaint) => ("the application rejected a delivery", complaint),
             Self::LeftOver(key) => ("left over in Redis", key),
         };
         write!(f, "{what}: {which}")

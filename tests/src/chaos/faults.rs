@@ -1,4 +1,4 @@
-//! What breaks.
+//! The faults, and their history.
 
 use std::{
     collections::BTreeMap,
@@ -15,33 +15,34 @@ use super::{LEASE, network::Path};
 use crate::{
     process::Process,
     simulator::{Simulator, world::Fault},
-    stack::Stack,
+    stack::{Stack, group::Failure},
 };
 
-/// What can break.
+/// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// SIGKILL to a backend, which is started again.
+    /// A backend is killed (SIGKILL) and started again.
     BackendKilled,
-    /// SIGSTOP to a backend for a half to two and a half times its lease.
+    /// A backend is stopped (SIGSTOP) for 0.5 to 2.5 times the lifetime of a lease.
     BackendStopped,
-    /// SIGKILL to Redis, which is started again on its append-only file; where there are several servers SIGKILL or
-    /// SIGSTOP to a primary, until its replica has taken over.
+    /// Redis is killed and started again on its append-only file. With several servers, a primary
+    /// is killed or stopped until its replica has taken over.
     RedisKilled,
     /// Some calls of the Partner API fail or are slow.
     PartnerApi,
-    /// The application fails or is slow at some deliveries.
+    /// The application answers some deliveries with an error or slowly.
     Application,
-    /// Another build of the filter.
+    /// Another build of the filter is published.
     FilterSwapped,
-    /// The network between the backends, or one of them, and what they depend on.
+    /// The network between one or all backends and one of their dependencies fails.
     Network(Path),
-    /// The clock of one backend jumps, and stays where it is until it jumps again. Left out if there is no libfaketime.
+    /// The clock of one backend jumps, and stays wrong until it jumps again. Left out if
+    /// libfaketime is not available.
     ClockJumped,
 }
 
 impl Kind {
-    /// All of them, each as often as it should be.
+    /// All faults, each as often as it should be chosen.
     pub const USUAL: [Self; 17] = [
         Self::BackendKilled,
         Self::BackendKilled,
@@ -78,26 +79,25 @@ impl Kind {
     }
 }
 
-/// Something that broke.
+/// A fault in the past.
 struct Outage {
     what: String,
-    /// When it broke, and when it was whole.
     began: Instant,
     ended: Instant,
-    /// Whether an event may be delivered again because of it.
+    /// Whether the fault explains that an event is delivered again.
     explains: bool,
 }
 
-/// How far ahead of the real time a clock may be set, in seconds: minutes, hours, a day and three years, both ways.
+/// The jumps of a clock in seconds: by minutes, hours, a day and three years, in both directions.
 const JUMPS: [i64; 9] = [0, 300, -300, 4 * 3_600, -4 * 3_600, 86_400, -86_400, 3 * 31_536_000, -3 * 31_536_000];
 
-/// Breaks things, and remembers when.
+/// Injects faults, and records when.
 pub(super) struct Faults {
     rng: Rng,
     counts: BTreeMap<Kind, usize>,
-    /// The network's faults by their path and their kind.
+    /// The number of network faults by path and kind.
     network: BTreeMap<(Path, &'static str), usize>,
-    /// Everything that broke, in order.
+    /// All faults, in order.
     history: Vec<Outage>,
     swaps: u32,
 }
@@ -107,7 +107,7 @@ impl Faults {
         Self { rng, counts: BTreeMap::new(), network: BTreeMap::new(), history: Vec::new(), swaps: 0 }
     }
 
-    /// Breaks one thing and waits a little.
+    /// Injects one random fault, and waits for a moment afterwards.
     pub(super) async fn one(&mut self, stack: &mut Stack, simulator: &Simulator, kinds: &[Kind]) -> Result<()> {
         let which = self.rng.usize(..=stack.replicas.len());
         let kind = kinds[self.rng.usize(..kinds.len())];
@@ -130,9 +130,11 @@ impl Faults {
             }
             Kind::RedisKilled => {
                 if let Some(group) = &mut stack.group {
-                    group.fail_over(self.rng.usize(..3), self.rng.bool())?;
+                    let which = self.rng.usize(..3);
+                    let failure = if self.rng.bool() { Failure::Hangs } else { Failure::Killed };
+                    group.fail_over(which, failure)?;
                 } else if let Some(redis) = &mut stack.redis {
-                    redis.kill()?;
+                    redis.process.kill()?;
                     stack.start_redis()?;
                 }
             }
@@ -174,7 +176,7 @@ impl Faults {
         Ok(())
     }
 
-    /// Makes everything whole.
+    /// Ends all faults.
     pub(super) fn heal(&mut self, stack: &mut Stack, simulator: &Simulator) -> Result<()> {
         simulator.world.heal();
         simulator.application.heal();
@@ -195,16 +197,17 @@ impl Faults {
         self.network.clone()
     }
 
-    /// Whether something broke between two times, or not long before, because of which an event may be delivered again.
+    /// Whether a fault between two instants, or shortly before, explains that an event was
+    /// delivered again.
     pub(super) fn any_between(&self, from: Instant, to: Instant) -> bool {
         self.between(from, to).any(|outage| outage.explains)
     }
 
-    /// What broke between two times, or not long before, for people: how many seconds after the first of them.
+    /// Describes the faults between two instants, or shortly before, in seconds relative to the
+    /// first one.
     pub(super) fn describe_between(&self, from: Instant, to: Instant) -> String {
         let seconds = |at: Instant| {
-            let (after, before) = (at.saturating_duration_since(from), from.saturating_duration_since(at));
-            after.as_secs_f64() - before.as_secs_f64()
+            at.saturating_duration_since(from).as_secs_f64() - from.saturating_duration_since(at).as_secs_f64()
         };
         let outages = self.between(from, to).map(|outage| {
             format!("{} from {:.2} s to {:.2} s", outage.what, seconds(outage.began), seconds(outage.ended))

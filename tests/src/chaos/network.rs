@@ -1,4 +1,4 @@
-//! How the network fails: which path, in which way, for which backends and for how long.
+//! Network faults: which path fails, how, for which backends, and for how long.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::{proxy::Fault, stack::Network};
 
-/// From a backend to what it depends on.
+/// A network path from a backend to one of its dependencies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Path {
     /// To Redis.
@@ -19,7 +19,8 @@ pub enum Path {
     Sink,
 }
 
-/// The longest that each piece of data is delayed. A call with all of its pieces stays below the backends' timeouts.
+/// The longest delay of a piece of data in milliseconds. A whole call stays below the backends'
+/// timeouts.
 const LONGEST_DELAY: u64 = 200;
 
 impl Path {
@@ -31,8 +32,9 @@ impl Path {
         }
     }
 
-    /// Whether an event may be delivered again because this path failed in that way: the application's answer did not
-    /// arrive, or the backend lost its lease, or could not tell Redis that the event is completed.
+    /// Whether this fault explains that an event is delivered again: the application's answer was
+    /// lost, the backend lost its lease, or it could not record in Redis that the event is
+    /// completed.
     pub(super) fn explains_another_delivery(self, fault: Fault) -> bool {
         match self {
             Self::Redis => true,
@@ -41,7 +43,7 @@ impl Path {
         }
     }
 
-    /// Breaks this path of one backend, or of all, for 0.3 to 3 seconds.
+    /// Breaks this path for 0.3 to 3 seconds, for one backend or for all.
     pub(super) async fn fail(self, networks: &[Network], rng: &mut Rng) -> Result<Fault> {
         let fault = match rng.u8(..6) {
             0 => Fault::Stalled,
@@ -57,7 +59,7 @@ impl Path {
             Self::Sink => Some(&network.sink),
         });
         let all: Vec<_> =
-            all.collect::<Option<_>>().context("no proxy stands between the backends and several servers")?;
+            all.collect::<Option<_>>().context("there is no proxy between the backends and several Redis servers")?;
         let only = (rng.u8(..3) > 0).then(|| rng.usize(..all.len()));
         let hit = || all.iter().enumerate().filter(|(number, _)| only.is_none_or(|only| only == *number));
         hit().for_each(|(_, proxy)| proxy.fail(fault));

@@ -1,4 +1,5 @@
-//! Events in many lanes, each lane's in order, some of them delivered twice or more often.
+//! The traffic of a chaos run: events in many lanes, each lane in order, some of them sent
+//! repeatedly.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,29 +17,29 @@ use crate::simulator::{
     world::{Event, World},
 };
 
-/// What was sent in one lane.
+/// The events that were sent in one lane.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) case: String,
     pub(super) feature: Feature,
-    /// The keys of the events that were accepted, in the order of the answers.
+    /// The keys of the accepted events, in the order of the answers.
     pub(super) accepted: Vec<String>,
-    /// How often an event was sent again.
+    /// The number of repeated requests.
     pub(super) repeated: usize,
-    /// How many events it has had.
+    /// The number of events so far.
     events: u32,
 }
 
-/// Traffic that is being sent.
+/// Running traffic.
 pub(super) struct Traffic(JoinSet<Lane>);
 
-/// How many cases there are; each has a lane for each feature.
+/// The number of cases. Each has a lane for each feature.
 const CASES: usize = 40;
-/// How often a lane adds an upload to its case, whose description grows with each.
+/// How many uploads a lane adds to its case at most. The case's description grows with each.
 const UPLOADS: usize = 3;
 
 impl Traffic {
-    /// Starts to send for as long as things break.
+    /// Starts to send events, for as long as faults are injected.
     pub(super) fn start(world: &Arc<World>, sender: &Arc<Sender>, chaos: &Chaos, mut rng: Rng) -> Self {
         let mut lanes = JoinSet::new();
         let until = Instant::now() + chaos.duration;
@@ -74,9 +75,10 @@ async fn send(
     mut rng: Rng,
 ) -> Lane {
     let mut lane = Lane { case, feature, accepted: Vec::new(), repeated: 0, events: 0 };
-    let (mut sent, mut uploads) = (Vec::<Event>::new(), 0);
+    let mut sent = Vec::<Event>::new();
+    let mut uploads = 0;
     while Instant::now() < until {
-        // Now and then another upload to the same case, whose stages end at other instants.
+        // Sometimes the case gets another upload, whose stages finish at other instants.
         if uploads < UPLOADS && rng.u8(..8) == 0 {
             uploads += 1;
             world.upload(&lane.case, None, &Feature::ALL);
@@ -85,7 +87,7 @@ async fn send(
         lane.send(&sender, &event).await;
         sent.push(event);
         if rng.u8(..6) == 0 {
-            // Again, late: an event of before.
+            // Sometimes an earlier event is sent again.
             let again = rng.usize(..sent.len());
             sender.send(&sent[again]).await;
             lane.repeated += 1;
@@ -95,7 +97,7 @@ async fn send(
     lane
 }
 
-/// An event more in each lane.
+/// Sends one more event in each lane.
 pub(super) async fn one_more_of_each(world: &Arc<World>, sender: &Arc<Sender>, lanes: &[Lane]) -> Vec<Lane> {
     let mut all = Vec::new();
     for lane in lanes {
@@ -120,10 +122,10 @@ impl Lane {
         let stage = if rng.u8(..5) == 0 { Stage::Failed } else { Stage::Completed };
         let (minute, second) = (self.events / 60 % 60, self.events % 60);
         let at = format!("2025-06-22T{:02}:{minute:02}:{second:02}Z", self.events / 3_600 % 24);
-        world.end(&self.case, self.feature, stage, &at)
+        world.finish(&self.case, self.feature, stage, &at)
     }
 
-    /// Until it is accepted. The sender may give up; what it gave up nobody promised to handle.
+    /// Sends an event until it is accepted.
     async fn send(&mut self, sender: &Sender, event: &Event) {
         loop {
             match sender.send(event).await {

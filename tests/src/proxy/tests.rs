@@ -4,12 +4,12 @@ use tokio::time::timeout;
 
 use super::*;
 
-/// How long something may take that has to happen.
+/// How long an expected event may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long to watch that something does not happen.
+/// How long to watch for an event that must not happen.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// Answers each byte with the same byte, and closes when its client does.
+/// A server that sends every byte back, and closes a connection when its client does.
 async fn echo() -> (SocketAddr, AbortOnDropHandle<()>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -43,7 +43,7 @@ async fn is_silent(client: &mut TcpStream) -> bool {
 }
 
 #[tokio::test]
-async fn what_a_fault_holds_back_passes_once_it_is_healed() {
+async fn data_that_a_fault_held_back_passes_once_the_proxy_is_healed() {
     for fault in [Fault::Stalled, Fault::AnswersCut, Fault::RequestsCut] {
         let (proxy, mut client, _server) = proxied().await;
         proxy.fail(fault);
@@ -58,9 +58,8 @@ async fn what_a_fault_holds_back_passes_once_it_is_healed() {
     }
 }
 
-/// Only one direction is cut: the server does, or does not, see the request.
 #[tokio::test]
-async fn one_direction_is_cut_and_the_other_is_not() {
+async fn a_cut_in_one_direction_leaves_the_other_direction_intact() {
     for (fault, arrives) in [(Fault::AnswersCut, true), (Fault::RequestsCut, false)] {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let proxy = Proxy::start(listener.local_addr().unwrap()).unwrap();
@@ -79,23 +78,23 @@ async fn one_direction_is_cut_and_the_other_is_not() {
 }
 
 #[tokio::test]
-async fn a_delay_holds_each_piece_back_for_at_least_that_long() {
+async fn a_delay_applies_to_the_request_and_to_the_answer() {
     let (proxy, mut client, _server) = proxied().await;
     proxy.fail(Fault::Delayed(MOMENT));
     let asked = Instant::now();
     assert_eq!(ask(&mut client, b'1').await.unwrap(), b'1');
-    assert!(asked.elapsed() >= MOMENT * 2, "once for the request and once for the answer");
+    assert!(asked.elapsed() >= MOMENT * 2, "the delay applies once to the request and once to the answer");
 }
 
 #[tokio::test]
-async fn a_reset_ends_open_connections_even_if_it_is_healed_at_once() {
+async fn a_reset_closes_open_connections_even_if_the_proxy_is_healed_at_once() {
     for fault in [Fault::Reset, Fault::Rejected] {
         let (proxy, mut client, _server) = proxied().await;
         proxy.fail(fault);
         proxy.heal();
         let ended = timeout(PATIENCE, client.read_u8()).await.unwrap().unwrap_err();
         assert_eq!(ended.kind(), io::ErrorKind::ConnectionReset, "{fault:?}");
-        // It may still be listening anew.
+        // The proxy may not listen again yet.
         let again = async {
             loop {
                 let Ok(mut client) = TcpStream::connect(proxy.address()).await else { continue };
@@ -109,7 +108,7 @@ async fn a_reset_ends_open_connections_even_if_it_is_healed_at_once() {
 }
 
 #[tokio::test]
-async fn while_connections_are_reset_new_ones_are_accepted_and_reset_and_otherwise_refused() {
+async fn new_connections_are_reset_during_a_reset_and_refused_during_a_rejection() {
     let (proxy, mut client, _server) = proxied().await;
     proxy.fail(Fault::Reset);
     assert!(timeout(PATIENCE, client.read_u8()).await.unwrap().is_err());
@@ -130,7 +129,7 @@ async fn while_connections_are_reset_new_ones_are_accepted_and_reset_and_otherwi
 }
 
 #[tokio::test]
-async fn an_end_that_closes_is_noticed_at_the_other() {
+async fn when_one_side_closes_a_connection_the_other_side_sees_it() {
     let (_proxy, mut client, _server) = proxied().await;
     client.shutdown().await.unwrap();
     assert_eq!(timeout(PATIENCE, client.read(&mut [0; 8])).await.unwrap().unwrap(), 0);

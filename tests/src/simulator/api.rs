@@ -1,4 +1,4 @@
-//! The Partner API over the simulated cases.
+//! The Partner API, served from the simulated cases.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -15,24 +15,25 @@ use serde_json::{Value, json};
 
 use super::world::World;
 
-/// `GET /cases`, `GET /cases/{id}`, and the three results.
+/// The routes `GET /cases`, `GET` and `DELETE /cases/{id}`, and `GET /cases/{id}/{result}` for the
+/// three results.
 pub fn routes(world: Arc<World>) -> Router {
     Router::new()
         .route("/cases", get(list))
         .route("/cases/{id}", get(one).delete(delete))
         .route("/cases/{id}/{result}", get(result))
-        .layer(middleware::from_fn_with_state(Arc::clone(&world), guard))
+        .layer(middleware::from_fn_with_state(Arc::clone(&world), intercept))
         .with_state(world)
 }
 
-/// Asks for the key, and goes wrong where it is told to.
-async fn guard(State(world): State<Arc<World>>, request: Request, next: Next) -> Response {
+/// Checks the API key, and injects the faults that a test asked for.
+async fn intercept(State(world): State<Arc<World>>, request: Request, next: Next) -> Response {
     let fault = world.next_fault();
     if let Some(fault) = &fault {
         tokio::time::sleep(fault.delay).await;
     }
     if !has_key(request.headers(), world.api_key()) {
-        return refuse(StatusCode::UNAUTHORIZED);
+        return error(StatusCode::UNAUTHORIZED);
     }
     if world.is_unsuccessful() {
         let data = json!({ "extraction": [{ "status": "completed" }] });
@@ -41,7 +42,7 @@ async fn guard(State(world): State<Arc<World>>, request: Request, next: Next) ->
     match fault.filter(|fault| fault.status != 200) {
         None => next.run(request).await,
         Some(fault) => {
-            let mut response = refuse(StatusCode::from_u16(fault.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
+            let mut response = error(StatusCode::from_u16(fault.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
             if let Some(seconds) = fault.retry_after {
                 response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
             }
@@ -52,13 +53,14 @@ async fn guard(State(world): State<Arc<World>>, request: Request, next: Next) ->
 
 async fn list(State(world): State<Arc<World>>, Query(query): Query<HashMap<String, String>>) -> Response {
     let number = |name, default| query.get(name).and_then(|value| value.parse().ok()).unwrap_or(default);
-    let (limit, skip) = (number("limit", 20_usize).min(100), number("skip", 0));
+    let limit = number("limit", 20_usize).min(100);
+    let skip = number("skip", 0);
     let wanted = query.get("externalId").map(String::as_str);
     wrapped(world.list(wanted, skip, limit).iter().map(|case| case.describe()).collect())
 }
 
 async fn one(State(world): State<Arc<World>>, Path(id): Path<String>) -> Response {
-    world.case(&id).map_or_else(|| refuse(StatusCode::NOT_FOUND), |case| wrapped(case.describe()))
+    world.case(&id).map_or_else(|| error(StatusCode::NOT_FOUND), |case| wrapped(case.describe()))
 }
 
 async fn delete(State(world): State<Arc<World>>, Path(id): Path<String>) -> StatusCode {
@@ -69,11 +71,11 @@ async fn delete(State(world): State<Arc<World>>, Path(id): Path<String>) -> Stat
 async fn result(State(world): State<Arc<World>>, Path((id, name)): Path<(String, String)>) -> Response {
     // Classification has no result of its own.
     let feature = Feature::parse(&name).filter(|&feature| feature != Feature::Classification);
-    let (Some(feature), Some(case)) = (feature, world.case(&id)) else { return refuse(StatusCode::NOT_FOUND) };
-    if world.refuses_early() && !case.has_ended(feature) {
-        return refuse(StatusCode::BAD_REQUEST);
+    let (Some(feature), Some(case)) = (feature, world.case(&id)) else { return error(StatusCode::NOT_FOUND) };
+    if world.rejects_unfinished() && !case.has_finished(feature) {
+        return error(StatusCode::BAD_REQUEST);
     }
-    case.result(feature, &world.page()).map_or_else(|| refuse(StatusCode::BAD_REQUEST), wrapped)
+    case.result(feature, &world.page()).map_or_else(|| error(StatusCode::BAD_REQUEST), wrapped)
 }
 
 fn has_key(headers: &HeaderMap, key: &str) -> bool {
@@ -85,7 +87,7 @@ fn wrapped(data: Value) -> Response {
     Json(json!({ "success": true, "message": "OK", "data": data })).into_response()
 }
 
-fn refuse(status: StatusCode) -> Response {
+fn error(status: StatusCode) -> Response {
     let message = status.canonical_reason().unwrap_or("Error");
     (status, Json(json!({ "statusCode": status.as_u16(), "message": message }))).into_response()
 }

@@ -1,4 +1,4 @@
-//! The partner's application: takes outcomes, and checks what a partner would.
+//! The partner's application: receives outcomes, and checks them as a partner would.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,21 +10,21 @@ use anyhow::Result;
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, State},
+    extract::{self, DefaultBodyLimit},
     http::{HeaderMap, StatusCode},
     routing::post,
 };
 use serde_json::Value;
 use standardwebhooks::{Webhook, WebhookError};
 
-/// What the application was told.
+/// The partner's application, and what it has received.
 pub struct Application {
     signature: Webhook,
-    state: Mutex<Taken>,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct Taken {
+struct State {
     deliveries: Vec<Delivery>,
     complaints: Vec<String>,
     faults: VecDeque<(StatusCode, Duration)>,
@@ -33,29 +33,31 @@ struct Taken {
     any_time: bool,
 }
 
-/// One outcome that was taken.
+/// One outcome that the application accepted.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// The event's key, from the body.
+    /// The event key in the body.
     pub key: String,
     /// The case and the feature.
     pub lane: (String, String),
     /// The whole body.
     pub body: Arc<Value>,
-    /// When it was taken.
+    /// When the application accepted it.
     pub at: Instant,
 }
 
-/// `POST /outcomes`
+/// The route `POST /outcomes`.
 pub fn routes(application: Arc<Application>) -> Router {
-    Router::new().route("/outcomes", post(take)).layer(DefaultBodyLimit::max(64 << 20)).with_state(application)
+    Router::new().route("/outcomes", post(receive)).layer(DefaultBodyLimit::max(64 << 20)).with_state(application)
 }
 
-async fn take(State(application): State<Arc<Application>>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let (fault, pace) = {
-        let mut state = application.state();
-        (state.faults.pop_front(), state.pace)
-    };
+async fn receive(
+    extract::State(application): extract::State<Arc<Application>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> StatusCode {
+    let fault = application.state().faults.pop_front();
+    let pace = application.state().pace;
     let _busy = Busy::new(&application);
     tokio::time::sleep(pace.mul_f64(fastrand::f64())).await;
     if let Some((status, delay)) = fault {
@@ -76,7 +78,7 @@ async fn take(State(application): State<Arc<Application>>, headers: HeaderMap, b
     }
 }
 
-/// A request that is being answered, until it is dropped: also where the client goes away.
+/// Counts a request as being answered until dropped, which also happens if the client disconnects.
 struct Busy<'a>(&'a Application);
 
 impl<'a> Busy<'a> {
@@ -93,20 +95,21 @@ impl Drop for Busy<'_> {
 }
 
 impl Application {
-    /// An application that knows the secret with which outcomes are signed.
+    /// Creates an application that verifies outcomes with this secret.
     ///
     /// # Errors
-    /// Where it is no secret.
+    /// If the secret is invalid.
     pub fn new(secret: &str) -> Result<Self> {
         Ok(Self { signature: Webhook::new(secret)?, state: Mutex::default() })
     }
 
-    /// Every outcome that was taken, in the order of arrival.
+    /// All accepted outcomes, in the order of arrival.
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.state().deliveries.clone()
     }
 
-    /// How many outcomes were taken, and how many of these were taken before.
+    /// The number of different outcomes that were accepted, and how many further times any of them
+    /// was accepted.
     pub fn counts(&self) -> (u64, u64) {
         let state = self.state();
         let mut times: BTreeMap<&str, u64> = BTreeMap::new();
@@ -116,33 +119,34 @@ impl Application {
         (times.len() as u64, times.values().map(|times| times - 1).sum())
     }
 
-    /// How many requests are being answered now.
+    /// The number of requests that are being answered.
     pub fn busy(&self) -> usize {
         self.state().busy
     }
 
-    /// What was wrong with deliveries.
+    /// What was wrong with rejected deliveries.
     pub fn complaints(&self) -> Vec<String> {
         self.state().complaints.clone()
     }
 
-    /// Makes the next deliveries go wrong: with a status (200 for none), after a time.
+    /// Gives the next deliveries these statuses after these delays. Status 200 only delays a
+    /// delivery.
     pub fn fail_next(&self, faults: impl IntoIterator<Item = (StatusCode, Duration)>) {
         self.state().faults.extend(faults);
     }
 
-    /// Lets each delivery take a random time up to this.
+    /// Makes each delivery take a random time up to `pace`.
     pub fn set_pace(&self, pace: Duration) {
         self.state().pace = pace;
     }
 
-    /// Accepts deliveries whatever their timestamp says, for backends whose clocks are wrong. Otherwise it may be off by five
-    /// minutes.
+    /// Accepts deliveries with any timestamp, for backends whose clocks are wrong. By default a
+    /// timestamp may be at most five minutes off.
     pub fn accept_any_time(&self) {
         self.state().any_time = true;
     }
 
-    /// Makes all deliveries go right again.
+    /// Cancels the remaining faults.
     pub fn heal(&self) {
         self.state().faults.clear();
     }
@@ -154,17 +158,19 @@ impl Application {
             }
             verified => verified,
         };
-        verified.map_err(|error| format!("the signature: {error}"))?;
-        let body: Value = serde_json::from_slice(body).map_err(|error| format!("the body: {error}"))?;
-        let text = |name: &str| body[name].as_str().map(str::to_owned).ok_or_else(|| format!("no {name}"));
+        verified.map_err(|error| format!("invalid signature: {error}"))?;
+        let body: Value = serde_json::from_slice(body).map_err(|error| format!("invalid body: {error}"))?;
+        let text =
+            |name: &str| body[name].as_str().map(str::to_owned).ok_or_else(|| format!("the body has no `{name}`"));
         let key = text("eventKey")?;
         if headers.get("idempotency-key").is_none_or(|stated| stated.as_bytes() != key.as_bytes()) {
-            return Err("Idempotency-Key is not the event's key".to_owned());
+            return Err("Idempotency-Key is not the event key".to_owned());
         }
         Ok(Delivery { key, lane: (text("caseId")?, text("feature")?), body: Arc::new(body), at: Instant::now() })
     }
 
-    /// The library cannot leave the timestamp out of account, so what was signed is signed again.
+    /// Verifies a signature without its timestamp, by signing again: the library cannot skip that
+    /// check.
     fn verify_at_any_time(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), WebhookError> {
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let timestamp = header("webhook-timestamp").parse().map_err(|_| WebhookError::InvalidTimestamp)?;
@@ -172,7 +178,7 @@ impl Application {
         if header("webhook-signature") == signed { Ok(()) } else { Err(WebhookError::InvalidSignature) }
     }
 
-    fn state(&self) -> MutexGuard<'_, Taken> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Makes up traffic as TruEnroll's documentation allows it, and a little that it does not.
+//! Generates traffic that TruEnroll's documentation allows, and some malformed requests.
 
 use std::{
     collections::BTreeMap,
@@ -26,33 +26,33 @@ use super::{
     world::{Event, World},
 };
 
-/// How much of what to send.
+/// What to send.
 #[derive(Debug, Clone)]
 pub struct Scenario {
-    /// Requests a second, about.
+    /// The approximate number of requests per second.
     pub rate: f64,
-    /// How long to send.
+    /// How long to send; `None` for until stopped.
     pub duration: Option<Duration>,
-    /// Which share of the events is delivered twice.
+    /// The share of the events that is sent twice, 0 to 1.
     pub duplicates: f64,
-    /// How many malformed requests come on one event.
+    /// The number of malformed requests per event, 0 to 1.
     pub malformed: f64,
-    /// Where chance begins; the same seed makes the same cases.
+    /// The seed of the random numbers. The same seed generates the same cases.
     pub seed: u64,
 }
 
-/// What was sent, beside what the [`Sender`] counts.
+/// What was sent, in addition to the counts of the [`Sender`].
 #[derive(Default)]
 pub struct Sent {
-    /// Events that differ from each other.
+    /// The number of different events.
     pub events: AtomicU64,
-    /// Deliveries of an event that was delivered before.
+    /// The number of times that an event was sent again.
     pub repeated: AtomicU64,
     malformed: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Sent {
-    /// Malformed requests by the code that they have to be refused with.
+    /// The number of malformed requests by the code of their expected rejection.
     pub fn malformed(&self) -> BTreeMap<String, u64> {
         self.malformed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -62,10 +62,10 @@ impl Sent {
     }
 }
 
-/// Plays a scenario until its time is up or `stop` is cancelled, and waits for the answers.
+/// Plays a scenario until its duration is over or `stop` is cancelled, and waits for the answers.
 ///
 /// # Errors
-/// Where the golden vectors cannot be read.
+/// If the golden vectors cannot be read.
 pub async fn play(
     scenario: &Scenario,
     world: &World,
@@ -74,7 +74,7 @@ pub async fn play(
     sent: &Arc<Sent>,
     stop: &CancellationToken,
 ) -> Result<()> {
-    let rejections: Vec<_> = vectors::all().map_err(|error| anyhow!(error))?.into_iter().filter(is_refused).collect();
+    let rejections: Vec<_> = vectors::all().map_err(|error| anyhow!(error))?.into_iter().filter(is_rejected).collect();
     let mut rng = Rng::with_seed(scenario.seed);
     let mut lanes = JoinSet::new();
     let until = scenario.duration.map(|duration| Instant::now() + duration);
@@ -96,7 +96,7 @@ pub async fn play(
             let vector = rejections[rng.usize(..rejections.len())].clone();
             let (sender, sent, edge) = (Arc::clone(sender), Arc::clone(sent), edge.to_owned());
             lanes.spawn(async move {
-                sent.add_malformed(vector.expected().err().map(|refused| refused.code).unwrap_or_default());
+                sent.add_malformed(vector.expected().err().map(|rejected| rejected.code).unwrap_or_default());
                 sender.send_vector(&edge, &vector).await;
             });
         }
@@ -106,12 +106,12 @@ pub async fn play(
     Ok(())
 }
 
-/// Vectors that the usual policy refuses.
-fn is_refused(vector: &Vector) -> bool {
+/// Whether the default policy rejects a vector.
+fn is_rejected(vector: &Vector) -> bool {
     vector.expected().is_err() && vector.policy.as_object().is_some_and(serde_json::Map::is_empty)
 }
 
-/// A case with one or two uploads: its events, lane by lane, each lane in its order.
+/// Creates a case with one or two uploads, and returns its events by lane, each lane in order.
 fn make_case(number: u64, world: &World, rng: &mut Rng) -> Vec<Vec<Event>> {
     let case: String = (0..20).map(|_| rng.alphanumeric()).chain(number.to_string().chars()).collect();
     let external_id = rng.bool().then(|| format!("applicant-{number}"));
@@ -123,21 +123,22 @@ fn make_case(number: u64, world: &World, rng: &mut Rng) -> Vec<Vec<Event>> {
         world.upload(&case, external_id.as_deref(), &features);
         for &feature in &features {
             let stage = if rng.f64() < 0.15 { Stage::Failed } else { Stage::Completed };
-            let event = world.end(&case, feature, stage, &occurred_at(upload, rng));
+            let event = world.finish(&case, feature, stage, &occurred_at(upload, rng));
             lanes.entry(feature).or_default().extend(event);
         }
     }
     lanes.into_values().collect()
 }
 
-/// An instant within the last second, later for later uploads.
+/// An instant one or two seconds ago, later for later uploads.
 fn occurred_at(upload: u64, rng: &mut Rng) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = Timestamp::from_unix((now.as_secs() - 2 + upload).cast_signed()).to_string();
     format!("{}.{:03}Z", seconds.trim_end_matches('Z'), rng.u16(..1000))
 }
 
-/// Sends a lane's events one after the other, since TruEnroll keeps their order; lanes go on at once.
+/// Sends a lane's events one after the other, since TruEnroll keeps their order. Lanes run
+/// concurrently.
 async fn send_lane(events: Vec<Event>, scenario: Scenario, sender: Arc<Sender>, sent: Arc<Sent>, mut rng: Rng) {
     for event in events {
         sleep(Duration::from_millis(rng.u64(..300))).await;
@@ -151,7 +152,7 @@ async fn send_lane(events: Vec<Event>, scenario: Scenario, sender: Arc<Sender>, 
     }
 }
 
-/// A whole number with that mean.
+/// A random whole number with this mean.
 fn with_mean(mean: f64, rng: &mut Rng) -> u64 {
     mean as u64 + u64::from(rng.f64() < mean.fract())
 }

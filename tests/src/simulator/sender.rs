@@ -1,4 +1,4 @@
-//! Sends events as TruEnroll does, and counts the answers.
+//! A sender that sends events as TruEnroll does, and counts the answers.
 
 use std::{
     collections::BTreeMap,
@@ -15,59 +15,59 @@ use serde_json::Value;
 
 use super::world::Event;
 
-/// Sends to one webhook.
+/// Sends events to one webhook.
 pub struct Sender {
     client: Client,
     target: Mutex<Target>,
     tally: Mutex<Tally>,
 }
 
-/// Where events are sent, and how they are signed.
+/// The webhook that events are sent to, and how they are signed.
 #[derive(Debug, Clone)]
 struct Target {
     webhook: String,
     signing: Option<SigningKey>,
 }
 
-/// What was sent, and what was answered.
+/// The number of requests and of each kind of answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Requests sent.
+    /// Requests that were sent.
     pub sent: u64,
-    /// 202 `accepted`.
+    /// Answers of 202 `accepted`.
     pub accepted: u64,
-    /// 202 `duplicate`.
+    /// Answers of 202 `duplicate`.
     pub duplicates: u64,
-    /// 202 `quarantined`.
+    /// Answers of 202 `quarantined`.
     pub quarantined: u64,
-    /// Rejections by their code.
-    pub refused: BTreeMap<String, u64>,
-    /// 503, or no answer.
+    /// Rejections by code.
+    pub rejected: BTreeMap<String, u64>,
+    /// Answers of 503, and requests without an answer.
     pub unavailable: u64,
 }
 
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// 202 `accepted`, with the event's key.
+    /// 202 `accepted`, with the event key.
     Accepted(String),
-    /// 202 `duplicate`, with the event's key.
+    /// 202 `duplicate`, with the event key.
     Duplicate(String),
-    /// 202 `quarantined`, with the event's key.
+    /// 202 `quarantined`, with the event key.
     Quarantined(String),
-    /// A rejection with its status and code, and its pointer where it has one.
+    /// A rejection with its status, code and optional pointer.
     Rejected(u16, String, Option<String>),
     /// 503, or no answer.
     Unavailable,
 }
 
 impl Sender {
-    /// A sender to the webhook at that URL.
+    /// Creates a sender for the webhook at this URL.
     pub fn new(webhook: String) -> Self {
         Self { client: client(), target: Mutex::new(Target { webhook, signing: None }), tally: Mutex::default() }
     }
 
-    /// Sends to another URL from now on, with a signature where a key is given.
+    /// Sends to another webhook from now on; with signatures if a key is given.
     pub fn change_target(&self, webhook: String, signing: Option<SigningKey>) {
         *self.target.lock().unwrap_or_else(PoisonError::into_inner) = Target { webhook, signing };
     }
@@ -92,7 +92,8 @@ impl Sender {
         self.post(&webhook, Method::POST, headers, event.body.clone().into_bytes()).await
     }
 
-    /// Sends a golden vector to the edge at `base`, whatever its path; one for the usual path goes to the sender's own URL.
+    /// Sends a golden vector. One for the default path goes to the sender's webhook, any other to
+    /// its path at `base`.
     pub async fn send_vector(&self, base: &str, vector: &Vector) -> Answer {
         let method = Method::from_bytes(vector.method.as_bytes()).unwrap_or_default();
         let headers = vector.headers().filter_map(|(name, value)| {
@@ -107,7 +108,7 @@ impl Sender {
         self.post(&url, method, all, vector.body()).await
     }
 
-    /// What was sent and answered so far.
+    /// The counts so far.
     pub fn tally(&self) -> Tally {
         self.counts().clone()
     }
@@ -121,7 +122,7 @@ impl Sender {
             Answer::Duplicate(_) => tally.duplicates += 1,
             Answer::Quarantined(_) => tally.quarantined += 1,
             Answer::Unavailable => tally.unavailable += 1,
-            Answer::Rejected(_, code, _) => *tally.refused.entry(code.clone()).or_default() += 1,
+            Answer::Rejected(_, code, _) => *tally.rejected.entry(code.clone()).or_default() += 1,
         }
         answer
     }
@@ -139,7 +140,7 @@ impl Sender {
 }
 
 impl Answer {
-    /// Reads an answer from its status and its body.
+    /// Interprets an answer's status and body.
     pub fn read(status: u16, body: &Value) -> Self {
         let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
         let key = text("eventKey").unwrap_or_default();
@@ -153,7 +154,7 @@ impl Answer {
     }
 }
 
-/// An HTTP client that waits longer for an answer than Envoy tries for one.
+/// An HTTP client whose timeout is longer than Envoy's retries take.
 pub fn client() -> Client {
     backend::test_support::http_client::builder(Duration::from_secs(30)).no_proxy().build().unwrap_or_default()
 }

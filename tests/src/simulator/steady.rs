@@ -1,4 +1,4 @@
-//! A sender that keeps a constant rate and never retries, to show what an operation costs those who send during it.
+//! A sender with a constant rate that never retries, to show how an operation affects senders.
 
 use std::{
     sync::{
@@ -21,31 +21,32 @@ use super::{
     world::World,
 };
 
-/// A running sender. Each event belongs to a case of its own and is sent exactly once.
+/// A running sender. Each event is of a different case and is sent exactly once.
 pub struct Steady {
     stop: CancellationToken,
     sent: Arc<AtomicUsize>,
     task: JoinHandle<Result<Report>>,
 }
 
-/// What the sender was answered.
+/// The answers that the sender received.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// How many events were sent.
+    /// The number of events that were sent.
     pub sent: usize,
-    /// The keys of the events that were accepted. A `duplicate` counts too: it answers an event that was stored by an
-    /// earlier attempt of Envoy's.
+    /// The keys of the accepted events. An answer of `duplicate` counts as well: Envoy's previous
+    /// attempt stored the event.
     pub accepted: Vec<String>,
-    /// Every other answer, with its event's key. None of the events deserves one.
+    /// Every other answer, with its event key. All events are valid, so there should be none.
     pub undeserved: Vec<(String, Answer)>,
-    /// The longest that an event waited for its answer.
+    /// The longest time that an event waited for its answer.
     pub longest: Duration,
 }
 
 impl Steady {
-    /// Starts to send `rate` events per second, of cases whose identifiers begin with `name`.
+    /// Starts to send `rate` events per second, of cases whose IDs begin with `name`.
     pub fn start(world: &Arc<World>, sender: &Arc<Sender>, name: &str, rate: u32) -> Self {
-        let (stop, sent) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
+        let stop = CancellationToken::new();
+        let sent = Arc::new(AtomicUsize::new(0));
         let task = tokio::spawn(send(
             Arc::clone(world),
             Arc::clone(sender),
@@ -57,12 +58,12 @@ impl Steady {
         Self { stop, sent, task }
     }
 
-    /// How many events were sent so far.
+    /// The number of events that were sent so far.
     pub fn sent(&self) -> usize {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Stops sending, and waits for the answers that are still to come.
+    /// Stops sending, and waits for the outstanding answers.
     ///
     /// # Errors
     /// If the sending task panicked.
@@ -81,14 +82,15 @@ async fn send(
     sent: Arc<AtomicUsize>,
 ) -> Result<Report> {
     let mut ticks = interval(Duration::from_secs(1) / rate);
-    // A late tick is made up for at once, so that the rate is kept on a busy machine.
+    // After a late tick the sender catches up, which keeps the rate on a busy machine.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut answers = JoinSet::new();
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         let number = sent.fetch_add(1, Ordering::Relaxed);
-        let (case, feature) = (format!("{name}-{number}"), Feature::ALL[number % 4]);
+        let case = format!("{name}-{number}");
+        let feature = Feature::ALL[number % 4];
         world.upload(&case, None, &[feature]);
-        let Some(event) = world.end(&case, feature, Stage::Completed, "2025-06-22T10:30:00Z") else { continue };
+        let Some(event) = world.finish(&case, feature, Stage::Completed, "2025-06-22T10:30:00Z") else { continue };
         let sender = Arc::clone(&sender);
         answers.spawn(async move {
             let began = Instant::now();

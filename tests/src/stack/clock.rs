@@ -1,5 +1,6 @@
-//! The clock that one backend sees, by way of libfaketime. Only the time of day jumps: the monotonic clock, by which
-//! programs measure durations, does not, as on a machine whose time is set.
+//! The clock of one backend, simulated with libfaketime. Only the time of day jumps. The monotonic
+//! clock, by which programs measure durations, does not: that is what happens on a machine whose
+//! time is set.
 
 use std::{
     fs,
@@ -8,11 +9,11 @@ use std::{
 
 use anyhow::Result;
 
-use crate::tools;
+use crate::{backend_settings::BackendSettings, tools};
 
 /// A backend's clock.
 pub struct Clock {
-    /// Read by the library each time the program asks for the time.
+    /// The library reads this file whenever the program asks for the time.
     file: PathBuf,
 }
 
@@ -23,25 +24,26 @@ impl Clock {
         Ok(clock)
     }
 
-    /// Sets the clock: ahead of this machine's by that many seconds, or behind it.
+    /// Sets the clock ahead of this machine's by `ahead_s` seconds, or behind it if that is
+    /// negative.
     ///
     /// # Errors
     /// If the file cannot be written.
     pub fn set(&self, ahead_s: i64) -> Result<()> {
-        // In one step, since the backend may read it at any time.
+        // The backend may read the file at any time, so it is replaced in one step.
         let written = self.file.with_extension("clock-new");
         fs::write(&written, format!("{ahead_s:+}\n"))?;
         Ok(fs::rename(written, &self.file)?)
     }
 
-    /// What the backend has to find in its environment.
-    pub(super) fn settings(&self) -> Result<Vec<(&'static str, String)>> {
-        Ok(vec![
-            ("LD_PRELOAD", tools::faketime()?.display().to_string()),
-            ("FAKETIME_TIMESTAMP_FILE", self.file.display().to_string()),
-            ("FAKETIME_NO_CACHE", "1".to_owned()),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-            ("NO_FAKE_STAT", "1".to_owned()),
-        ])
+    /// The environment variables that make a backend use this clock.
+    pub(super) fn settings(&self) -> Result<BackendSettings> {
+        let mut settings = BackendSettings::default();
+        settings.set_variable("LD_PRELOAD", tools::faketime()?.display());
+        settings.set_variable("FAKETIME_TIMESTAMP_FILE", self.file.display());
+        settings.set_variable("FAKETIME_NO_CACHE", 1);
+        settings.set_variable("FAKETIME_DONT_FAKE_MONOTONIC", 1);
+        settings.set_variable("NO_FAKE_STAT", 1);
+        Ok(settings)
     }
 }

@@ -1,4 +1,5 @@
-//! Another Envoy of a stack, run by `guardctl run` as it is shipped: drained before it ends.
+//! A further Envoy of a stack, run by `guardctl run` as in production, which drains Envoy before it
+//! ends.
 
 use std::{
     fs,
@@ -16,9 +17,9 @@ use crate::{
     tools,
 };
 
-/// An Envoy beside the stack's own, with the same filter and backend.
+/// An Envoy besides the stack's own, with the same filter and backend.
 pub struct DrainedEnvoy {
-    /// `guardctl`, which runs Envoy.
+    /// The process of `guardctl`, which runs Envoy.
     pub process: Process,
     /// The port that takes webhooks.
     pub edge: u16,
@@ -30,13 +31,15 @@ pub struct DrainedEnvoy {
 }
 
 impl DrainedEnvoy {
-    /// Starts it, and waits until it is ready. Its files and its log are called `name`; a drain takes at most
-    /// `drain_seconds`.
+    /// Starts an Envoy and waits until it is ready. Its files and its log are called `name`. A
+    /// drain takes at most `drain_seconds`.
     ///
     /// # Errors
-    /// If it does not get ready; with the end of its log.
+    /// If Envoy does not become ready in time; with the end of its log.
     pub fn start(stack: &Stack, name: &str, drain_seconds: u64) -> Result<Self> {
-        let (edge, metrics, admin) = (free_port()?, free_port()?, free_port()?);
+        let edge = free_port()?;
+        let metrics = free_port()?;
+        let admin = free_port()?;
         let bootstrap = fs::read_to_string(stack.folder().join("envoy.yaml"))?;
         let ports = [("edge_port", edge), ("metrics_port", metrics), ("admin_port", admin)];
         let bootstrap = ports.iter().fold(bootstrap, |bootstrap, (name, port)| set(&bootstrap, name, *port));
@@ -48,36 +51,36 @@ impl DrainedEnvoy {
         Ok(envoy)
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until Envoy has ended by itself.
     ///
     /// # Errors
-    /// If it has not ended with success in time; with its log.
+    /// If it has not ended in time, or not with success; with its log.
     pub fn ends_well(&mut self, patience: Duration) -> Result<()> {
         let status = self.process.wait(patience)?;
         ensure!(status.is_some_and(|status| status.success()), "{status:?}\n{}", self.process.log());
         Ok(())
     }
 
-    /// Starts it again after it has ended, and waits until it is ready.
+    /// Starts Envoy again after it has ended, and waits until it is ready.
     ///
     /// # Errors
-    /// Those of [`Self::start`].
+    /// If Envoy does not become ready in time; with the end of its log.
     pub fn start_again(&mut self) -> Result<()> {
         self.process = run(&self.config, self.admin, self.drain_seconds)?;
         self.wait_until_ready()
     }
 
-    /// The URL that answers 200 while new connections are welcome.
+    /// The URL that answers 200 while Envoy takes new connections.
     pub fn ready(&self) -> String {
         format!("http://127.0.0.1:{}/ready", self.metrics)
     }
 
-    /// What a [`Balancer`](crate::balancer::Balancer) has to know of it.
+    /// This Envoy as a target of a [`Balancer`](crate::balancer::Balancer).
     pub fn target(&self) -> (SocketAddr, String) {
         (SocketAddr::from(([127, 0, 0, 1], self.edge)), self.ready())
     }
 
-    /// Where TruEnroll would post its events.
+    /// The URL that events are posted to.
     pub fn webhook(&self) -> String {
         format!("http://127.0.0.1:{}/webhooks/truenroll", self.edge)
     }
@@ -88,6 +91,7 @@ impl DrainedEnvoy {
     }
 }
 
+/// Replaces the value of one option in a rendered bootstrap.
 fn set(bootstrap: &str, name: &str, value: u16) -> String {
     let mark = format!(" # set: {name}");
     let lines = bootstrap.lines().map(|line| match line.strip_suffix(&mark).and_then(|line| line.rsplit_once(": ")) {
@@ -101,7 +105,7 @@ fn run(config: &Path, admin: u16, drain_seconds: u64) -> Result<Process> {
     let mut command = Command::new(tools::workspace_binary("envoy", "guardctl", &[])?);
     command.args(["run", "--notice-seconds", "2", "--drain-seconds", &drain_seconds.to_string()]);
     command.arg("--admin").arg(format!("http://127.0.0.1:{admin}")).arg("--");
-    // Envoy ends with guardctl, also if whoever started guardctl is killed.
+    // The kernel kills Envoy when guardctl ends, even if guardctl was killed.
     command.args(["setpriv", "--pdeathsig", "KILL", "--"]).arg(tools::envoy()?).arg("-c").arg(config);
     command.args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]);
     Process::start("guardctl", &mut command, &config.with_extension("log"))

@@ -1,27 +1,27 @@
-//! The paths from one backend to what it depends on, each through a proxy that can break it.
+//! The connections from one backend to its dependencies, each through a proxy that can break it.
 
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 
 use super::Options;
-use crate::proxy::Proxy;
+use crate::{backend_settings::BackendSettings, proxy::Proxy};
 
-/// The proxies of one backend. No other backend uses them, so that one can be cut off while the others are not.
+/// The proxies of one backend. Each backend has its own, so that one backend can be cut off alone.
 pub struct Network {
-    /// To Redis, if there is one server. Sentinels and the servers of a cluster tell backends their own addresses, which
-    /// would lead past a proxy.
+    /// The proxy to Redis; `None` if there are several servers. Sentinels and cluster servers tell
+    /// backends their own addresses, so a proxy would be bypassed.
     pub redis: Option<Proxy>,
-    /// To the Partner API.
+    /// The proxy to the Partner API.
     pub partner_api: Proxy,
-    /// To the partner's application.
+    /// The proxy to the sink.
     pub sink: Proxy,
 }
 
 impl Network {
     pub(super) fn start(redis: Option<SocketAddr>, options: &Options) -> Result<Self> {
         let simulator = options.simulator.strip_prefix("http://").and_then(|address| address.parse().ok());
-        let simulator = simulator.context("the simulator's address is not `http://ADDRESS:PORT`")?;
+        let simulator = simulator.context("the simulator's URL is not of the form `http://ADDRESS:PORT`")?;
         Ok(Self {
             redis: redis.map(Proxy::start).transpose()?,
             partner_api: Proxy::start(simulator)?,
@@ -29,14 +29,14 @@ impl Network {
         })
     }
 
-    /// What the backend has to be told.
-    pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
-        let mut settings = vec![
-            ("BACKEND__PARTNER_API__BASE_URL", format!("http://{}/partner/v1", self.partner_api.address())),
-            ("BACKEND__SINK__URL", format!("http://{}/outcomes", self.sink.address())),
-        ];
-        settings
-            .extend(self.redis.as_ref().map(|redis| ("BACKEND__REDIS__URL", format!("redis://{}", redis.address()))));
-        settings
+    /// The settings that make a backend use the proxies.
+    pub(super) fn settings(&self) -> BackendSettings {
+        let partner_api = format!("http://{}/partner/v1", self.partner_api.address());
+        let sink = format!("http://{}/outcomes", self.sink.address());
+        let settings = BackendSettings::default().with("partner_api.base_url", partner_api).with("sink.url", sink);
+        match &self.redis {
+            Some(redis) => settings.with("redis.url", format!("redis://{}", redis.address())),
+            None => settings,
+        }
     }
 }

@@ -1,47 +1,48 @@
-//! The options of a stack, and their usual values.
+//! What a stack is made of, and the usual values.
 
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use super::group;
+use crate::backend_settings::BackendSettings;
 
 /// What a stack is started with.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where data and logs go; a temporary folder where none is given.
+    /// The folder for data and logs; `None` for a temporary one.
     pub folder: Option<PathBuf>,
-    /// The port that takes webhooks; a free one where none is given.
+    /// The port that takes webhooks; `None` for a free one.
     pub edge_port: Option<u16>,
-    /// A Redis that runs already; one of our own where none is given.
+    /// The URL of a Redis server that already runs; `None` to start one.
     pub redis_url: Option<String>,
-    /// Several Redis servers in place of one.
+    /// Several Redis servers instead of one.
     pub group: Option<group::Kind>,
     /// The filter's policy.
     pub policy: Value,
-    /// The address at which the simulator plays the Partner API and the application, `http://127.0.0.1:…`.
+    /// The URL at which the simulator serves the Partner API and the sink, `http://127.0.0.1:…`.
     pub simulator: String,
-    /// Options of Envoy's bootstrap that are switched on.
+    /// The options of Envoy's bootstrap that are switched on.
     pub enable: Vec<&'static str>,
-    /// More values of Envoy's bootstrap.
+    /// Further values of Envoy's bootstrap.
     pub bootstrap: Vec<(&'static str, String)>,
-    /// How many backends there are besides the first, up to 2.
+    /// The number of backends besides the first, at most 2.
     pub replicas: usize,
-    /// A protection of the backends that is taken out: see `backend::mutation`.
+    /// The protection that is removed from the backends: see `backend::mutation`.
     pub mutation: Option<String>,
-    /// The package and program that is the backend.
+    /// The package and program of the backend.
     pub program: &'static str,
-    /// More settings of the backends, by their names in the environment.
-    pub backend: Vec<(&'static str, String)>,
-    /// Whether each backend reaches Redis, the Partner API and the application through proxies of its own. The stack must
-    /// then be started within a tokio runtime of several threads.
+    /// The settings of the backends that differ from the usual ones.
+    pub backend: BackendSettings,
+    /// Whether each backend reaches Redis, the Partner API and the sink through proxies of its own.
+    /// If so, the stack must be started within a multi-threaded tokio runtime.
     pub proxied: bool,
-    /// Whether each backend has a clock of its own, which can be set. It takes [`tools::faketime`].
+    /// Whether each backend has a clock of its own that can be set. This takes libfaketime.
     pub clocks: bool,
 }
 
 impl Options {
-    /// The usual stack beside a simulator at that address.
+    /// The usual stack, beside a simulator at that URL.
     pub fn new(simulator: impl Into<String>) -> Self {
         Self {
             folder: None,
@@ -55,16 +56,16 @@ impl Options {
             replicas: 0,
             mutation: None,
             program: "backend",
-            backend: Vec::new(),
+            backend: BackendSettings::default(),
             proxied: false,
             clocks: false,
         }
     }
 
-    /// The same with one more setting of the backend.
+    /// The same, with one more setting of the backends, by its name in `config.default.toml`.
     #[must_use]
-    pub fn backend(mut self, name: &'static str, value: impl ToString) -> Self {
-        self.backend.push((name, value.to_string()));
+    pub fn backend(mut self, name: &str, value: impl ToString) -> Self {
+        self.backend.set(name, value);
         self
     }
 }

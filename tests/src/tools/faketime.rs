@@ -1,4 +1,4 @@
-//! libfaketime, which shows programs another time than this machine's.
+//! libfaketime, a library that makes a program see a different time.
 
 use std::{
     fs,
@@ -10,14 +10,15 @@ use anyhow::{Context, Result, bail};
 
 use super::{apt_install, folder, on_path, once, output, run, say};
 
-/// The library for programs with several threads, and the Debian package that holds it.
+/// The variant of the library for multi-threaded programs, and the Debian package that contains it.
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 const PACKAGE: &str = "libfaketime";
 
-/// The library: installed, unpacked from Debian's package, or installed with apt-get.
+/// Returns the path of libfaketime: an installed one, one unpacked from Debian's package, or one
+/// installed with apt-get.
 ///
 /// # Errors
-/// Where there is no way to get it.
+/// If none of these works.
 pub fn faketime() -> Result<PathBuf> {
     once(PACKAGE, || {
         let unpacked = folder()?.join(PACKAGE);
@@ -25,20 +26,20 @@ pub fn faketime() -> Result<PathBuf> {
         if let Some(found) = found() {
             return Ok(found);
         }
-        say(&format!("{PACKAGE}: not installed, so from Debian's package"));
+        say(&format!("{PACKAGE} is not installed; unpacking Debian's package"));
         unpack(&unpacked).or_else(|error| {
-            say(&format!("{PACKAGE}: cannot be unpacked ({error:#}), so with apt-get"));
+            say(&format!("{PACKAGE} cannot be unpacked ({error:#}); installing it with apt-get"));
             apt_install(&[PACKAGE])
         })?;
-        found().with_context(|| format!("Debian's package {PACKAGE} holds no {LIBRARY}"))
+        found().with_context(|| format!("Debian's package {PACKAGE} does not contain {LIBRARY}"))
     })
 }
 
-/// Whether the clocks of programs can be changed here. Says in one line why not.
+/// Whether libfaketime is available. If not, prints the reason.
 pub fn has_faketime() -> bool {
     let found = faketime();
     if let Err(reason) = &found {
-        say(&format!("no clock jumps, since there is no {PACKAGE}: {reason:#}"));
+        say(&format!("clock jumps are left out, because {PACKAGE} is not available: {reason:#}"));
     }
     found.is_ok()
 }
@@ -48,16 +49,16 @@ fn installed(root: &Path) -> Option<PathBuf> {
     architectures.chain([root.join("usr/lib")]).map(|folder| folder.join(LIBRARY)).find(|library| library.is_file())
 }
 
-/// Unpacks the package beside the other tools. That changes nothing on this machine and needs no root.
+/// Unpacks the package beside the other tools. This installs nothing and works without root.
 fn unpack(target: &Path) -> Result<()> {
     if on_path("apt-get").is_none() {
-        bail!("this is not a Debian");
+        bail!("this is not a Debian system");
     }
     let download = tempfile::tempdir_in(folder()?)?;
     let mut apt = Command::new("apt-get");
-    // Otherwise apt-get complains that its own user cannot write here.
+    // Otherwise apt-get warns that its own user cannot write to this folder.
     apt.current_dir(&download).args(["-qq", "-o", "APT::Sandbox::User=root", "download", PACKAGE]);
-    output(&mut apt).context("apt-get brought no package")?;
+    output(&mut apt).context("apt-get downloaded no package")?;
     let archive = fs::read_dir(&download)?.filter_map(Result::ok).map(|entry| entry.path()).next();
-    run(Command::new("dpkg-deb").arg("-x").arg(archive.context("apt-get brought no package")?).arg(target))
+    run(Command::new("dpkg-deb").arg("-x").arg(archive.context("apt-get downloaded no package")?).arg(target))
 }

@@ -1,4 +1,4 @@
-//! The filter as WebAssembly: built, and its tests run under Node.
+//! Builds WebAssembly modules, and runs the filter's tests as WebAssembly under Node.
 
 use std::{
     fs,
@@ -11,58 +11,58 @@ use anyhow::{Context, Result, bail};
 use super::{apt_install, cargo, folder, on_path, once, output, run, say, target, workspace};
 
 const TRIPLE: &str = "wasm32-unknown-unknown";
-/// Debian's compiler, which comes with the standard library's source where rustup's cannot be had.
+/// Debian's compiler, for machines on which rustup's target cannot be installed.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_SOURCE: &str = "/usr/lib/rustlib/src/rust/library/std";
 
 /// A way to compile to WebAssembly.
 enum Compiler {
-    /// rustup's, with the target installed.
+    /// rustup's compiler, with the target installed.
     Rustup,
-    /// Debian's, which builds the standard library as well.
+    /// Debian's compiler, which also builds the standard library from source.
     Debian { linker: PathBuf },
 }
 
 /// Builds the filter and returns the module's path.
 ///
 /// # Errors
-/// Where there is no compiler for it, or where it does not build.
+/// If there is no compiler for WebAssembly, or the filter does not compile.
 pub fn wasm_filter() -> Result<PathBuf> {
     wasm_module("filter", &["--features", "host"])
 }
 
-/// Builds a package of the workspace as a WebAssembly module.
+/// Builds a package of the workspace as a WebAssembly module and returns the module's path.
 ///
 /// # Errors
-/// Where there is no compiler for it, or where it does not build.
+/// If there is no compiler for WebAssembly, or the package does not compile.
 pub fn wasm_module(package: &str, features: &[&str]) -> Result<PathBuf> {
     let file = format!("{package}.wasm");
     once(&file, || {
         let (mut cargo, target) = Compiler::find()?.cargo("build")?;
         let module = target.join(TRIPLE).join("wasm").join(&file);
         if !module.is_file() {
-            say(&format!("{package}: building the WebAssembly module; the first time takes about a minute"));
+            say(&format!("building {package} as WebAssembly; the first build takes about a minute"));
         }
         run(cargo.args(["--package", package, "--profile", "wasm"]).args(features))
-            .with_context(|| format!("{package} does not build"))?;
+            .with_context(|| format!("{package} does not compile as WebAssembly"))?;
         Ok(module)
     })
 }
 
-/// Runs the filter's tests as WebAssembly under Node, and returns what they print.
+/// Runs the filter's tests as WebAssembly under Node, and returns their output.
 ///
 /// # Errors
-/// Where a test fails, or where something is missing to run them.
+/// If a test fails, or a tool is missing.
 pub fn run_filter_tests() -> Result<String> {
-    // The module first: it needs the same compiler, which is then there.
+    // Building the module first installs the compiler if it is missing.
     wasm_filter()?;
     if on_path("node").is_none() {
-        say("node: not on the PATH, so with apt-get");
-        apt_install(&["nodejs"]).context("Node.js is missing: put node on the PATH")?;
+        say("node is not on the PATH; installing it with apt-get");
+        apt_install(&["nodejs"]).context("Node.js is missing: add node to the PATH")?;
     }
     let runner = once("wasm-bindgen-test-runner", test_runner)?;
     let (mut cargo, _) = Compiler::find()?.cargo("test")?;
-    say("filter: building its tests as WebAssembly; the first time takes about a minute");
+    say("building the filter's tests as WebAssembly; the first build takes about a minute");
     cargo.args(["--package", "filter", "--test", "request"]);
     let output = cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER", runner).output()?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -79,20 +79,23 @@ impl Compiler {
             return Ok(Self::Rustup);
         }
         if !Self::debian_is_installed() {
-            say(&format!("{TRIPLE}: not installed, so with rustup"));
+            say(&format!("the target {TRIPLE} is not installed; installing it with rustup"));
             let added = output(Command::new("rustup").args(["target", "add", TRIPLE]));
             if added.is_some() {
                 return Ok(Self::Rustup);
             }
-            say(&format!("{TRIPLE}: not from rustup, so with Debian's rustc-web and the standard library's source"));
+            say(&format!(
+                "rustup cannot install {TRIPLE}; installing Debian's rustc-web and the standard library's source with apt-get"
+            ));
             apt_install(&["rustc-web", "rust-web-src"])
-                .with_context(|| format!("the target is missing: run `rustup target add {TRIPLE}`"))?;
+                .with_context(|| format!("the target {TRIPLE} is missing: run `rustup target add {TRIPLE}`"))?;
         }
         let sysroot = output(Command::new("rustc").args(["--print", "sysroot"])).context("rustc is missing")?;
-        let host = output(Command::new("rustc").args(["--print", "host-tuple"])).context("rustc names no host")?;
+        let host =
+            output(Command::new("rustc").args(["--print", "host-tuple"])).context("rustc does not name its host")?;
         let linker = Path::new(&sysroot).join("lib/rustlib").join(host).join("bin/rust-lld");
         if !linker.is_file() {
-            bail!("the toolchain has no rust-lld at {}", linker.display());
+            bail!("the toolchain does not contain rust-lld at {}", linker.display());
         }
         Ok(Self::Debian { linker })
     }
@@ -101,8 +104,9 @@ impl Compiler {
         Path::new(DEBIAN_RUSTC).is_file() && Path::new(DEBIAN_SOURCE).is_dir()
     }
 
-    /// A cargo command, and the target directory that it uses: one of its own, since two compilers that share one
-    /// rebuild each other's work, and since cargo locks the one that a test itself was started from.
+    /// Returns a cargo command and its target directory. The directory is a separate one: two
+    /// compilers that share a directory rebuild each other's work, and cargo locks the directory of
+    /// a running `cargo test`.
     fn cargo(&self, subcommand: &str) -> Result<(Command, PathBuf)> {
         let target = target().join("wasm");
         fs::create_dir_all(&target)?;
@@ -120,11 +124,12 @@ impl Compiler {
     }
 }
 
-/// wasm-bindgen's test runner, in the version that the tests are compiled against.
+/// Returns the path of wasm-bindgen's test runner, in the version that the tests are compiled
+/// against.
 fn test_runner() -> Result<PathBuf> {
     let lock = fs::read_to_string(workspace().join("Cargo.lock"))?;
     let locked = lock.split("name = \"wasm-bindgen\"\nversion = \"").nth(1).and_then(|rest| rest.split('"').next());
-    let version = locked.context("Cargo.lock names no wasm-bindgen")?;
+    let version = locked.context("Cargo.lock does not contain wasm-bindgen")?;
     let name = "wasm-bindgen-test-runner";
     let is_right =
         |path: &PathBuf| output(Command::new(path).arg("--version")).is_some_and(|printed| printed.ends_with(version));
@@ -133,7 +138,7 @@ fn test_runner() -> Result<PathBuf> {
     if let Some(found) = on_path(name).into_iter().chain([own.clone()]).find(is_right) {
         return Ok(found);
     }
-    say(&format!("{name}: not on the PATH in version {version}, so with cargo install; takes about a minute"));
+    say(&format!("{name} {version} is not on the PATH; installing it with cargo, which takes about a minute"));
     let install = |extra: &[&str]| {
         let mut cargo = Command::new(cargo());
         cargo.args([
@@ -148,10 +153,10 @@ fn test_runner() -> Result<PathBuf> {
             version,
         ]);
         cargo.args(extra).arg("--root").arg(&root).arg("--target-dir").arg(root.join("build"));
-        // What cargo sets for the tests themselves is not meant for another build.
+        // Cargo set this variable for the build of the tests, not for this one.
         run(cargo.current_dir(&root).env_remove("RUSTC"))
     };
-    // A registry's mirror may lack a version that the published lock file names.
+    // A registry mirror may lack a version that the published lock file names.
     install(&["--locked"]).or_else(|_| install(&[]))?;
     fs::remove_dir_all(root.join("build"))?;
     Ok(own)

@@ -22,14 +22,15 @@ const JUMPS: [(i64, i64); 6] = [(4 * HOUR, 0), (DAY, 0), (YEARS, 0), (0, YEARS),
 async fn with_clocks() -> Fixture {
     let fixture = Fixture::start_with(|options| {
         // By a clock that is years ahead every event is old enough to be given up.
-        Options { clocks: true, ..options }.backend("BACKEND__WORKER__MIN_ATTEMPTS", 1_000)
+        Options { clocks: true, ..options }.backend("worker.min_attempts", 1_000)
     })
     .await;
     fixture.simulator.application.accept_any_time();
     fixture
 }
 
-/// Events in one lane each whose first attempts fail under one clock. What is then noted is read under another one.
+/// Events in one lane each whose first attempts fail under one clock. What is then noted is read
+/// under another one.
 async fn jumps(restarts: bool) {
     if !tools::has_faketime() {
         return;

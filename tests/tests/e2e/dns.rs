@@ -1,4 +1,5 @@
-//! The only backend is away, or its name stops resolving, for some seconds: requests wait, and none is rejected.
+//! The only backend is away, or its name stops resolving, for some seconds: requests wait, and none
+//! is rejected.
 
 use std::{
     net::Ipv4Addr,
@@ -71,7 +72,7 @@ async fn a_backend_whose_name_stops_resolving_comes_back_and_nothing_is_rejected
         dns.set(outage.clone());
         eventually("Envoy has asked again", async || dns.queries() >= 2).await;
         send_more(&steady, 150).await;
-        fixture.stack.set_backend("BACKEND__INGEST__LISTEN", format!("{back_at}:{port}"));
+        fixture.stack.set_backend("ingest.listen", format!("{back_at}:{port}"));
         dns.set(Reply::Addresses(vec![back_at]));
         fixture.stack.start_backend().unwrap();
         send_more(&steady, 25).await;
@@ -130,7 +131,8 @@ async fn all_addresses_behind_one_name_are_used_and_one_of_them_may_fail() {
     fixture.all_accepted_and_delivered(steady).await;
 }
 
-/// Forwards connections from one address to another, and counts them. Aborting it also closes those that are open.
+/// Forwards connections from one address to another, and counts them. Aborting it also closes those
+/// that are open.
 async fn forward(from: (Ipv4Addr, u16), to: String) -> (JoinHandle<()>, Arc<AtomicUsize>) {
     let listener = TcpListener::bind(from).await.unwrap();
     let connections = Arc::new(AtomicUsize::new(0));

@@ -9,29 +9,27 @@ use std::{
 use backend::test_support::inbox::{Accepted, Arrival, Inbox};
 use envelope::{Envelope, Feature, Stage};
 use harness::{
+    redis_server::{EVERY_SECOND, FSYNC, IN_MEMORY, Readiness, RedisOptions},
     simulator::{sender::Answer, world::Event},
     stack::Options,
 };
 
-use crate::{
-    fixture::{Fixture, PATIENCE, apart, eventually},
-    start::Redis,
-};
+use crate::fixture::{Fixture, PATIENCE, config, eventually, redis};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_replicas_an_event_is_accepted_only_once_they_have_it() {
-    let primary = Redis::start(&["--appendonly", "no"]);
-    let of = format!("127.0.0.1 {}", primary.port);
-    let replica = Redis::start(&["--appendonly", "no", "--replicaof", &of]);
+    let primary = redis(&IN_MEMORY);
+    let of = format!("127.0.0.1 {}", primary.port());
+    let replica = redis(&[&IN_MEMORY[..], &["--replicaof", &of]].concat());
     let info = |port: u16| {
         let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
         redis::cmd("INFO").arg("replication").query::<String>(&mut client.get_connection().unwrap()).unwrap()
     };
-    eventually("the replica is connected", async || info(replica.port).contains("master_link_status:up")).await;
+    eventually("the replica is connected", async || info(replica.port()).contains("master_link_status:up")).await;
     let redis_url = Some(primary.url());
     let fixture = Fixture::start_with(|options| {
         let options = Options { redis_url, ..options };
-        options.backend("BACKEND__REDIS__DURABILITY", "replicas:1").backend("BACKEND__INGEST__STORE_TIMEOUT_MS", 1_000)
+        options.backend("redis.durability", "replicas:1").backend("ingest.store_timeout_ms", 1_000)
     })
     .await;
     let event = |at: &str| fixture.event("replicas", Feature::Forensics, Stage::Completed, at);
@@ -99,11 +97,11 @@ async fn a_server_that_stops_doing_what_it_should_gets_no_more_events() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_the_server_syncs_every_second_an_event_is_accepted_once_it_has() {
-    let redis = Redis::start(&["--appendonly", "yes", "--appendfsync", "everysec"]);
-    let redis_url = Some(redis.url());
+    let server = redis(&EVERY_SECOND);
+    let redis_url = Some(server.url());
     let fixture = Fixture::start_with(|options| Options { redis_url, ..options }).await;
     let stats = || {
-        let client = redis::Client::open(redis.url()).unwrap();
+        let client = redis::Client::open(server.url()).unwrap();
         let info: String = redis::cmd("INFO").arg("commandstats").query(&mut client.get_connection().unwrap()).unwrap();
         let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_waitaof:calls="));
         line.map_or(0, |line| line.split(',').next().unwrap().parse::<u64>().unwrap())
@@ -120,7 +118,8 @@ async fn where_the_server_syncs_every_second_an_event_is_accepted_once_it_has() 
     fixture.delivered_once(40).await;
 }
 
-/// Sends events one after the other until one is not taken. Returns those that were, and the one that was not.
+/// Sends events one after the other until one is not taken. Returns those that were, and the one
+/// that was not.
 async fn until_one_is_not_taken(fixture: &Fixture, name: &str) -> (Vec<Event>, Event) {
     let mut taken = Vec::new();
     for event in fixture.events(name, 20_000) {
@@ -166,20 +165,19 @@ async fn a_full_memory_is_503_and_what_waits_is_handled_even_by_a_backend_that_s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_503_and_nothing_that_was_acknowledged_is_lost() {
-    for (durability, policy) in [("fsync", "always"), ("memory", "everysec")] {
-        let settings = ["--appendonly", "yes", "--appendfsync", policy];
-        let mut redis = Redis::start(&settings);
-        redis.restart(&settings, 64 << 10);
-        let redis_url = Some(redis.url());
+    for (durability, settings) in [("fsync", FSYNC), ("memory", EVERY_SECOND)] {
+        let mut server = redis(&settings);
+        server.replace(RedisOptions { file_limit: Some(64 << 10), ..RedisOptions::with(&settings) }).unwrap();
+        let redis_url = Some(server.url());
         let fixture = Fixture::start_with(|options| {
             let options = Options { redis_url, ..options };
-            options.backend("BACKEND__REDIS__DURABILITY", durability).backend("BACKEND__INGEST__STORE_TIMEOUT_MS", 500)
+            options.backend("redis.durability", durability).backend("ingest.store_timeout_ms", 500)
         })
         .await;
         let (taken, refused) = until_one_is_not_taken(&fixture, durability).await;
         assert!(taken.len() > 10, "{durability}: {}", taken.len());
         // Somebody makes room.
-        redis.restart(&settings, u64::MAX);
+        server.replace(RedisOptions::with(&settings)).unwrap();
         taken_at_last(&fixture, &refused).await;
         if durability == "fsync" {
             fixture.delivered(taken.len() + 1).await;
@@ -204,21 +202,19 @@ async fn a_primary_that_becomes_a_replica_is_503_until_it_is_one_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_still_loads_its_data_is_503_until_it_has() {
-    let settings = ["--appendonly", "yes", "--appendfsync", "always"];
-    let mut redis = Redis::start(&settings);
-    let redis_url = Some(redis.url());
-    let fixture = Fixture::start_with(|options| {
-        Options { redis_url, ..options }.backend("BACKEND__INGEST__STORE_TIMEOUT_MS", 300)
-    })
-    .await;
+    let mut server = redis(&FSYNC);
+    let redis_url = Some(server.url());
+    let fixture =
+        Fixture::start_with(|options| Options { redis_url, ..options }.backend("ingest.store_timeout_ms", 300)).await;
     for event in fixture.events("before", 300) {
         fixture.send_accepted(&event).await;
     }
     fixture.delivered_once(300).await;
-    redis.restart(&[&settings[..], &["--key-load-delay", "2000"]].concat(), u64::MAX);
+    let slow_to_load = RedisOptions::with(&[&FSYNC[..], &["--key-load-delay", "2000"]].concat());
+    server.replace(RedisOptions { readiness: Readiness::Listens, ..slow_to_load }).unwrap();
     let is_loading = || {
         let mut answer = [0; 8];
-        let mut socket = TcpStream::connect(("127.0.0.1", redis.port))?;
+        let mut socket = TcpStream::connect(server.address())?;
         // While Redis loads it answers only after every 1024 commands.
         socket.set_read_timeout(Some(Duration::from_secs(10)))?;
         socket.write_all(b"GET x\r\n")?;
@@ -241,8 +237,8 @@ async fn a_redis_that_still_loads_its_data_is_503_until_it_has() {
 
 #[tokio::test]
 async fn a_missed_event_that_came_meanwhile_is_no_error_where_the_disk_is_waited_for() {
-    let redis = Redis::start(&["--appendonly", "yes", "--appendfsync", "everysec"]);
-    let inbox = Inbox::connect(&apart(redis.url()), PATIENCE).await.unwrap();
+    let server = redis(&EVERY_SECOND);
+    let inbox = Inbox::connect(&config(&server.url()).redis, PATIENCE).await.unwrap();
     let body = |at: &str| {
         let payload = serde_json::json!({ "caseId": "missed", "externalId": null, "occurredAt": at });
         serde_json::json!({ "eventName": "case.forensics.completed", "payload": payload }).to_string()

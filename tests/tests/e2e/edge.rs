@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use envelope::vectors::{self, Accepted, Rejected, Vector};
-use harness::simulator::sender::Answer;
+use harness::{keys, simulator::sender::Answer};
 use serde_json::json;
 
 use crate::{
@@ -85,7 +85,7 @@ async fn an_unknown_event_is_kept_apart_and_re_admitted_once_it_is_known() {
     let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let mut add = redis::cmd("XADD");
-    add.arg("{edge:3}:quarantine").arg("*").arg("key").arg("unknown").arg("body").arg(&known.body);
+    add.arg(keys::of_partition(3).quarantine()).arg("*").arg("key").arg("unknown").arg("body").arg(&known.body);
     let _: String = add.arg("received").arg(1_750_588_200_000_u64).query_async(&mut connection).await.unwrap();
     let said = fixture.stack.backend_command(&["readmit"]).unwrap();
     assert!(said.starts_with("re-admitted 1 event; left 1 event that"), "{said}");

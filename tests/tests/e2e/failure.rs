@@ -5,19 +5,22 @@ use std::time::{Duration, SystemTime};
 use axum::http::StatusCode;
 use backend::test_support::inbox::{Accepted, Arrival, Inbox, LeaseError, Reader};
 use envelope::{Envelope, Feature, Stage};
-use harness::simulator::{sender::Answer, world::Fault};
+use harness::{
+    keys,
+    simulator::{sender::Answer, world::Fault},
+};
 use tokio::task::JoinSet;
 
-use crate::fixture::{Fixture, PATIENCE, apart, eventually};
+use crate::fixture::{Fixture, PATIENCE, config, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_redis_is_down_the_answer_is_503_and_nothing_is_lost() {
-    let mut fixture = Fixture::start_with(|options| options.backend("BACKEND__INGEST__STORE_TIMEOUT_MS", 300)).await;
+    let mut fixture = Fixture::start_with(|options| options.backend("ingest.store_timeout_ms", 300)).await;
     let before = fixture.events("before", 20);
     for event in &before {
         fixture.send_accepted(event).await;
     }
-    fixture.stack.redis.as_mut().unwrap().kill().unwrap();
+    fixture.stack.redis.as_mut().unwrap().process.kill().unwrap();
 
     let during = fixture.event("during", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
     let client = harness::simulator::sender::client();
@@ -104,7 +107,8 @@ async fn a_backend_killed_in_the_middle_of_work_loses_nothing_and_keeps_the_orde
         assert_eq!(keys, sent);
     }
     let (_, again) = fixture.simulator.application.counts();
-    // What a killed process had in hand is done again: never more than there were lanes, for each kill.
+    // What a killed process had in hand is done again: never more than there were lanes, for each
+    // kill.
     assert!(again <= 3 * 20, "{again} were delivered again");
 }
 
@@ -123,7 +127,7 @@ async fn redis_killed_in_the_middle_of_work_loses_nothing_that_was_accepted() {
     while let Some(answer) = sending.join_next().await {
         answers.push(answer.unwrap());
         if answers.len() == 100 {
-            fixture.stack.redis.as_mut().unwrap().kill().unwrap();
+            fixture.stack.redis.as_mut().unwrap().process.kill().unwrap();
             fixture.stack.start_redis().unwrap();
         }
     }
@@ -134,7 +138,8 @@ async fn redis_killed_in_the_middle_of_work_loses_nothing_that_was_accepted() {
     })
     .await;
     fixture.nothing_left_over().await;
-    // The same events once more: each is known or is taken now, and in the end every one was delivered.
+    // The same events once more: each is known or is taken now, and in the end every one was
+    // delivered.
     for event in &events {
         assert!(matches!(fixture.sender.send(event).await, Answer::Accepted(_) | Answer::Duplicate(_)));
     }
@@ -145,10 +150,10 @@ async fn redis_killed_in_the_middle_of_work_loses_nothing_that_was_accepted() {
 async fn attempts_are_remembered_over_a_crash() {
     let mut fixture = Fixture::start_with(|options| {
         options
-            .backend("BACKEND__WORKER__GIVE_UP_AFTER_S", 0)
-            .backend("BACKEND__WORKER__MIN_ATTEMPTS", 4)
-            .backend("BACKEND__WORKER__BACKOFF_BASE_MS", 1)
-            .backend("BACKEND__WORKER__BACKOFF_CAP_MS", 60_000)
+            .backend("worker.give_up_after_s", 0)
+            .backend("worker.min_attempts", 4)
+            .backend("worker.backoff_base_ms", 1)
+            .backend("worker.backoff_cap_ms", 60_000)
     })
     .await;
     let wait = Fault { status: 500, retry_after: Some(2), delay: Duration::ZERO };
@@ -188,7 +193,7 @@ async fn a_backend_that_is_told_to_stop_finishes_what_it_has_in_hand() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_that_lost_its_lease_changes_nothing_any_more() {
     let fixture = Fixture::start().await;
-    let settings = apart(fixture.stack.redis_url());
+    let settings = config(&fixture.stack.redis_url()).redis;
     let inbox = Inbox::connect(&settings, Duration::from_secs(3)).await.unwrap();
     for case in ["fenced", "fenced-too"] {
         let event = fixture.event(case, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
@@ -233,10 +238,11 @@ async fn what_nobody_looks_after_is_dropped_in_the_end_and_counted() {
     fixture.send_accepted(&event).await;
     eventually("it is a dead letter", async || !fixture.dead_letters().await.is_empty()).await;
     let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
-    for kind in ["dead", "quarantine"] {
+    let keys = keys::of_partition(5);
+    for stream in [keys.dead(), keys.quarantine()] {
         // Of the year 2001.
         let mut add = redis::cmd("XADD");
-        add.arg(format!("{{edge:5}}:{kind}")).arg("1000000000000-0").arg("key").arg("old").arg("body").arg("{}");
+        add.arg(stream).arg("1000000000000-0").arg("key").arg("old").arg("body").arg("{}");
         add.exec(&mut client.get_connection().unwrap()).unwrap();
     }
     fixture.stack.backend.stop(PATIENCE).unwrap();

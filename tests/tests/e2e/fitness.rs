@@ -1,27 +1,24 @@
-//! A server that is not proven to keep its side gets no event acknowledged, whatever happens in between.
+//! A server that is not proven to keep its side gets no event acknowledged, whatever happens in
+//! between.
 
 use std::time::Duration;
 
 use harness::{
+    redis_server::{FSYNC, IN_MEMORY, RedisOptions, RedisServer},
     simulator::{sender::Answer, world::Event},
     stack::Options,
 };
 use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
-    fixture::{Fixture, eventually},
-    start::{Redis, backend},
+    fixture::{Fixture, eventually, redis},
+    start::backend,
 };
 
-const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
-const IN_MEMORY: [&str; 4] = ["--appendonly", "no", "--appendfsync", "always"];
-
-async fn over(redis: &Redis, mutation: Option<&str>) -> Fixture {
-    let (redis_url, mutation) = (Some(redis.url()), mutation.map(str::to_owned));
-    Fixture::start_with(|options| {
-        Options { redis_url, mutation, ..options }.backend("BACKEND__INGEST__STORE_TIMEOUT_MS", 500)
-    })
-    .await
+async fn over(server: &RedisServer, mutation: Option<&str>) -> Fixture {
+    let (redis_url, mutation) = (Some(server.url()), mutation.map(str::to_owned));
+    Fixture::start_with(|options| Options { redis_url, mutation, ..options }.backend("ingest.store_timeout_ms", 500))
+        .await
 }
 
 /// How many requests the backend has answered so.
@@ -39,15 +36,16 @@ fn send_all(fixture: &Fixture, events: Vec<Event>) -> Vec<JoinHandle<()>> {
     events.into_iter().map(send).collect()
 }
 
-/// Restarts a durable server as one that keeps nothing, and returns how many events that one gets acknowledged.
+/// Restarts a durable server as one that keeps nothing, and returns how many events that one gets
+/// acknowledged.
 async fn acknowledged_by_a_server_without_a_file(mutation: Option<&str>) -> u64 {
-    let mut redis = Redis::start(&DURABLE);
-    let fixture = over(&redis, mutation).await;
+    let mut server = redis(&FSYNC);
+    let fixture = over(&server, mutation).await;
     for event in fixture.events("before", 20) {
         fixture.send_accepted(&event).await;
     }
     let (accepted, unavailable) = (answered(&fixture, "accepted").await, answered(&fixture, "unavailable").await);
-    redis.restart(&IN_MEMORY, u64::MAX);
+    server.replace(RedisOptions::with(&IN_MEMORY)).unwrap();
     let sending = send_all(&fixture, fixture.events("after", 40));
     eventually("all of them are answered", async || {
         let answers = answered(&fixture, "accepted").await + answered(&fixture, "unavailable").await;
@@ -55,7 +53,7 @@ async fn acknowledged_by_a_server_without_a_file(mutation: Option<&str>) -> u64 
     })
     .await;
     let acknowledged = answered(&fixture, "accepted").await - accepted;
-    redis.restart(&DURABLE, u64::MAX);
+    server.replace(RedisOptions::with(&FSYNC)).unwrap();
     for sent in sending {
         sent.await.unwrap();
     }
@@ -74,9 +72,9 @@ async fn with_fitness_forgotten_a_server_without_its_file_gets_events_acknowledg
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_without_an_answer_proves_nothing() {
-    let redis = Redis::start(&DURABLE);
-    let fixture = over(&redis, None).await;
-    let client = redis::Client::open(redis.url()).unwrap();
+    let server = redis(&FSYNC);
+    let fixture = over(&server, None).await;
+    let client = redis::Client::open(server.url()).unwrap();
     let set = |value: &str| {
         let mut connection = client.get_connection().unwrap();
         redis::cmd("CONFIG").arg("SET").arg("appendonly").arg(value).exec(&mut connection).unwrap();
@@ -87,10 +85,10 @@ async fn a_check_without_an_answer_proves_nothing() {
         answer.unwrap().status().as_u16()
     };
     eventually("the backend has noticed", async || ready().await == 503).await;
-    redis.process.signal("STOP").unwrap();
+    server.process.signal("STOP").unwrap();
     // The fault itself: several checks in a row get no answer.
     sleep(Duration::from_secs(4)).await;
-    redis.process.signal("CONT").unwrap();
+    server.process.signal("CONT").unwrap();
     let sending = send_all(&fixture, fixture.events("hung", 20));
     eventually("all of them are answered", async || {
         answered(&fixture, "accepted").await + answered(&fixture, "unavailable").await >= 20
@@ -110,8 +108,8 @@ async fn a_check_without_an_answer_proves_nothing() {
 
 #[test]
 fn a_server_that_does_not_sync_during_a_rewrite_is_refused() {
-    let redis = Redis::start(&[&DURABLE[..], &["--no-appendfsync-on-rewrite", "yes"]].concat());
-    let (code, log) = backend(&[("BACKEND__REDIS__URL", &redis.url())]);
+    let server = redis(&[&FSYNC[..], &["--no-appendfsync-on-rewrite", "yes"]].concat());
+    let (code, log) = backend(&[("redis.url", &server.url())]);
     assert!(code == Some(1) && log.contains("set it to `no-appendfsync-on-rewrite no`"), "{log}");
 }
 
@@ -121,10 +119,10 @@ fn outcomes_without_a_signature_are_warned_about() {
     let url = format!("redis://127.0.0.1:{}", harness::process::free_port().unwrap());
     let log = |secret: &str| {
         let settings = [
-            ("BACKEND__REDIS__URL", url.as_str()),
-            ("BACKEND__SINK__KIND", "http"),
-            ("BACKEND__SINK__URL", "http://127.0.0.1:1/outcomes"),
-            ("BACKEND__SINK__SECRET", secret),
+            ("redis.url", url.as_str()),
+            ("sink.kind", "http"),
+            ("sink.url", "http://127.0.0.1:1/outcomes"),
+            ("sink.secret", secret),
         ];
         backend(&settings).1
     };

@@ -1,17 +1,21 @@
-//! What the tests share: a stack with a simulator beside it, and waiting for something to become true.
+//! What the tests share: a stack with a simulator beside it, and waiting for something to become
+//! true.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use backend::test_support::config::{self, Durability, Secret, Topology};
+use backend::test_support::config::Config;
 use envelope::{Feature, Stage};
 use harness::{
+    backend_settings::{API_KEY, BackendSettings, SINK_SECRET},
+    keys,
+    redis_server::{RedisOptions, RedisServer},
     simulator::{
         Simulator,
         sender::{Answer, Sender},
         steady::{Report, Steady},
         world::Event,
     },
-    stack::{API_KEY, Options, SINK_SECRET, Stack},
+    stack::{Options, Stack},
 };
 use tokio::time::{Instant, sleep};
 
@@ -32,9 +36,8 @@ impl Fixture {
 
     pub(crate) async fn start_with(change: impl FnOnce(Options) -> Options) -> Self {
         let simulator = Simulator::start("127.0.0.1:0", API_KEY, SINK_SECRET).await.unwrap();
-        let options = Options::new(simulator.url())
-            .backend("BACKEND__WORKER__BACKOFF_BASE_MS", 20)
-            .backend("BACKEND__WORKER__BACKOFF_CAP_MS", 500);
+        let options =
+            Options::new(simulator.url()).backend("worker.backoff_base_ms", 20).backend("worker.backoff_cap_ms", 500);
         let stack = Stack::start(change(options)).unwrap();
         let sender = Arc::new(Sender::new(stack.webhook()));
         Self { simulator, sender, stack }
@@ -42,10 +45,10 @@ impl Fixture {
 
     /// An event of a case with one upload that asked for every feature.
     pub(crate) fn event(&self, case: &str, feature: Feature, stage: Stage, at: &str) -> Event {
-        if self.simulator.world.end(case, feature, stage, at).is_none() {
+        if self.simulator.world.finish(case, feature, stage, at).is_none() {
             self.simulator.world.upload(case, Some("applicant-1"), &Feature::ALL);
         }
-        self.simulator.world.end(case, feature, stage, at).unwrap()
+        self.simulator.world.finish(case, feature, stage, at).unwrap()
     }
 
     /// Events of that many cases, one each.
@@ -67,10 +70,18 @@ impl Fixture {
         Steady::start(&self.simulator.world, &self.sender, name, 50)
     }
 
-    /// Stops the steady sender, makes sure that every event was accepted, and waits until each is delivered.
+    /// Stops the steady sender, makes sure that every event was accepted, and waits until each is
+    /// delivered.
     pub(crate) async fn all_accepted_and_delivered(&self, steady: Steady) -> Report {
         let report = steady.stop().await.unwrap();
-        assert!(report.undeserved.is_empty(), "of {}: {:?}", report.sent, report.undeserved);
+        let rejected = &report.undeserved;
+        let first = &rejected[..rejected.len().min(3)];
+        assert!(
+            rejected.is_empty(),
+            "{} of {} events were not accepted, first: {first:?}",
+            rejected.len(),
+            report.sent
+        );
         eventually("every accepted event is delivered", async || {
             let delivered: HashSet<_> =
                 self.simulator.application.deliveries().into_iter().map(|delivery| delivery.key).collect();
@@ -80,7 +91,8 @@ impl Fixture {
         report
     }
 
-    /// Waits until that many different events were delivered, and makes sure that none was delivered twice.
+    /// Waits until that many different events were delivered, and makes sure that none was
+    /// delivered twice.
     pub(crate) async fn delivered_once(&self, events: usize) {
         self.delivered(events).await;
         assert_eq!(self.simulator.application.counts(), (events as u64, 0));
@@ -102,41 +114,45 @@ impl Fixture {
         metrics.by_label("truenroll_backend_dead_letters_total", "code").into_iter().collect()
     }
 
-    /// Waits until the inbox is empty, and makes sure that nothing but seen keys and dead letters is left.
+    /// Waits until the inbox is empty, and makes sure that nothing but seen keys and dead letters
+    /// is left.
     pub(crate) async fn nothing_left_over(&self) {
         let client = redis::Client::open(self.stack.redis_url()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-        for (partition, feature) in (0..16).flat_map(|partition| Feature::ALL.map(|feature| (partition, feature))) {
-            let inbox = format!("{{edge:{partition}}}:inbox:{feature}");
-            let attempts = format!("{{edge:{partition}}}:attempts:{feature}");
+        for (keys, feature) in
+            keys::of_all_partitions().flat_map(|keys| Feature::ALL.map(|feature| (keys.clone(), feature)))
+        {
+            let inbox = keys.inbox(feature);
+            let attempts = keys.attempts(feature);
             eventually("the inbox is empty", async || {
                 let depth: u64 = redis::cmd("XLEN").arg(&inbox).query_async(&mut connection.clone()).await.unwrap();
                 depth == 0
             })
             .await;
-            let tried: u64 = redis::cmd("HLEN").arg(&attempts).query_async(&mut connection).await.unwrap();
-            assert_eq!(tried, 0, "{attempts}");
+            let attempted: u64 = redis::cmd("HLEN").arg(&attempts).query_async(&mut connection).await.unwrap();
+            assert_eq!(attempted, 0, "{attempts}");
         }
     }
 }
 
-/// Settings of an inbox that is apart from the running backend's.
-pub(crate) fn apart(url: String) -> config::Redis {
-    config::Redis {
-        url: Secret::new(url),
-        url_file: String::new(),
-        topology: Topology::Single,
-        sentinel_primary: String::new(),
-        sentinel_password: Secret::default(),
-        sentinel_password_file: String::new(),
-        prefix: "apart".to_owned(),
-        partitions: 1,
-        seen_retention_days: 1,
-        unhandled_retention_days: 1,
-        durability: Durability::Fsync,
-        check_server: true,
-    }
+/// Starts a Redis server with these command-line options.
+pub(crate) fn redis(settings: &[&str]) -> RedisServer {
+    RedisServer::start(RedisOptions::with(settings)).unwrap()
 }
+
+/// The configuration of a backend, or a part of one, that runs within a test. It shares the Redis
+/// server at `redis_url` with other backends, but none of their keys.
+pub(crate) fn config(redis_url: &str) -> Config {
+    BackendSettings::usual(0, 0)
+        .with("redis.url", redis_url)
+        .with("redis.prefix", IN_PROCESS_PREFIX)
+        .with("redis.partitions", 1)
+        .config()
+        .unwrap()
+}
+
+/// The prefix of the keys of a backend that runs within a test.
+pub(crate) const IN_PROCESS_PREFIX: &str = "in-process";
 
 /// Waits until `condition` holds.
 pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {

@@ -24,7 +24,7 @@ async fn a_completed_event_is_delivered_only_once_the_api_shows_its_stage_at_its
         let fixture = Fixture::start().await;
         let world = &fixture.simulator.world;
         if refuses_early {
-            world.refuse_early();
+            world.reject_unfinished();
         }
         world.upload("queued", None, &Feature::ALL);
         for feature in Feature::ALL {
@@ -33,7 +33,7 @@ async fn a_completed_event_is_delivered_only_once_the_api_shows_its_stage_at_its
         eventually("each was looked at more than once", async || retries(&fixture, "not_ready").await >= 12).await;
         assert_eq!(fixture.simulator.application.counts(), (0, 0), "refuses_early: {refuses_early}");
         for (number, feature) in (1..).zip(Feature::ALL) {
-            world.end("queued", feature, Stage::Completed, AT).unwrap();
+            world.finish("queued", feature, Stage::Completed, AT).unwrap();
             fixture.delivered_once(number).await;
         }
         fixture.nothing_left_over().await;
@@ -44,7 +44,7 @@ async fn a_completed_event_is_delivered_only_once_the_api_shows_its_stage_at_its
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_says_that_the_call_failed_is_retried_and_never_delivered() {
     let fixture = Fixture::start().await;
-    fixture.simulator.world.be_unsuccessful(3);
+    fixture.simulator.world.answer_unsuccessful(3);
     fixture.send_accepted(&fixture.event("unsuccessful", Feature::Extraction, Stage::Completed, AT)).await;
     fixture.delivered_once(1).await;
     let delivery = &fixture.simulator.application.deliveries()[0];
@@ -60,9 +60,9 @@ const SHARE: f64 = 0.1;
 async fn a_flood_of_cases_that_do_not_exist_does_not_starve_those_that_do() {
     let fixture = Fixture::start_with(|options| {
         options
-            .backend("BACKEND__PARTNER_API__RATE_PER_SECOND", RATE)
-            .backend("BACKEND__PARTNER_API__UNKNOWN_SHARE", SHARE)
-            .backend("BACKEND__WORKER__BACKOFF_CAP_MS", 600_000)
+            .backend("partner_api.rate_per_second", RATE)
+            .backend("partner_api.unknown_share", SHARE)
+            .backend("worker.backoff_cap_ms", 600_000)
     })
     .await;
     let cases: Vec<_> = (0..20).map(|number| format!("genuine-{number}")).collect();
@@ -93,7 +93,8 @@ async fn a_flood_of_cases_that_do_not_exist_does_not_starve_those_that_do() {
     fixture.delivered_once(40).await;
     println!("20 genuine events in {:?}", begun.elapsed());
 
-    // The share is spent, and not exceeded: until the flood was noticed calls were made for it as for any new case.
+    // The share is spent, and not exceeded: until the flood was noticed calls were made for it as
+    // for any new case.
     let before = (Instant::now(), fixture.simulator.world.not_found());
     eventually("calls go on for cases that were never seen", async || {
         before.0.elapsed() > Duration::from_secs(3) && fixture.simulator.world.not_found() > before.1

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
 use envelope::{Feature, Stage};
+use harness::keys;
 use redis::AsyncCommands;
 
 use crate::fixture::{Fixture, PATIENCE, eventually};
@@ -14,7 +15,7 @@ const AT: &str = "2025-06-22T10:30:00Z";
 async fn outage(failures: usize, mutation: Option<&str>) -> Fixture {
     let fixture = Fixture::start_with(|mut options| {
         options.mutation = mutation.map(str::to_owned);
-        options.backend("BACKEND__WORKER__BACKOFF_CAP_MS", 20)
+        options.backend("worker.backoff_cap_ms", 20)
     })
     .await;
     fixture.simulator.application.fail_next(vec![(StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO); failures]);
@@ -39,10 +40,9 @@ async fn it_is_noticed_if_events_are_given_up_by_the_count_of_their_attempts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_is_too_old_still_gets_its_attempts() {
-    let fixture = Fixture::start_with(|options| {
-        options.backend("BACKEND__WORKER__GIVE_UP_AFTER_S", 0).backend("BACKEND__WORKER__MIN_ATTEMPTS", 5)
-    })
-    .await;
+    let fixture =
+        Fixture::start_with(|options| options.backend("worker.give_up_after_s", 0).backend("worker.min_attempts", 5))
+            .await;
     let refused = (StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO);
     fixture.simulator.application.fail_next([refused; 4]);
     fixture.send_accepted(&fixture.event("fifth", Feature::Extraction, Stage::Completed, AT)).await;
@@ -56,7 +56,7 @@ async fn an_event_that_is_too_old_still_gets_its_attempts() {
 /// A backend whose clock was ahead has written when an event is due, and another one reads that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_that_was_noted_by_a_clock_that_was_ahead_waits_no_longer_than_the_cap() {
-    let mut fixture = Fixture::start_with(|options| options.backend("BACKEND__WORKER__BACKOFF_CAP_MS", 2_000)).await;
+    let mut fixture = Fixture::start_with(|options| options.backend("worker.backoff_cap_ms", 2_000)).await;
     let day = Duration::from_secs(86_400);
     let ahead = [("a-day", day), ("three-years", day * 3 * 365)];
     let down = (StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO);
@@ -86,8 +86,8 @@ async fn a_retry_that_was_noted_by_a_clock_that_was_ahead_waits_no_longer_than_t
 /// The hash and the field of each extraction event that waits for retry.
 async fn waiting_for_retry(redis: &mut redis::aio::MultiplexedConnection) -> Vec<(String, String)> {
     let mut waiting = Vec::new();
-    for partition in 0..16 {
-        let attempts = format!("{{edge:{partition}}}:attempts:extraction");
+    for keys in keys::of_all_partitions() {
+        let attempts = keys.attempts(Feature::Extraction);
         let entries: Vec<String> = redis.hkeys(&attempts).await.unwrap();
         waiting.extend(entries.into_iter().map(|entry| (attempts.clone(), entry)));
     }

@@ -1,7 +1,6 @@
 //! The ingest, apart from the work.
 
 use std::{
-    io::Write as _,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -15,20 +14,20 @@ use async_trait::async_trait;
 use backend::{
     event::Event,
     handler::{FeatureHandler, HandlerError, Outcome},
-    test_support::{config::Config, server},
+    test_support::server,
 };
 use envelope::{
     EventName, Feature, Stage,
     headers::{self, Judgement, Mark},
 };
+use harness::backend_settings::PROOF;
 use tokio::{net::TcpListener, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::fixture::{Fixture, apart, eventually};
+use crate::fixture::{Fixture, config, eventually};
 
-const PROOF: &str = "0123456789abcdef";
-
-/// Keeps its thread from all other work until the other end of `held` is dropped, as no handler should.
+/// Keeps its thread from all other work until the other end of `held` is dropped, as no handler
+/// should.
 struct Blocks {
     held: Mutex<mpsc::Receiver<()>>,
     begun: Arc<AtomicUsize>,
@@ -48,12 +47,8 @@ impl FeatureHandler for Blocks {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_that_blocks_its_thread_holds_up_no_answer() {
     let fixture = Fixture::start().await;
-    let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
-    write!(file, "[ingest]\nproof = \"{PROOF}\"\n[partner_api]\napi_key = \"key\"\n").unwrap();
-    let mut config = Config::load(Some(file.path())).unwrap();
-    config.redis = apart(fixture.stack.redis_url());
+    let mut config = config(&fixture.stack.redis_url());
     config.partner_api.base_url = format!("{}/partner/v1", fixture.simulator.url());
-    config.reconciler.interval = Duration::ZERO;
     let (begun, ended) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
     let name = EventName { feature: Feature::Extraction, stage: Stage::Completed };
     let (hold, held) = mpsc::channel();

@@ -9,7 +9,7 @@ const AT: &str = "2025-06-22T10:30:00Z";
 #[tokio::test(flavor = "multi_thread")]
 async fn large_translations_are_passed_on_without_being_held_in_memory() {
     const SIZE: usize = 32 << 20;
-    let fixture = Fixture::start_with(|options| options.backend("BACKEND__SINK__TIMEOUT_MS", 60_000)).await;
+    let fixture = Fixture::start_with(|options| options.backend("sink.timeout_ms", 60_000)).await;
     let send = async |case: &str| {
         let event = fixture.event(case, Feature::Translation, Stage::Completed, AT);
         fixture.send_accepted(&event).await;
@@ -17,7 +17,7 @@ async fn large_translations_are_passed_on_without_being_held_in_memory() {
     send("small").await;
     fixture.delivered_once(1).await;
     let before = peak(fixture.stack.backend.pid());
-    fixture.simulator.world.set_page(SIZE);
+    fixture.simulator.world.set_translation_size(SIZE);
     for case in ["large-1", "large-2", "large-3"] {
         send(case).await;
     }
@@ -37,16 +37,16 @@ async fn an_answer_that_is_too_large_is_a_dead_letter_and_one_that_cannot_be_kep
     let spool = folder.path().join("spool");
     std::fs::create_dir(&spool).unwrap();
     let fixture = Fixture::start_with(|options| {
-        let options = options.backend("BACKEND__PARTNER_API__MAX_RESPONSE_BYTES", 3 << 20);
-        options.backend("BACKEND__PARTNER_API__SPOOL_FOLDER", spool.display())
+        let options = options.backend("partner_api.max_response_bytes", 3 << 20);
+        options.backend("partner_api.spool_folder", spool.display())
     })
     .await;
-    fixture.simulator.world.set_page(4 << 20);
+    fixture.simulator.world.set_translation_size(4 << 20);
     fixture.send_accepted(&fixture.event("too-large", Feature::Translation, Stage::Completed, AT)).await;
     eventually("it is a dead letter", async || fixture.dead_letters().await == [("api_too_large".to_owned(), 1)]).await;
 
     std::fs::remove_dir(&spool).unwrap();
-    fixture.simulator.world.set_page(2 << 20);
+    fixture.simulator.world.set_translation_size(2 << 20);
     fixture.send_accepted(&fixture.event("large", Feature::Translation, Stage::Completed, AT)).await;
     eventually("it is tried again", async || {
         let metrics = fixture.stack.backend_metrics().await.unwrap();

@@ -1,5 +1,5 @@
-//! The network between the backends and what they depend on fails, and nothing that was accepted is lost or repeated
-//! without need.
+//! The network between the backends and what they depend on fails, and nothing that was accepted is
+//! lost or repeated without need.
 
 use std::{
     collections::BTreeSet,
@@ -12,32 +12,30 @@ use envelope::{
     headers::{self, Judgement, Mark},
 };
 use harness::{
+    backend_settings::PROOF,
     chaos::{self, Chaos, Kind, Path},
     namespace::Namespace,
-    process::Process,
     proxy::{Fault, Proxy},
+    redis_server::{EVERY_SECOND, FSYNC, RedisOptions, RedisServer},
     simulator::{
         sender::{Answer, client},
         world::Event,
     },
-    stack::{Options, PROOF},
+    stack::Options,
     tools,
 };
 use redis::AsyncCommands;
 use reqwest::StatusCode;
 
-use crate::{
-    fixture::{Fixture, PATIENCE, eventually},
-    start::Redis,
-};
+use crate::fixture::{Fixture, eventually, redis};
 
 async fn proxied(replicas: usize) -> Fixture {
     Fixture::start_with(|options| {
         let options = Options { proxied: true, replicas, ..options };
         options
-            .backend("BACKEND__INGEST__STORE_TIMEOUT_MS", 300)
-            .backend("BACKEND__SINK__TIMEOUT_MS", 500)
-            .backend("BACKEND__PARTNER_API__TIMEOUT_MS", 500)
+            .backend("ingest.store_timeout_ms", 300)
+            .backend("sink.timeout_ms", 500)
+            .backend("partner_api.timeout_ms", 500)
     })
     .await
 }
@@ -91,9 +89,9 @@ async fn an_outcome_whose_answer_was_cut_off_is_delivered_again_with_the_same_ke
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_stay_open_and_pass_nothing_are_replaced_and_nothing_is_rejected() {
-    for policy in ["always", "everysec"] {
-        let redis = Redis::start(&["--appendonly", "yes", "--appendfsync", policy]);
-        let proxy = Proxy::start(([127, 0, 0, 1], redis.port).into()).unwrap();
+    for (policy, settings) in [("always", FSYNC), ("everysec", EVERY_SECOND)] {
+        let server = redis(&settings);
+        let proxy = Proxy::start(server.address()).unwrap();
         let redis_url = Some(format!("redis://{}", proxy.address()));
         let fixture = Fixture::start_with(|options| Options { redis_url, ..options }).await;
         let steady = fixture.steady(&format!("frozen-{policy}"));
@@ -142,37 +140,8 @@ async fn whatever_the_network_does_every_promise_is_kept() {
     assert!(kinds.iter().all(|kind| report.count(*kind) > 0), "{report}");
 }
 
-/// A Redis in a network namespace, which disappears without a word.
-struct Elsewhere {
-    // First, or the namespace would live on with its program.
-    redis: Process,
-    namespace: Namespace,
-    _folder: tempfile::TempDir,
-}
-
-impl Elsewhere {
-    fn start(namespace: Namespace) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut command = namespace.command(&tools::redis_server().unwrap()).unwrap();
-        command.args(["--bind", &namespace.address().to_string(), "--protected-mode", "no", "--save", ""]);
-        command.args(["--appendonly", "yes", "--appendfsync", "always", "--dir"]).arg(folder.path());
-        let redis = Process::start("redis-server", &mut command, &folder.path().join("log")).unwrap();
-        let mut elsewhere = Self { redis, namespace, _folder: folder };
-        let client = redis::Client::open(elsewhere.url()).unwrap();
-        elsewhere.redis.wait_until(PATIENCE, || client.get_connection().is_ok()).unwrap();
-        elsewhere
-    }
-
-    fn address(&self) -> SocketAddr {
-        (self.namespace.address(), 6379).into()
-    }
-
-    fn url(&self) -> String {
-        format!("redis://{}", self.address())
-    }
-}
-
-/// The local ports of this machine's connections to an address that the kernel holds to be established.
+/// The local ports of this machine's connections to an address that the kernel holds to be
+/// established.
 fn established(to: SocketAddr) -> BTreeSet<u16> {
     let IpAddr::V4(address) = to.ip() else { return BTreeSet::new() };
     let remote = format!("{:08X}:{:04X}", address.to_bits().swap_bytes(), to.port());
@@ -188,10 +157,12 @@ async fn a_redis_whose_host_disappears_is_given_up_soon_and_used_again_when_it_i
         Ok(namespace) => namespace,
         Err(reason) => return tools::say(&format!("a host that disappears: not tested, since {reason:#}")),
     };
-    let elsewhere = Elsewhere::start(namespace);
+    // Declared after the namespace, so that the server is stopped first: it would keep the
+    // namespace alive.
+    let server = RedisServer::start_in(&namespace, RedisOptions::with(&FSYNC)).unwrap();
     let fixture = Fixture::start_with(|options| {
-        let options = Options { redis_url: Some(elsewhere.url()), ..options };
-        options.backend("BACKEND__INGEST__STORE_TIMEOUT_MS", 300)
+        let options = Options { redis_url: Some(server.url()), ..options };
+        options.backend("ingest.store_timeout_ms", 300)
     })
     .await;
     let before = fixture.events("before", 10);
@@ -207,17 +178,17 @@ async fn a_redis_whose_host_disappears_is_given_up_soon_and_used_again_when_it_i
         let request = client.post(&ingest).header("content-type", "application/json").header(headers::JUDGED, judged);
         request.body(event.body.clone()).send().await.unwrap().status()
     };
-    let old = established(elsewhere.address());
-    elsewhere.namespace.disappear().unwrap();
+    let old = established(server.address());
+    namespace.disappear().unwrap();
     let gone = Instant::now();
     let during = event(&fixture, "during");
     eventually("the old connections are given up", async || {
         assert_eq!(send(&during).await, 503);
-        established(elsewhere.address()).is_disjoint(&old)
+        established(server.address()).is_disjoint(&old)
     })
     .await;
     println!("  given up after {:.1?}", gone.elapsed());
-    elsewhere.namespace.reappear().unwrap();
+    namespace.reappear().unwrap();
     let back = Instant::now();
     eventually("events are stored again", async || send(&during).await == 202).await;
     println!("  used again after {:.1?}", back.elapsed());

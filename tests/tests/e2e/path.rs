@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use envelope::{Feature, Stage};
-use harness::simulator::{sender::Answer, world::Fault};
+use harness::{
+    keys,
+    simulator::{sender::Answer, world::Fault},
+};
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, eventually};
@@ -48,9 +51,9 @@ async fn a_failed_stage_brings_a_recommendation_from_the_case_as_a_whole() {
     ] {
         world.upload(case, None, &asked);
         if let Some(stage) = other {
-            world.end(case, Feature::Forensics, stage, AT).unwrap();
+            world.finish(case, Feature::Forensics, stage, AT).unwrap();
         }
-        fixture.send_accepted(&world.end(case, Feature::Extraction, Stage::Failed, AT).unwrap()).await;
+        fixture.send_accepted(&world.finish(case, Feature::Extraction, Stage::Failed, AT).unwrap()).await;
         eventually("the recommendation is there", async || {
             let deliveries = fixture.simulator.application.deliveries();
             deliveries
@@ -63,14 +66,14 @@ async fn a_failed_stage_brings_a_recommendation_from_the_case_as_a_whole() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recommendation_waits_for_the_rest_of_the_case() {
-    let fixture = Fixture::start_with(|options| options.backend("BACKEND__HANDLER__WAIT_FOR_CASE_S", 60)).await;
+    let fixture = Fixture::start_with(|options| options.backend("handler.wait_for_case_s", 60)).await;
     let world = &fixture.simulator.world;
     world.upload("late", None, &[Feature::Extraction, Feature::Forensics]);
-    let failed = world.end("late", Feature::Extraction, Stage::Failed, AT).unwrap();
+    let failed = world.finish("late", Feature::Extraction, Stage::Failed, AT).unwrap();
     fixture.send_accepted(&failed).await;
     eventually("the case was looked at more than once", async || world.calls() >= 2).await;
     assert_eq!(fixture.simulator.application.counts(), (0, 0));
-    fixture.send_accepted(&world.end("late", Feature::Forensics, Stage::Completed, AT).unwrap()).await;
+    fixture.send_accepted(&world.finish("late", Feature::Forensics, Stage::Completed, AT).unwrap()).await;
     fixture.delivered_once(2).await;
     let deliveries = fixture.simulator.application.deliveries();
     let told = deliveries.iter().find(|delivery| delivery.key == failed.key).unwrap();
@@ -121,7 +124,7 @@ async fn two_uploads_of_one_case_are_both_handled() {
     let world = &fixture.simulator.world;
     for at in [AT, "2025-06-23T10:30:00Z"] {
         world.upload("twice", Some("applicant-1"), &[Feature::Extraction]);
-        fixture.send_accepted(&world.end("twice", Feature::Extraction, Stage::Completed, at).unwrap()).await;
+        fixture.send_accepted(&world.finish("twice", Feature::Extraction, Stage::Completed, at).unwrap()).await;
     }
     fixture.delivered_once(2).await;
 }
@@ -170,15 +173,14 @@ async fn a_lane_that_waits_does_not_hold_up_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_never_be_handled_is_a_dead_letter_with_its_error() {
-    let fixture = Fixture::start_with(|options| {
-        options.backend("BACKEND__WORKER__GIVE_UP_AFTER_S", 0).backend("BACKEND__WORKER__MIN_ATTEMPTS", 3)
-    })
-    .await;
+    let fixture =
+        Fixture::start_with(|options| options.backend("worker.give_up_after_s", 0).backend("worker.min_attempts", 3))
+            .await;
     let world = &fixture.simulator.world;
     let deleted = fixture.event("deleted", Feature::Extraction, Stage::Completed, AT);
     world.delete("deleted");
     world.upload("not-asked", None, &[Feature::Forensics]);
-    let mut not_asked = world.end("not-asked", Feature::Forensics, Stage::Completed, AT).unwrap();
+    let mut not_asked = world.finish("not-asked", Feature::Forensics, Stage::Completed, AT).unwrap();
     not_asked.body = not_asked.body.replace("forensics", "translation");
     for event in [&deleted, &not_asked] {
         assert!(matches!(fixture.sender.send(event).await, Answer::Accepted(_)));
@@ -195,10 +197,9 @@ async fn what_can_never_be_handled_is_a_dead_letter_with_its_error() {
     let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let mut letters = Vec::new();
-    for partition in 0..16 {
-        let dead = format!("{{edge:{partition}}}:dead");
+    for keys in keys::of_all_partitions() {
         let reply: redis::streams::StreamRangeReply =
-            redis::cmd("XRANGE").arg(dead).arg("-").arg("+").query_async(&mut connection).await.unwrap();
+            redis::cmd("XRANGE").arg(keys.dead()).arg("-").arg("+").query_async(&mut connection).await.unwrap();
         letters.extend(reply.ids);
     }
     let field = |letter: &redis::streams::StreamId, name| letter.get::<String>(name).unwrap();
@@ -235,7 +236,7 @@ async fn a_key_that_is_refused_is_no_fault_of_the_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_as_a_sink_names_each_event_and_tells_nothing_of_its_result() {
-    let fixture = Fixture::start_with(|options| options.backend("BACKEND__SINK__KIND", "log")).await;
+    let fixture = Fixture::start_with(|options| options.backend("sink.kind", "log")).await;
     let events = fixture.events("logged", 4);
     for event in &events {
         fixture.send_accepted(event).await;
@@ -275,7 +276,7 @@ async fn nothing_personal_is_in_a_log() {
     for program in [&fixture.stack.backend, &fixture.stack.envoy] {
         eventually("the event's key is there, to find it by", async || program.log().contains("private-0")).await;
         let log = program.log();
-        for personal in ["applicant-1", "Nonymous", "Zeugnis", "a-proof-for", harness::stack::API_KEY] {
+        for personal in ["applicant-1", "Nonymous", "Zeugnis", "a-proof-for", harness::backend_settings::API_KEY] {
             assert!(!log.contains(personal), "{personal} is in a log");
         }
     }
@@ -283,10 +284,9 @@ async fn nothing_personal_is_in_a_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_replayed_by_what_they_are_and_in_their_order() {
-    let fixture = Fixture::start_with(|options| {
-        options.backend("BACKEND__WORKER__GIVE_UP_AFTER_S", 0).backend("BACKEND__WORKER__MIN_ATTEMPTS", 1)
-    })
-    .await;
+    let fixture =
+        Fixture::start_with(|options| options.backend("worker.give_up_after_s", 0).backend("worker.min_attempts", 1))
+            .await;
     let backend = |arguments: &[&str]| fixture.stack.backend_command(arguments).unwrap();
     fixture.simulator.application.fail_next(vec![(StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO); 4]);
     let times = ["2025-06-22T10:30:00Z", "2025-06-22T10:30:01Z", "2025-06-22T10:30:02Z"];
@@ -320,10 +320,10 @@ async fn dead_letters_are_replayed_by_what_they_are_and_in_their_order() {
 async fn a_partner_api_that_is_down_is_left_alone_and_costs_no_event_its_tries() {
     let fixture = Fixture::start_with(|options| {
         options
-            .backend("BACKEND__WORKER__GIVE_UP_AFTER_S", 0)
-            .backend("BACKEND__WORKER__MIN_ATTEMPTS", 3)
-            .backend("BACKEND__PARTNER_API__BREAKER_FAILURES", 2)
-            .backend("BACKEND__PARTNER_API__BREAKER_OPEN_MS", 1_000)
+            .backend("worker.give_up_after_s", 0)
+            .backend("worker.min_attempts", 3)
+            .backend("partner_api.breaker_failures", 2)
+            .backend("partner_api.breaker_open_ms", 1_000)
     })
     .await;
     let retries = async |code: &str| {

@@ -5,20 +5,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use backend::test_support::inbox::{Due, Inbox};
+use backend::test_support::inbox::{Due, Inbox, keys::Keys};
 use envelope::{CaseId, Feature, Stage, Timestamp};
 use harness::simulator::{sender::Answer, world::Event};
 
-use crate::fixture::{Fixture, PATIENCE, apart, eventually};
+use crate::fixture::{Fixture, IN_PROCESS_PREFIX, PATIENCE, config, eventually};
 
 const AT: &str = "2025-06-22T10:30:00Z";
 
 /// A stack whose reconciler pages by two and waits for nothing.
 async fn start() -> Fixture {
-    Fixture::start_with(|options| {
-        options.backend("BACKEND__PARTNER_API__PAGING__SIZE", 2).backend("BACKEND__RECONCILER__GRACE_S", 0)
-    })
-    .await
+    Fixture::start_with(|options| options.backend("partner_api.paging.size", 2).backend("reconciler.grace_s", 0)).await
 }
 
 /// The time, RFC 3339.
@@ -31,10 +28,11 @@ fn reconcile(fixture: &Fixture) -> String {
     fixture.stack.backend_command(&["reconcile"]).unwrap()
 }
 
-/// A case with one upload whose features are all at their end: the events that TruEnroll sends of it.
+/// A case with one upload whose features are all at their end: the events that TruEnroll sends of
+/// it.
 fn ended(fixture: &Fixture, case: &str) -> Vec<Event> {
     fixture.simulator.world.upload(case, Some("applicant-1"), &Feature::ALL);
-    let end = |feature| fixture.simulator.world.end(case, feature, Stage::Completed, AT).unwrap();
+    let end = |feature| fixture.simulator.world.finish(case, feature, Stage::Completed, AT).unwrap();
     Feature::ALL.into_iter().map(end).collect()
 }
 
@@ -74,7 +72,7 @@ async fn an_event_that_never_came_is_made_up_for_once_even_if_it_comes_after_all
 
     // A second upload, one of whose events is lost as well.
     fixture.simulator.world.upload("missed", None, &[Feature::Forensics, Feature::Extraction]);
-    let end = |feature| fixture.simulator.world.end("missed", feature, Stage::Completed, "2099-06-22T10:31:00Z");
+    let end = |feature| fixture.simulator.world.finish("missed", feature, Stage::Completed, "2099-06-22T10:31:00Z");
     end(Feature::Forensics).unwrap();
     fixture.simulator.world.delete("before-3");
     assert_eq!(
@@ -95,9 +93,9 @@ async fn an_event_that_never_came_is_made_up_for_once_even_if_it_comes_after_all
 async fn a_running_backend_reconciles_by_itself() {
     let fixture = Fixture::start_with(|options| {
         options
-            .backend("BACKEND__RECONCILER__INTERVAL_S", 1)
-            .backend("BACKEND__RECONCILER__GRACE_S", 1)
-            .backend("BACKEND__RECONCILER__BACKFILL_FIRST_ROUND", true)
+            .backend("reconciler.interval_s", 1)
+            .backend("reconciler.grace_s", 1)
+            .backend("reconciler.backfill_first_round", true)
     })
     .await;
     ended(&fixture, "lost");
@@ -111,7 +109,7 @@ async fn a_running_backend_reconciles_by_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_that_ignores_the_skip_parameter_ends_the_round_with_an_error_that_names_the_setting() {
     let fixture = Fixture::start_with(|options| {
-        options.backend("BACKEND__PARTNER_API__PAGING__SIZE", 2).backend("BACKEND__RECONCILER__INTERVAL_S", 20)
+        options.backend("partner_api.paging.size", 2).backend("reconciler.interval_s", 20)
     })
     .await;
     let world = &fixture.simulator.world;
@@ -142,7 +140,7 @@ async fn cases_that_are_deleted_between_two_pages_make_no_other_case_be_passed_o
     }
     fixture.simulator.world.delete_listed();
     reconcile(&fixture);
-    let left = fixture.simulator.world.left();
+    let left = fixture.simulator.world.case_ids();
     assert!(!left.is_empty());
     eventually("every event of the cases that are left was backfilled", async || {
         let deliveries = fixture.simulator.application.deliveries();
@@ -153,19 +151,20 @@ async fn cases_that_are_deleted_between_two_pages_make_no_other_case_be_passed_o
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_missing_event_has_its_own_grace_period() {
-    let fixture = Fixture::start_with(|options| options.backend("BACKEND__RECONCILER__GRACE_S", 3)).await;
+    let fixture = Fixture::start_with(|options| options.backend("reconciler.grace_s", 3)).await;
     let world = &fixture.simulator.world;
     reconcile(&fixture);
     let upload = |at: &str| {
         world.upload("grace", None, &[Feature::Extraction]);
-        world.end("grace", Feature::Extraction, Stage::Completed, at).unwrap()
+        world.finish("grace", Feature::Extraction, Stage::Completed, at).unwrap()
     };
     let lost = upload(AT);
     reconcile(&fixture);
     let noticed = SystemTime::now();
     eventually("the grace period of the first is over", async || noticed.elapsed().unwrap() > Duration::from_secs(3))
         .await;
-    // Its stage ended after the first was found to be missing, and it is on its way when the round is made.
+    // Its stage ended after the first was found to be missing, and it is on its way when the round
+    // is made.
     let on_its_way = upload(&now());
     let said = reconcile(&fixture);
     assert!(said.starts_with("compared 1 cases: 1 event backfilled, 1 within the grace period"), "{said}");
@@ -183,11 +182,11 @@ async fn after_the_loss_of_the_whole_store_what_ended_since_a_time_is_backfilled
     let world = fixture.simulator.world.clone();
     let old = ended(&fixture, "old");
     world.upload("recent", None, &[Feature::Extraction]);
-    let first = world.end("recent", Feature::Extraction, Stage::Completed, AT).unwrap();
+    let first = world.finish("recent", Feature::Extraction, Stage::Completed, AT).unwrap();
     world.upload("recent", None, &[Feature::Extraction, Feature::Forensics]);
     let at = "2026-01-02T00:00:00Z";
-    let second = world.end("recent", Feature::Extraction, Stage::Completed, at).unwrap();
-    let third = world.end("recent", Feature::Forensics, Stage::Completed, at).unwrap();
+    let second = world.finish("recent", Feature::Extraction, Stage::Completed, at).unwrap();
+    let third = world.finish("recent", Feature::Forensics, Stage::Completed, at).unwrap();
     for event in old.iter().chain([&first, &second, &third]) {
         fixture.send_accepted(event).await;
     }
@@ -199,12 +198,12 @@ async fn after_the_loss_of_the_whole_store_what_ended_since_a_time_is_backfilled
 
     // One more event arrives before anybody notices.
     world.upload("recent", None, &[Feature::Extraction]);
-    let last = world.end("recent", Feature::Extraction, Stage::Completed, "2026-01-03T00:00:00Z").unwrap();
+    let last = world.finish("recent", Feature::Extraction, Stage::Completed, "2026-01-03T00:00:00Z").unwrap();
     fixture.send_accepted(&last).await;
     fixture.delivered_once(8).await;
     world.upload("undated", None, &[Feature::Extraction]);
-    world.end("undated", Feature::Extraction, Stage::Completed, at).unwrap();
-    world.undate("undated");
+    world.finish("undated", Feature::Extraction, Stage::Completed, at).unwrap();
+    world.remove_times("undated");
 
     let said = reconcile(&fixture);
     assert!(said.contains("3 cases: 0 events backfilled") && said.contains("8 assumed received"), "{said}");
@@ -228,7 +227,7 @@ async fn a_first_round_backfills_what_ended_since_a_time_if_that_is_asked_for() 
     let fixture = start().await;
     ended(&fixture, "old");
     fixture.simulator.world.upload("recent", None, &[Feature::Extraction]);
-    fixture.simulator.world.end("recent", Feature::Extraction, Stage::Completed, "2026-01-02T00:00:00Z").unwrap();
+    fixture.simulator.world.finish("recent", Feature::Extraction, Stage::Completed, "2026-01-02T00:00:00Z").unwrap();
     let said = fixture.stack.backend_command(&["reconcile", "--since", "2026-01-01T00:00:00Z"]).unwrap();
     assert!(said.contains("2 cases: 1 event backfilled") && said.contains("4 assumed received"), "{said}");
     fixture.delivered_once(1).await;
@@ -240,8 +239,8 @@ async fn features_that_the_edges_policy_disables_are_not_backfilled() {
     let file = policy.path().display().to_string();
     fs::write(policy.path(), "disabled_features = [\"translation\"]").unwrap();
     let fixture = Fixture::start_with(|options| {
-        let options = options.backend("BACKEND__RECONCILER__POLICY_FILE", &file);
-        options.backend("BACKEND__RECONCILER__GRACE_S", 0).backend("BACKEND__RECONCILER__BACKFILL_FIRST_ROUND", true)
+        let options = options.backend("reconciler.policy_file", &file);
+        options.backend("reconciler.grace_s", 0).backend("reconciler.backfill_first_round", true)
     })
     .await;
     ended(&fixture, "lost");
@@ -263,7 +262,7 @@ async fn features_that_the_edges_policy_disables_are_not_backfilled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_missing_event_keeps_its_time_and_one_that_lies_ahead_counts_from_now() {
     let fixture = Fixture::start().await;
-    let inbox = Inbox::connect(&apart(fixture.stack.redis_url()), PATIENCE).await.unwrap();
+    let inbox = Inbox::connect(&config(&fixture.stack.redis_url()).redis, PATIENCE).await.unwrap();
     let case = CaseId::new("times").unwrap();
     let missing = async |must, is_taken, most_taken| {
         let due = Due { feature: Feature::Extraction, must, is_taken, most_taken };
@@ -275,10 +274,12 @@ async fn each_missing_event_keeps_its_time_and_one_that_lies_ahead_counts_from_n
 
     let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
     let mut connection = client.get_connection().unwrap();
+    let key = Keys::new(IN_PROCESS_PREFIX, 1).of_partition(0).case(&case);
     let mut set = |field: &str, value: &str| {
-        redis::cmd("HSET").arg("{apart:0}:case:times").arg(field).arg(value).exec(&mut connection).unwrap();
+        redis::cmd("HSET").arg(&key).arg(field).arg(value).exec(&mut connection).unwrap();
     };
-    // One of the two arrives. Which one is not known, so the oldest time goes, and the other keeps its own.
+    // One of the two arrives. Which one is not known, so the oldest time goes, and the other keeps
+    // its own.
     set("extraction", "1");
     assert_eq!(missing(2, false, None).await.since, both[1..]);
     for ahead in ["4102444800000 4102444800000", "99999999999999999999999"] {
@@ -299,7 +300,7 @@ async fn each_missing_event_keeps_its_time_and_one_that_lies_ahead_counts_from_n
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_backend_says_loudly_what_its_first_round_takes_as_received() {
-    let fixture = Fixture::start_with(|options| options.backend("BACKEND__RECONCILER__INTERVAL_S", 10)).await;
+    let fixture = Fixture::start_with(|options| options.backend("reconciler.interval_s", 10)).await;
     ended(&fixture, "before");
     eventually("the first round is in the log, with what to do if the store was lost", async || {
         let log = fixture.stack.backend.log();

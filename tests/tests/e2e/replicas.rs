@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use envelope::{Feature, Stage};
-use harness::{simulator::world::Event, stack::Options};
+use harness::{keys, simulator::world::Event, stack::Options};
 
 use crate::fixture::{Fixture, PATIENCE, eventually};
 
@@ -47,7 +47,7 @@ async fn partitions_are_shared_evenly_given_back_on_shutdown_and_taken_over_afte
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_feature_waits_and_no_other_does() {
-    let fixture = Fixture::start_with(|options| options.backend("BACKEND__WORKER__WINDOW", 2)).await;
+    let fixture = Fixture::start_with(|options| options.backend("worker.window", 2)).await;
     let said = fixture.stack.backend_command(&["pause", "extraction"]).unwrap();
     assert_eq!(said, "paused: extraction\n");
     eventually("the backend has heard of it", async || {
@@ -91,7 +91,7 @@ async fn a_pause_holds_in_every_backend_from_the_moment_it_returns() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_lets_what_waits_for_a_permit_wait() {
     // One attempt at a time, so that most events wait for that one.
-    let fixture = Fixture::start_with(|options| options.backend("BACKEND__WORKER__PARALLELISM", 1)).await;
+    let fixture = Fixture::start_with(|options| options.backend("worker.parallelism", 1)).await;
     fixture.simulator.application.fail_next([(StatusCode::OK, Duration::from_secs(3))]);
     let event = |case: String| fixture.event(&case, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
     for number in 0..20 {
@@ -115,7 +115,7 @@ async fn a_pause_waits_for_no_backend_that_is_gone_and_names_one_that_does_not_c
     assert_eq!(fixture.stack.backend_command(&["pause", "extraction"]).unwrap(), "paused: extraction\n");
     let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
     let mut add = redis::cmd("ZADD");
-    add.arg("{edge}:members").arg("9e15").arg("an-older-version");
+    add.arg(keys::keys().members()).arg("9e15").arg("an-older-version");
     add.exec(&mut client.get_connection().unwrap()).unwrap();
     let said = fixture.stack.backend_command(&["pause", "forensics"]).unwrap_err().to_string();
     assert!(said.contains("an-older-version"), "{said}");
@@ -125,10 +125,10 @@ async fn a_pause_waits_for_no_backend_that_is_gone_and_names_one_that_does_not_c
 async fn lanes_that_fail_do_not_keep_others_waiting_even_if_they_are_more_than_the_window_holds() {
     let fixture = Fixture::start_with(|options| {
         options
-            .backend("BACKEND__WORKER__WINDOW", 2)
-            .backend("BACKEND__REDIS__PARTITIONS", 1)
-            .backend("BACKEND__WORKER__BACKOFF_BASE_MS", 60_000)
-            .backend("BACKEND__WORKER__BACKOFF_CAP_MS", 60_000)
+            .backend("worker.window", 2)
+            .backend("redis.partitions", 1)
+            .backend("worker.backoff_base_ms", 60_000)
+            .backend("worker.backoff_cap_ms", 60_000)
     })
     .await;
     let event = |case: &str| fixture.event(case, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
@@ -155,7 +155,7 @@ async fn lanes_that_fail_do_not_keep_others_waiting_even_if_they_are_more_than_t
 async fn a_backlog_of_one_feature_is_not_held_up_by_features_without_events() {
     let fixture = Fixture::start_with(|options| {
         // With room for one event at a time, each waited for would take a second.
-        options.backend("BACKEND__REDIS__PARTITIONS", 1).backend("BACKEND__WORKER__WINDOW", 1)
+        options.backend("redis.partitions", 1).backend("worker.window", 1)
     })
     .await;
     for number in 0..80 {

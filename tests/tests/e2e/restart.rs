@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::fixture::{Fixture, PATIENCE, eventually};
 
-/// How long the application takes for each of the attempts that run when the backend is told to stop.
+/// How long the application takes for each of the attempts that run when the backend is told to
+/// stop.
 const SLOW: Duration = Duration::from_secs(15);
 
 /// `count` events of one lane, in the order of their instants.
@@ -67,10 +68,9 @@ async fn the_only_backend_restarts_beside_a_slow_application_and_nothing_is_reje
 #[tokio::test(flavor = "multi_thread")]
 async fn work_that_the_grace_period_cuts_off_is_taken_up_by_the_next_backend_at_once() {
     // A lease that would run out only long after this test's patience.
-    let mut fixture = Fixture::start_with(|options| {
-        options.backend("BACKEND__SHUTDOWN__GRACE_MS", 500).backend("BACKEND__WORKER__LEASE_MS", 60_000)
-    })
-    .await;
+    let mut fixture =
+        Fixture::start_with(|options| options.backend("shutdown.grace_ms", 500).backend("worker.lease_ms", 60_000))
+            .await;
     let events = lane(&fixture, "cut-off", 3);
     fixture.simulator.application.fail_next([(StatusCode::OK, SLOW)]);
     for event in &events {
@@ -87,8 +87,7 @@ async fn work_that_the_grace_period_cuts_off_is_taken_up_by_the_next_backend_at_
 async fn answer_during_shutdown(mutation: Option<&str>) -> Answer {
     let mutation = mutation.map(str::to_owned);
     let fixture =
-        Fixture::start_with(|options| Options { mutation, ..options }.backend("BACKEND__SHUTDOWN__GRACE_MS", 60_000))
-            .await;
+        Fixture::start_with(|options| Options { mutation, ..options }.backend("shutdown.grace_ms", 60_000)).await;
     let [slow, late] = lane(&fixture, "late", 2).try_into().unwrap();
     fixture.simulator.application.fail_next([(StatusCode::OK, Duration::from_secs(28))]);
     fixture.send_accepted(&slow).await;
@@ -118,7 +117,7 @@ async fn redis_restarts_and_nothing_is_rejected() {
         let sent = steady.sent();
         eventually("there is traffic", async || steady.sent() > sent + 50).await;
         let began = Instant::now();
-        fixture.stack.redis.as_mut().unwrap().stop(PATIENCE).unwrap();
+        fixture.stack.redis.as_mut().unwrap().process.stop(PATIENCE).unwrap();
         let stopped = began.elapsed();
         // The operation itself: somebody replaces the server meanwhile.
         sleep(Duration::from_secs(downtime)).await;

@@ -1,8 +1,11 @@
 //! The events of dead letters are sent again.
 
 use axum::http::StatusCode;
-use envelope::{Feature, Stage};
-use harness::simulator::{sender::Answer, world::Event};
+use envelope::{CaseId, Feature, Stage};
+use harness::{
+    keys,
+    simulator::{sender::Answer, world::Event},
+};
 
 use crate::fixture::{Fixture, eventually};
 
@@ -63,18 +66,13 @@ async fn where_the_dead_letter_has_expired_the_redelivery_is_stored_as_new() {
     let event = dead_letter(&fixture, "expired").await;
     let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
     let mut connection = client.get_connection().unwrap();
-    for partition in 0..16 {
-        redis::cmd("XTRIM")
-            .arg(format!("{{edge:{partition}}}:dead"))
-            .arg("MAXLEN")
-            .arg(0)
-            .exec(&mut connection)
-            .unwrap();
+    for keys in keys::of_all_partitions() {
+        redis::cmd("XTRIM").arg(keys.dead()).arg("MAXLEN").arg(0).exec(&mut connection).unwrap();
     }
     fixture.send_accepted(&event).await;
     fixture.delivered_once(1).await;
-    let case = format!("{{edge:*}}:case:{}", event.key.split(':').nth(1).unwrap());
-    let cases: Vec<String> = redis::cmd("KEYS").arg(&case).query(&mut connection).unwrap();
-    let had: u64 = redis::cmd("HGET").arg(&cases[0]).arg("extraction").query(&mut connection).unwrap();
-    assert_eq!(had, 1, "it is counted once, however often it came");
+    let case = CaseId::new(event.case.as_str()).unwrap();
+    let counts = keys::of_case(&case).case(&case);
+    let received: u64 = redis::cmd("HGET").arg(counts).arg("extraction").query(&mut connection).unwrap();
+    assert_eq!(received, 1, "the event is counted once, although it was stored twice");
 }

@@ -3,68 +3,34 @@
 use std::{
     fs,
     net::TcpListener,
-    path::Path,
     process::{Command, Output, Stdio},
     time::Duration,
 };
 
 use harness::{
+    backend_settings::BackendSettings,
+    keys,
     process::{Process, free_port},
+    redis_server::{FSYNC, RedisServer},
     tools,
 };
 
-use crate::fixture::PATIENCE;
-
-/// A Redis with settings of its own.
-pub(crate) struct Redis {
-    pub(crate) port: u16,
-    pub(crate) process: Process,
-    folder: tempfile::TempDir,
-}
-
-impl Redis {
-    pub(crate) fn start(settings: &[&str]) -> Self {
-        let (port, folder) = (free_port().unwrap(), tempfile::tempdir().unwrap());
-        let process = Self::run(port, folder.path(), settings, u64::MAX);
-        Self { port, process, folder }
-    }
-
-    /// Another server on the same port and data, whose files can get so many bytes long and no longer.
-    pub(crate) fn restart(&mut self, settings: &[&str], longest_file: u64) {
-        self.process.kill().unwrap();
-        self.process = Self::run(self.port, self.folder.path(), settings, longest_file);
-    }
-
-    fn run(port: u16, folder: &Path, settings: &[&str], longest_file: u64) -> Process {
-        let mut command = Command::new("sh");
-        // By default a process that exceeds the limit is killed, while a full disk only makes writing fail.
-        let limit = if longest_file == u64::MAX { "unlimited".to_owned() } else { (longest_file / 512).to_string() };
-        command.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {limit}; exec \"$0\" \"$@\""));
-        command.arg(tools::redis_server().unwrap());
-        command.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string()]).args(settings);
-        command.arg("--dir").arg(folder);
-        let mut process = Process::start("redis-server", &mut command, &folder.join("log")).unwrap();
-        process.wait_until(PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).unwrap();
-        process
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
-    }
-}
+use crate::fixture::{PATIENCE, redis};
 
 /// Runs the backend where it is expected to refuse.
 pub(crate) fn backend(settings: &[(&str, &str)]) -> (Option<i32>, String) {
+    backend_with_variables(settings, &[])
+}
+
+/// The same, with further environment variables.
+pub(crate) fn backend_with_variables(settings: &[(&str, &str)], variables: &[(&str, &str)]) -> (Option<i32>, String) {
     let log = tempfile::NamedTempFile::new().unwrap();
-    let (ingest, admin) = (free_port().unwrap(), free_port().unwrap());
+    let mut usual = BackendSettings::usual(free_port().unwrap(), free_port().unwrap());
+    for (name, value) in settings {
+        usual.set(name, value);
+    }
     let mut command = Command::new(tools::workspace_binary("backend", "backend", &[]).unwrap());
-    command
-        .arg("serve")
-        .env("BACKEND__INGEST__LISTEN", format!("127.0.0.1:{ingest}"))
-        .env("BACKEND__ADMIN__LISTEN", format!("127.0.0.1:{admin}"))
-        .env("BACKEND__INGEST__PROOF", "0123456789abcdef")
-        .env("BACKEND__PARTNER_API__API_KEY", "key")
-        .envs(settings.iter().copied());
+    command.arg("serve").envs(usual.environment()).envs(variables.iter().copied());
     let mut process = Process::start("backend", &mut command, log.path()).unwrap();
     // It ends by itself: that it does not get ready is what is waited for.
     let ended = process.wait_until(PATIENCE, || false).unwrap_err().to_string();
@@ -75,7 +41,7 @@ pub(crate) fn backend(settings: &[(&str, &str)]) -> (Option<i32>, String) {
 
 #[test]
 fn a_setting_that_cannot_be_used_is_named_with_its_place() {
-    let (code, said) = backend(&[("BACKEND__REDIS__PARTITIONS", "0")]);
+    let (code, said) = backend(&[("redis.partitions", "0")]);
     assert_eq!(code, Some(78));
     assert!(said.contains("`redis.partitions`") && said.contains("BACKEND__REDIS__PARTITIONS"), "{said}");
 }
@@ -83,7 +49,7 @@ fn a_setting_that_cannot_be_used_is_named_with_its_place() {
 #[test]
 fn a_missing_redis_is_named() {
     let url = format!("redis://127.0.0.1:{}", free_port().unwrap());
-    let (code, said) = backend(&[("BACKEND__REDIS__URL", &url)]);
+    let (code, said) = backend(&[("redis.url", &url)]);
     assert_eq!(code, Some(1));
     assert!(said.contains("`redis.url`") && said.contains(&url["redis://".len()..]), "{said}");
 }
@@ -95,8 +61,8 @@ fn a_redis_that_would_lose_events_is_refused() {
         (["--appendonly", "yes", "--appendfsync", "no"], "appendfsync always"),
         (["--appendonly", "no", "--maxmemory-policy", "allkeys-lru"], "maxmemory-policy noeviction"),
     ] {
-        let redis = Redis::start(&settings);
-        let (code, log) = backend(&[("BACKEND__REDIS__URL", &format!("redis://127.0.0.1:{}", redis.port))]);
+        let server = redis(&settings);
+        let (code, log) = backend(&[("redis.url", &server.url())]);
         assert_eq!(code, Some(1));
         assert!(log.contains(said), "{log}");
     }
@@ -104,22 +70,21 @@ fn a_redis_that_would_lose_events_is_refused() {
 
 #[test]
 fn a_replica_and_too_few_replicas_are_refused() {
-    let primary = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
-    let of = format!("127.0.0.1 {}", primary.port);
-    let replica = Redis::start(&["--appendonly", "yes", "--appendfsync", "always", "--replicaof", &of]);
-    let (code, log) = backend(&[("BACKEND__REDIS__URL", &format!("redis://127.0.0.1:{}", replica.port))]);
+    let primary = redis(&FSYNC);
+    let of = format!("127.0.0.1 {}", primary.port());
+    let replica = redis(&[&FSYNC[..], &["--replicaof", &of]].concat());
+    let (code, log) = backend(&[("redis.url", &replica.url())]);
     assert!(code == Some(1) && log.contains("`redis.url` must name the primary"), "{log}");
-    let url = format!("redis://127.0.0.1:{}", primary.port);
-    let (code, log) = backend(&[("BACKEND__REDIS__URL", &url), ("BACKEND__REDIS__DURABILITY", "replicas:2")]);
+    let url = primary.url();
+    let (code, log) = backend(&[("redis.url", &url), ("redis.durability", "replicas:2")]);
     assert!(code == Some(1) && log.contains("`redis.durability` asks for 2 replicas"), "{log}");
 }
 
 #[test]
 fn a_topology_that_is_not_the_servers_is_refused() {
-    let durable = ["--appendonly", "yes", "--appendfsync", "always"];
-    let single = Redis::start(&durable);
-    let clustered = Redis::start(&[&durable[..], &["--cluster-enabled", "yes", "--cluster-port", "0"]].concat());
-    let url = |redis: &Redis| format!("redis://127.0.0.1:{}", redis.port);
+    let single = redis(&FSYNC);
+    let clustered = redis(&[&FSYNC[..], &["--cluster-enabled", "yes", "--cluster-port", "0"]].concat());
+    let url = RedisServer::url;
     for (url, topology, primary, expected) in [
         (url(&single), "cluster", "", "is not one of a cluster"),
         (url(&single), "sentinel", "edge", "SENTINEL"),
@@ -127,9 +92,8 @@ fn a_topology_that_is_not_the_servers_is_refused() {
         (url(&clustered), "cluster", "", "no server of the cluster holds slot"),
         (url(&single) + " " + &url(&single), "single", "", "`redis.topology` is \"single\""),
     ] {
-        let topology = ("BACKEND__REDIS__TOPOLOGY", topology);
-        let (_, said) =
-            backend(&[("BACKEND__REDIS__URL", &url), topology, ("BACKEND__REDIS__SENTINEL_PRIMARY", primary)]);
+        let topology = ("redis.topology", topology);
+        let (_, said) = backend(&[("redis.url", &url), topology, ("redis.sentinel_primary", primary)]);
         assert!(said.contains(expected), "{expected}: {said}");
     }
     redis::cmd("CLUSTER")
@@ -138,17 +102,17 @@ fn a_topology_that_is_not_the_servers_is_refused() {
         .arg(16_383)
         .exec(&mut redis::Client::open(url(&clustered)).unwrap().get_connection().unwrap())
         .unwrap();
-    let (_, said) = backend(&[("BACKEND__REDIS__URL", &url(&clustered))]);
+    let (_, said) = backend(&[("redis.url", &url(&clustered))]);
     assert!(said.contains("set `redis.topology` to \"cluster\""), "{said}");
 }
 
 #[test]
 fn another_number_of_partitions_than_is_stored_is_refused() {
-    let redis = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
-    let url = format!("redis://127.0.0.1:{}", redis.port);
+    let server = redis(&FSYNC);
+    let url = server.url();
     let client = redis::Client::open(url.as_str()).unwrap();
-    redis::cmd("SET").arg("{edge}:partitions").arg(4).exec(&mut client.get_connection().unwrap()).unwrap();
-    let (code, said) = backend(&[("BACKEND__REDIS__URL", &url)]);
+    redis::cmd("SET").arg(keys::keys().partition_count()).arg(4).exec(&mut client.get_connection().unwrap()).unwrap();
+    let (code, said) = backend(&[("redis.url", &url)]);
     assert_eq!(code, Some(1));
     assert!(said.contains("`redis.partitions` is 16") && said.contains("set it to 4"), "{said}");
 }
@@ -157,7 +121,7 @@ fn another_number_of_partitions_than_is_stored_is_refused() {
 fn a_port_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let (code, said) = backend(&[("BACKEND__INGEST__LISTEN", &address)]);
+    let (code, said) = backend(&[("ingest.listen", &address)]);
     assert_eq!(code, Some(1));
     assert!(said.contains(&address) && said.contains("`ingest.listen`"), "{said}");
 }

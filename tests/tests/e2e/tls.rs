@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use envelope::Feature;
-use harness::{simulator::world::Event, stack::Options};
+use harness::{redis_server::FSYNC, simulator::world::Event, stack::Options};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use reqwest::{Certificate, Client, Identity, StatusCode};
 use tokio::{
@@ -20,8 +20,8 @@ use tokio_rustls::{
 };
 
 use crate::{
-    fixture::{Fixture, PATIENCE, eventually},
-    start::{Redis, backend as rejection},
+    fixture::{Fixture, PATIENCE, eventually, redis},
+    start::backend_with_variables,
 };
 
 /// The name that a sender's certificate has to hold.
@@ -47,7 +47,8 @@ impl Authority {
     }
 }
 
-/// Writes a certificate where Envoy looks for it, as a renewal would: complete files, renamed into place.
+/// Writes a certificate where Envoy looks for it, as a renewal would: complete files, renamed into
+/// place.
 fn install(folder: &Path, (certificate, key): (String, String)) {
     for (name, text) in [("certificate.pem", certificate), ("key.pem", key)] {
         fs::write(folder.join("new"), text).unwrap();
@@ -55,7 +56,8 @@ fn install(folder: &Path, (certificate, key): (String, String)) {
     }
 }
 
-/// A stack whose edge has a certificate of `authority`; senders need one of `senders` where that is given.
+/// A stack whose edge has a certificate of `authority`; senders need one of `senders` where that is
+/// given.
 async fn start(authority: &Authority, senders: Option<&Authority>, folder: &Path) -> Fixture {
     install(folder, authority.sign("localhost"));
     let shipped = include_str!("../../../envoy/tls.yaml");
@@ -166,14 +168,16 @@ async fn tls_in_front_of(behind: u16, (certificate, key): (String, String)) -> u
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_is_used_over_tls_when_its_certificate_is_trusted() {
-    let redis = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let server = redis(&FSYNC);
     let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
-    let port = tls_in_front_of(redis.port, authority.sign("localhost")).await;
+    let port = tls_in_front_of(server.port(), authority.sign("localhost")).await;
     let trusted = folder.path().join("ca.pem");
     fs::write(&trusted, authority.0.pem()).unwrap();
     let fixture = Fixture::start_with(|options| {
         let redis_url = Some(format!("rediss://localhost:{port}"));
-        Options { redis_url, ..options }.backend("SSL_CERT_FILE", trusted.display())
+        let mut options = Options { redis_url, ..options };
+        options.backend.set_variable("SSL_CERT_FILE", trusted.display());
+        options
     })
     .await;
     for event in fixture.events("rediss", 8) {
@@ -181,8 +185,9 @@ async fn redis_is_used_over_tls_when_its_certificate_is_trusted() {
     }
     fixture.delivered_once(8).await;
 
-    let other = tls_in_front_of(redis.port, Authority::new().sign("localhost")).await;
+    let other = tls_in_front_of(server.port(), Authority::new().sign("localhost")).await;
     let url = format!("rediss://localhost:{other}");
-    let (code, said) = rejection(&[("BACKEND__REDIS__URL", &url), ("SSL_CERT_FILE", &trusted.display().to_string())]);
+    let variables = [("SSL_CERT_FILE", trusted.to_str().unwrap())];
+    let (code, said) = backend_with_variables(&[("redis.url", &url)], &variables);
     assert!(code == Some(1) && said.contains("certificate"), "{said}");
 }

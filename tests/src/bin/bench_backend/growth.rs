@@ -1,4 +1,4 @@
-//! What becomes of it with more backends, more partitions, and more events.
+//! Measurements with more backends, more partitions, and a long backlog.
 
 use std::{
     fmt::Write as _,
@@ -17,13 +17,13 @@ use crate::{
     programs::{self, Keeping, Programs, Setup},
 };
 
-/// A table of backends and partitions.
+/// Writes the table of backends and partitions.
 pub(crate) async fn backends_and_partitions(arguments: &Arguments, text: &mut String) -> Result<()> {
     let keeping = Keeping::Fsync;
     writeln!(
         text,
         "## More backends, more partitions ({})\n\n| backends | partitions | stored/s | CPU of the backends | CPU of \
-         Redis | worked off/s |\n|---|---|---|---|---|---|",
+         Redis | handled/s |\n|---|---|---|---|---|---|",
         keeping.short_name()
     )?;
     for (backends, partitions) in [(1, 1), (1, 4), (1, 16), (1, 64), (3, 16), (3, 64)] {
@@ -46,19 +46,20 @@ pub(crate) async fn backends_and_partitions(arguments: &Arguments, text: &mut St
     Ok(())
 }
 
-/// How the cost of an event grows with how many are stored; and how long they take to be worked off.
+/// Writes the table of how the cost per event grows with the backlog, and how fast the backlog is
+/// handled.
 pub(crate) async fn backlog(arguments: &Arguments, text: &mut String) -> Result<()> {
     let programs = Programs::start(Setup { keeping: Keeping::Memory, backends: 1, partitions: 16 }).await?;
     let counter = Arc::new(AtomicU64::new(0));
     writeln!(
         text,
-        "## A long backlog ({})\n\n| events that wait | stored/s | CPU of the backend | CPU of Redis |\n|---|---|---|---|",
+        "## A long backlog ({})\n\n| events in the backlog | stored/s | CPU of the backend | CPU of Redis |\n|---|---|---|---|",
         Keeping::Memory.short_name()
     )?;
     let mut all = 0;
     for waiting in [10_000, 100_000, arguments.longest] {
         say(&format!("a backlog of {waiting}"));
-        // The last second or so before there are so many.
+        // Only the last events are measured, about one second.
         let sample = 40_000.min(waiting / 2);
         all += store(arguments, &programs, &counter, waiting.saturating_sub(all + sample)).await?.events;
         let stored = store(arguments, &programs, &counter, sample).await?;
@@ -66,11 +67,11 @@ pub(crate) async fn backlog(arguments: &Arguments, text: &mut String) -> Result<
         writeln!(text, "| {all} | {:.0} | {} | {} |", stored.rate, micros(stored.backends), micros(stored.redis))?;
     }
     let drained = drain(&programs).await?;
-    writeln!(text, "\nAll of them are worked off at {:.0} a second.", drained.rate)?;
+    writeln!(text, "\nThe whole backlog is handled at {:.0} events per second.", drained.rate)?;
     Ok(())
 }
 
-/// What storing came to.
+/// The measurement of storing events.
 struct Stored {
     events: u64,
     rate: f64,
@@ -78,7 +79,7 @@ struct Stored {
     redis: Duration,
 }
 
-/// Stores at least so many events while nothing is worked on.
+/// Stores at least `events` events while all features are paused.
 async fn store(arguments: &Arguments, programs: &Programs, counter: &Arc<AtomicU64>, events: u64) -> Result<Stored> {
     let until = Instant::now() + Duration::from_secs(300);
     let before = programs.cpu_times()?;
@@ -94,7 +95,7 @@ async fn store(arguments: &Arguments, programs: &Programs, counter: &Arc<AtomicU
         let slice = load.run(counter, programs::request).await?;
         all.requests += slice.requests;
         all.elapsed += slice.elapsed;
-        ensure!(Instant::now() < until, "the backlog takes too long to store");
+        ensure!(Instant::now() < until, "storing the backlog takes longer than 300 s");
     }
     let after = programs.cpu_times()?;
     let each = |spent: Duration| spent.div_f64(all.requests.max(1) as f64);
@@ -106,22 +107,25 @@ async fn store(arguments: &Arguments, programs: &Programs, counter: &Arc<AtomicU
     })
 }
 
-/// What working off came to.
+/// The measurement of handling a backlog.
 pub(crate) struct Drained {
-    /// Events each second.
+    /// Events per second.
     pub(crate) rate: f64,
     pub(crate) backends: Duration,
     pub(crate) redis: Duration,
 }
 
-/// Lets what waits be worked off. Counts from when it begins, which is when the backends have heard that they may.
+/// Resumes all features, and measures until the backlog is handled. The time starts when the
+/// backends begin, shortly after they are resumed.
 pub(crate) async fn drain(programs: &Programs) -> Result<Drained> {
     let deadline = Instant::now() + Duration::from_secs(300);
-    let (waiting, before) = (programs.waiting().await?, programs.cpu_times()?);
+    let waiting = programs.waiting().await?;
+    let before = programs.cpu_times()?;
     programs.resume().await?;
-    let (mut began, mut left) = (Instant::now(), waiting);
+    let mut began = Instant::now();
+    let mut left = waiting;
     while left > 0 {
-        ensure!(Instant::now() < deadline, "the backlog takes too long to work off");
+        ensure!(Instant::now() < deadline, "handling the backlog takes longer than 300 s");
         tokio::time::sleep(Duration::from_millis(5)).await;
         let now = Instant::now();
         left = programs.waiting().await?;
@@ -129,7 +133,8 @@ pub(crate) async fn drain(programs: &Programs) -> Result<Drained> {
             began = now;
         }
     }
-    let (elapsed, after) = (began.elapsed(), programs.cpu_times()?);
+    let elapsed = began.elapsed();
+    let after = programs.cpu_times()?;
     programs.pause().await?;
     let each = |spent: Duration| spent.div_f64(waiting.max(1) as f64);
     Ok(Drained {

@@ -1,9 +1,11 @@
-//! `cargo bench-backend`: what it costs to store an event before saying yes, beside the ceilings measured in the same run.
+//! `cargo bench-backend`: measures what storing an event before acknowledging it costs, compared
+//! with upper bounds from the same run.
 //!
-//! For each way in which Redis can keep what it is given, in rounds that take turns: axum that answers 202 and stores
-//! nothing; the very script that stores an event, called by as many clients without HTTP; the naive design; the backend; and
-//! the backend again while it works off what it has stored. Then the answer's time is measured at half the rate. [`growth`]
-//! measures more backends, more partitions, and more events.
+//! For each durability of Redis, rounds alternate between: axum that answers 202 and stores
+//! nothing; the Lua script that stores an event, called without HTTP by the same number of clients;
+//! a naive design; the backend; and the backend while it handles the events that it has stored.
+//! Afterwards the latency is measured at half of the highest rate. [`growth`] measures more
+//! backends, more partitions, and a long backlog.
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
@@ -30,29 +32,31 @@ mod script;
 use peers::Peer;
 use programs::{Keeping, Programs, Setup};
 
-/// Measures what it costs to store an event before saying yes.
+/// Measures what storing an event before acknowledging it costs.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench-backend", bin_name = "cargo bench-backend")]
 struct Arguments {
-    /// How often each is measured.
+    /// The number of rounds.
     #[arg(long, default_value_t = 9)]
     rounds: usize,
-    /// How many seconds each time.
+    /// The length of each measurement in seconds.
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// On how many connections.
+    /// The number of connections.
     #[arg(long, default_value_t = 32)]
     connections: usize,
-    /// How many events are stored and worked off for each number of backends and partitions.
+    /// The number of events that are stored and then handled for each number of backends and
+    /// partitions.
     #[arg(long, default_value_t = 100_000)]
     backlog: u64,
-    /// How many events the longest backlog has; 0 leaves out more backends, more partitions and more events.
+    /// The number of events of the longest backlog; 0 to skip the tables of backends, partitions
+    /// and backlogs.
     #[arg(long, default_value_t = 1_000_000)]
     longest: u64,
-    /// Where the table is written to.
+    /// The file that the tables are written to.
     #[arg(long, default_value = "docs/bench-backend.md")]
     out: PathBuf,
-    /// Internal: be one of the peers, on this port, with that Partner API and that Redis.
+    /// Internal: run one of the peers on this port, with this Partner API and this Redis.
     #[arg(long, hide = true)]
     serve: Option<Peer>,
     #[arg(long, hide = true, default_value_t = 0)]
@@ -66,8 +70,9 @@ struct Arguments {
 /// One measurement.
 struct Sample {
     slice: Slice,
-    /// CPU time for each event: of whatever answers, and of Redis.
+    /// CPU time per event of the program that answers.
     server: Duration,
+    /// CPU time per event of Redis.
     redis: Duration,
 }
 
@@ -78,12 +83,12 @@ async fn main() -> Result<()> {
         return peer.serve(arguments.port, &arguments.api, &arguments.redis).await;
     }
     let mut text = format!(
-        "# What it costs to store an event before saying yes\n\nMeasured by `cargo bench-backend --rounds {} --seconds {} \
-         --connections {} --backlog {} --longest {}`, load and servers on the same {} cores:\nmedians over the rounds. The CPU time is \
-         that of the program that answers and of Redis; the script's clients are the load\nthemselves. \
-         Times are those of the answer. The naive design sets a key if it is new (SETNX), fetches the result from a Partner API \
-         that answers\nat once, and then answers: it has done more than the others by then, and loses what a crash \
-         interrupts.\n\n",
+        "# What storing an event before acknowledging it costs\n\nMeasured by `cargo bench-backend --rounds {} --seconds {} \
+         --connections {} --backlog {} --longest {}`,\nwith the load and the servers on the same {} cores. All values are \
+         medians over the rounds. The CPU time per event is that of the\nprogram that answers, and of Redis; the clients of \
+         the script are the load itself. p50, p99 and p99.9 are latencies of the answer.\nThe naive design sets a key if it \
+         is new (SETNX), fetches the result from a Partner API that answers at once, and then\nanswers. It has done more work \
+         by then than the others, and a crash in between loses the event.\n\n",
         arguments.rounds,
         arguments.seconds,
         arguments.connections,
@@ -112,23 +117,24 @@ async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> 
         status: 202,
         duration: Duration::from_secs_f64(arguments.seconds),
     };
-    let ways = ["axum, storing nothing", "the script alone", "the naive design", "the backend"];
-    let (mut samples, mut drains) = (<[Vec<Sample>; 4]>::default(), Vec::new());
-    // The first round warms up and is thrown away.
+    let ways = ["axum, storing nothing", "the Lua script alone", "the naive design", "the backend"];
+    let mut samples = <[Vec<Sample>; 4]>::default();
+    let mut drains = Vec::new();
+    // The first round warms up and is discarded.
     for round in 0..=arguments.rounds {
         say(&format!("{}: round {round} of {}", keeping.name(), arguments.rounds));
         for place in 0..ways.len() {
             let way = (place + round) % ways.len();
             programs.empty_redis().await?;
             let server = [&programs.nothing, &programs.nothing, &programs.naive, &programs.backends[0]][way];
-            let before = (server.process.cpu_time()?, programs.redis.cpu_time()?);
+            let before = (server.process.cpu_time()?, programs.redis.process.cpu_time()?);
             let slice = match way {
                 1 => script::run(&programs.redis_url, &load(Vec::new(), None), &counter).await?,
                 _ => load(vec![server.port], None).run(&counter, programs::request).await?,
             };
             let each = |spent: Duration| spent.div_f64(slice.requests as f64);
             let server_time = if way == 1 { Duration::ZERO } else { each(server.process.cpu_time()? - before.0) };
-            let redis = each(programs.redis.cpu_time()? - before.1);
+            let redis = each(programs.redis.process.cpu_time()? - before.1);
             let drained = if way == 3 { Some(growth::drain(&programs).await?) } else { None };
             if round > 0 {
                 samples[way].push(Sample { slice, server: server_time, redis });
@@ -138,7 +144,7 @@ async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> 
     }
     writeln!(
         text,
-        "## {}\n\n| way | events/s | CPU of the server | CPU of Redis | p50 | p99 | p99.9 |",
+        "## {}\n\n| implementation | events/s | CPU of the server | CPU of Redis | p50 | p99 | p99.9 |",
         keeping.name()
     )?;
     writeln!(text, "|---|---|---|---|---|---|---|")?;
@@ -147,7 +153,7 @@ async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> 
     }
     writeln!(
         text,
-        "| the backend, working them off | {:.0} | {} | {} | | | |",
+        "| the backend, handling the stored events | {:.0} | {} | {} | | | |",
         median(drains.iter().map(|drain| drain.rate)),
         micros(median_of(&drains, |drain| drain.backends)),
         micros(median_of(&drains, |drain| drain.redis)),
@@ -159,8 +165,8 @@ async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> 
     let at_half = load(programs.ports(), Some(half)).run(&counter, programs::request).await?;
     writeln!(
         text,
-        "\nThe backend stores {:.2} of what the script alone does, for {:.2} × the CPU time of axum storing nothing. At half \
-         its rate the answer takes {} at the median, and {} at p99.",
+        "\nThe backend stores {:.2} × as many events per second as the Lua script alone, with {:.2} × the CPU time of axum \
+         that stores nothing.\nAt half of that rate its answer takes {} (p50) and {} (p99).",
         rate(&samples[3]) / rate(&samples[1]),
         cpu(&samples[3]) / cpu(&samples[0]),
         micros(quantile(&at_half.latencies, 0.5)),
@@ -170,8 +176,9 @@ async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> 
         median(drains.iter().zip(&samples[3]).map(|(drain, stored)| drain.rate / per_second(&stored.slice)));
     writeln!(
         text,
-        "What it has stored it works off {to_storing:.2} times as fast, round by round: each event is fetched from a Partner API \
-         that answers at once, on the same cores, and handed to the log.\n"
+        "It handles events at {to_storing:.2} × the rate at which it stores them (median over the rounds). To handle an event is \
+         to fetch its result from a\nPartner API that answers at once, on the same cores, and to write its outcome to the \
+         log.\n"
     )?;
     Ok(())
 }

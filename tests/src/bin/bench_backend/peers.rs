@@ -1,4 +1,4 @@
-//! What the backend is compared with, each in a process of its own: axum that stores nothing, and the naive design.
+//! The programs that the backend is compared with: axum that stores nothing, and a naive design.
 
 use anyhow::{Context, Result};
 use axum::{Router, body::Bytes, extract::State, http::StatusCode, routing::post};
@@ -6,16 +6,17 @@ use envelope::Envelope;
 use redis::aio::ConnectionManager;
 use tokio::net::TcpListener;
 
-/// A peer.
+/// A program to compare with.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 pub(crate) enum Peer {
     /// axum that answers 202 and stores nothing.
     Nothing,
-    /// SETNX, then the work, then the answer: what a partner would write first. A crash in between loses the event.
+    /// SETNX, then the work, then the answer: what a partner might write first. A crash in between
+    /// loses the event.
     Naive,
 }
 
-/// What the naive design needs.
+/// The connections of the naive design.
 #[derive(Clone)]
 struct Naive {
     redis: ConnectionManager,

@@ -1,4 +1,4 @@
-//! What is measured, as processes of its own.
+//! The programs that are measured, each in a process of its own.
 
 use std::{path::Path, process::Command, time::Duration};
 
@@ -8,14 +8,16 @@ use envelope::{
     headers::{self, Judgement, Mark},
 };
 use harness::{
-    load,
+    backend_settings::{BackendSettings, PROOF},
+    keys, load,
     process::{Process, free_port},
+    redis_server::{EVERY_SECOND, FSYNC, IN_MEMORY, RedisOptions, RedisServer},
     tools,
 };
 use redis::aio::MultiplexedConnection;
 use tokio::net::TcpListener;
 
-/// How Redis keeps what it is given.
+/// How durably Redis stores events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keeping {
     Memory,
@@ -44,9 +46,9 @@ impl Keeping {
 
     fn of_redis(self) -> [&'static str; 4] {
         match self {
-            Self::Memory => ["--appendonly", "no", "--appendfsync", "no"],
-            Self::EverySecond => ["--appendonly", "yes", "--appendfsync", "everysec"],
-            Self::Fsync => ["--appendonly", "yes", "--appendfsync", "always"],
+            Self::Memory => IN_MEMORY,
+            Self::EverySecond => EVERY_SECOND,
+            Self::Fsync => FSYNC,
         }
     }
 
@@ -55,7 +57,7 @@ impl Keeping {
     }
 }
 
-/// What is started.
+/// What to start.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setup {
     pub(crate) keeping: Keeping,
@@ -63,14 +65,14 @@ pub(crate) struct Setup {
     pub(crate) partitions: u32,
 }
 
-/// Redis, the backends, and what they are compared with.
+/// Redis, the backends, and the programs to compare them with.
 pub(crate) struct Programs {
     pub(crate) backends: Vec<Served>,
     /// axum that stores nothing.
     pub(crate) nothing: Served,
     /// The naive design.
     pub(crate) naive: Served,
-    pub(crate) redis: Process,
+    pub(crate) redis: RedisServer,
     pub(crate) redis_url: String,
     setup: Setup,
     connection: MultiplexedConnection,
@@ -84,20 +86,15 @@ pub(crate) struct Served {
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const PROOF: &str = "a-proof-for-this-machine-alone";
-/// What the Partner API answers to everything: an extraction as it is documented.
+/// The Partner API's answer to every call: an extraction, as documented.
 const EXTRACTION: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 112\r\n\r\n\
     {\"success\":true,\"message\":\"OK\",\"data\":{\"id\":\"c\",\"extraction\":[{\"status\":\"completed\",\"totals\":{\"credits\":180}}]}}";
 
 impl Programs {
     pub(crate) async fn start(setup: Setup) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let redis_port = free_port()?;
-        let mut command = Command::new(tools::redis_server()?);
-        command.args(["--bind", "127.0.0.1", "--save", "", "--port", &redis_port.to_string(), "--dir"]);
-        command.arg(folder.path()).args(setup.keeping.of_redis());
-        let redis = start("redis-server", &mut command, folder.path(), redis_port)?.process;
-        let redis_url = format!("redis://127.0.0.1:{redis_port}");
+        let redis = RedisServer::start(RedisOptions::with(&setup.keeping.of_redis()))?;
+        let redis_url = redis.url();
         let connection = redis::Client::open(redis_url.as_str())?.get_multiplexed_async_connection().await?;
 
         let api = TcpListener::bind("127.0.0.1:0").await?;
@@ -106,23 +103,17 @@ impl Programs {
         let mut backends = Vec::new();
         for _ in 0..setup.backends {
             let port = free_port()?;
+            let settings = BackendSettings::usual(port, free_port()?)
+                .with("redis.url", &redis_url)
+                .with("redis.durability", setup.keeping.of_backend())
+                .with("redis.partitions", setup.partitions)
+                .with("partner_api.base_url", &api_url)
+                .with("partner_api.rate_per_second", 100_000)
+                .with("partner_api.max_concurrent", 256)
+                .with("worker.parallelism", 256)
+                .with("log.level", "warn");
             let mut command = Command::new(tools::release_binary("backend", "backend")?);
-            command.arg("serve").envs([
-                ("BACKEND__INGEST__LISTEN", format!("127.0.0.1:{port}")),
-                ("BACKEND__INGEST__PROOF", PROOF.to_owned()),
-                ("BACKEND__ADMIN__LISTEN", format!("127.0.0.1:{}", free_port()?)),
-                ("BACKEND__REDIS__URL", redis_url.clone()),
-                ("BACKEND__REDIS__DURABILITY", setup.keeping.of_backend().to_owned()),
-                ("BACKEND__REDIS__PARTITIONS", setup.partitions.to_string()),
-                ("BACKEND__WORKER__LEASE_MS", "1000".to_owned()),
-                ("BACKEND__PARTNER_API__BASE_URL", api_url.clone()),
-                ("BACKEND__PARTNER_API__API_KEY", "key".to_owned()),
-                ("BACKEND__PARTNER_API__RATE_PER_SECOND", "100000".to_owned()),
-                ("BACKEND__PARTNER_API__MAX_CONCURRENT", "256".to_owned()),
-                ("BACKEND__WORKER__PARALLELISM", "256".to_owned()),
-                ("BACKEND__RECONCILER__INTERVAL_S", "0".to_owned()),
-                ("BACKEND__LOG__LEVEL", "warn".to_owned()),
-            ]);
+            command.arg("serve").envs(settings.environment());
             backends.push(start("backend", &mut command, folder.path(), port)?);
         }
         let this = |arguments: &[&str], port: u16| {
@@ -133,7 +124,7 @@ impl Programs {
         let naive = this(&["--serve", "naive", "--api", &api_url, "--redis", &redis_url], free_port()?)?;
         let programs = Self { backends, nothing, naive, redis, redis_url, setup, connection, _folder: folder };
         programs.pause().await?;
-        // Until the backends have heard of the pause.
+        // After this time the backends know of the pause.
         tokio::time::sleep(Duration::from_secs(2)).await;
         Ok(programs)
     }
@@ -143,13 +134,13 @@ impl Programs {
         self.backends.iter().map(|backend| backend.port).collect()
     }
 
-    /// The CPU time of all backends, and that of Redis.
+    /// The CPU times of all backends together, and of Redis.
     pub(crate) fn cpu_times(&self) -> Result<(Duration, Duration)> {
         let times: Result<Vec<_>> = self.backends.iter().map(|backend| backend.process.cpu_time()).collect();
-        Ok((times?.into_iter().sum(), self.redis.cpu_time()?))
+        Ok((times?.into_iter().sum(), self.redis.process.cpu_time()?))
     }
 
-    /// Forgets every event. The backend goes on to work on nothing.
+    /// Deletes all events. All features stay paused.
     pub(crate) async fn empty_redis(&self) -> Result<()> {
         redis::cmd("FLUSHALL").exec_async(&mut self.connection.clone()).await?;
         self.pause().await
@@ -157,18 +148,18 @@ impl Programs {
 
     pub(crate) async fn pause(&self) -> Result<()> {
         let names = Feature::ALL.map(Feature::as_str);
-        Ok(redis::cmd("SADD").arg("{edge}:paused").arg(&names).exec_async(&mut self.connection.clone()).await?)
+        Ok(redis::cmd("SADD").arg(keys::keys().paused()).arg(&names).exec_async(&mut self.connection.clone()).await?)
     }
 
     pub(crate) async fn resume(&self) -> Result<()> {
-        Ok(redis::cmd("DEL").arg("{edge}:paused").exec_async(&mut self.connection.clone()).await?)
+        Ok(redis::cmd("DEL").arg(keys::keys().paused()).exec_async(&mut self.connection.clone()).await?)
     }
 
-    /// How many events are not worked on yet.
+    /// The number of events in the inbox.
     pub(crate) async fn waiting(&self) -> Result<u64> {
         let mut lengths = redis::pipe();
         for partition in 0..self.setup.partitions {
-            lengths.cmd("XLEN").arg(format!("{{edge:{partition}}}:inbox:extraction"));
+            lengths.cmd("XLEN").arg(keys::of_partition(partition).inbox(Feature::Extraction));
         }
         let lengths: Vec<u64> = lengths.query_async(&mut self.connection.clone()).await?;
         Ok(lengths.iter().sum())
@@ -192,7 +183,7 @@ pub(crate) fn body(number: u64) -> String {
     )
 }
 
-/// As Envoy sends it: judged.
+/// A request as it comes from Envoy, with the filter's verdict.
 pub(crate) fn request(number: u64) -> Vec<u8> {
     let (body, name) = (body(number), headers::JUDGED);
     let judged = Judgement::write(PROOF, "bench", Mark::Accepted);

@@ -1,4 +1,4 @@
--- The filter's checks with its usual policy, in the way a careful author would write them for Envoy's Lua filter.
+-- The filter's checks with the default policy, as a careful author would write them for Envoy's Lua filter.
 local EVENTS = {}
 for _, feature in ipairs({ 'classification', 'extraction', 'forensics', 'translation' }) do
   EVENTS['case.' .. feature .. '.completed'] = true
@@ -96,41 +96,41 @@ local function document(s)
   return result
 end
 
-local function refuse(handle, status, code)
+local function reject(handle, status, code)
   handle:respond({ [':status'] = status, ['content-type'] = 'application/problem+json' }, '{"code":"' .. code .. '"}')
 end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
-  if headers:get(':path') ~= '/webhooks/truenroll' then return refuse(handle, '404', 'not_found') end
-  if headers:get(':method') ~= 'POST' then return refuse(handle, '405', 'method_not_allowed') end
+  if headers:get(':path') ~= '/webhooks/truenroll' then return reject(handle, '404', 'not_found') end
+  if headers:get(':method') ~= 'POST' then return reject(handle, '405', 'method_not_allowed') end
   local media = headers:get('content-type')
   if not media or not find(media, '^application/json%s*;?') then
-    return refuse(handle, '415', 'unsupported_media_type')
+    return reject(handle, '415', 'unsupported_media_type')
   end
   local coding = headers:get('content-encoding')
-  if coding and coding ~= 'identity' then return refuse(handle, '415', 'unsupported_content_encoding') end
+  if coding and coding ~= 'identity' then return reject(handle, '415', 'unsupported_content_encoding') end
   local audience = headers:get('x-truenroll-audience')
-  if audience and audience ~= 'partner' then return refuse(handle, '403', 'wrong_audience') end
+  if audience and audience ~= 'partner' then return reject(handle, '403', 'wrong_audience') end
   local body = handle:body()
-  if not body then return refuse(handle, '400', 'empty_body') end
+  if not body then return reject(handle, '400', 'empty_body') end
   local length = body:length()
-  if length > 16384 then return refuse(handle, '413', 'payload_too_large') end
+  if length > 16384 then return reject(handle, '413', 'payload_too_large') end
   local good, event = pcall(document, body:getBytes(0, length))
-  if not good or type(event) ~= 'table' then return refuse(handle, '400', 'malformed_json') end
+  if not good or type(event) ~= 'table' then return reject(handle, '400', 'malformed_json') end
   local payload = event.payload
-  if type(payload) ~= 'table' then return refuse(handle, '422', 'missing_field') end
-  if event.audience and event.audience ~= 'partner' then return refuse(handle, '403', 'wrong_audience') end
+  if type(payload) ~= 'table' then return reject(handle, '422', 'missing_field') end
+  if event.audience and event.audience ~= 'partner' then return reject(handle, '403', 'wrong_audience') end
   local case, at, reference = payload.caseId, payload.occurredAt, payload.externalId
   if type(case) ~= 'string' or #case > 128 or not find(case, '^[%w_-]+$') then
-    return refuse(handle, '422', 'invalid_field')
+    return reject(handle, '422', 'invalid_field')
   end
   if reference ~= nil and reference ~= NULL and (type(reference) ~= 'string' or #reference == 0 or #reference > 512) then
-    return refuse(handle, '422', 'invalid_field')
+    return reject(handle, '422', 'invalid_field')
   end
   if type(at) ~= 'string' or not find(at, '^%d%d%d%d%-%d%d%-%d%d[Tt]%d%d:%d%d:%d%d') then
-    return refuse(handle, '422', 'invalid_field')
+    return reject(handle, '422', 'invalid_field')
   end
-  if not EVENTS[event.eventName] then return refuse(handle, '422', 'unknown_event') end
+  if not EVENTS[event.eventName] then return reject(handle, '422', 'unknown_event') end
   headers:replace('x-edge-judged', 'a-proof-for-this-machine-alone;lua;accepted')
 end

@@ -1,6 +1,7 @@
-//! The least server that an Envoy filter `ext_proc` can ask: it makes the filter's decision natively.
+//! A minimal server for Envoy's `ext_proc` filter that makes the same decision as our filter, in
+//! native code.
 //!
-//! gRPC over HTTP/2, with the few fields of Envoy's protocol that it takes written by hand.
+//! It speaks gRPC over HTTP/2. The few protobuf fields that it needs are read and written by hand.
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -19,13 +20,13 @@ async fn connection(socket: TcpStream) -> Result<()> {
     let mut connection = server::handshake(socket).await?;
     while let Some(stream) = connection.accept().await {
         let (request, respond) = stream?;
-        tokio::spawn(judge(request.into_body(), respond));
+        tokio::spawn(decide_request(request.into_body(), respond));
     }
     Ok(())
 }
 
-/// One stream is one HTTP request: its headers come first, then its body.
-async fn judge(mut messages: RecvStream, mut respond: server::SendResponse<Bytes>) -> Result<()> {
+/// Decides about one HTTP request, which is one stream: the headers come first, then the body.
+async fn decide_request(mut messages: RecvStream, mut respond: server::SendResponse<Bytes>) -> Result<()> {
     let policy = Policy::default();
     let now = || Timestamp::from_unix(4_000_000_000);
     let head = axum::http::Response::builder().header("content-type", "application/grpc").body(())?;
@@ -37,10 +38,12 @@ async fn judge(mut messages: RecvStream, mut respond: server::SendResponse<Bytes
         messages.flow_control().release_capacity(piece.len())?;
         buffer.extend_from_slice(&piece);
         while let Some(message) = take_message(&mut buffer) {
-            let (field, content) = Fields(&message).find(|(field, _)| matches!(field, 2 | 4)).context("no request")?;
+            let (field, content) = Fields(&message)
+                .find(|(field, _)| matches!(field, 2 | 4))
+                .context("the message is neither headers nor a body")?;
             let answer = match field {
                 2 => {
-                    let map = Fields(content).find(|(field, _)| *field == 1).context("no headers")?.1;
+                    let map = Fields(content).find(|(field, _)| *field == 1).context("the message has no headers")?.1;
                     let headers = Fields(map).map(|(_, header)| header_pair(header));
                     Head::read(headers, &policy).check(&policy, now).map(|checked| {
                         claims = Some(checked);
@@ -54,7 +57,7 @@ async fn judge(mut messages: RecvStream, mut respond: server::SendResponse<Bytes
                     decide::body(claims, body, now, &policy).map(|_| accepted())
                 }
             };
-            let answer = answer.unwrap_or_else(refused);
+            let answer = answer.unwrap_or_else(rejected);
             let mut framed = vec![0];
             framed.extend(u32::try_from(answer.len())?.to_be_bytes());
             framed.extend(answer);
@@ -74,7 +77,7 @@ fn accepted() -> Vec<u8> {
 }
 
 /// `immediate_response { status { code }, body }`
-fn refused(rejection: Rejection) -> Vec<u8> {
+fn rejected(rejection: Rejection) -> Vec<u8> {
     let code = rejection.code.status();
     let status = [0x08, (code & 0x7f) as u8 | 0x80, (code >> 7) as u8];
     field(7, &[field(1, &status), field(3, rejection.to_problem_json().as_bytes())].concat())
@@ -107,7 +110,7 @@ fn header_pair(header: &[u8]) -> (&[u8], &[u8]) {
     (of(&[1]), of(&[2, 3]))
 }
 
-/// The fields of a protobuf message that have a length; numbers are passed over.
+/// Iterates over the length-delimited fields of a protobuf message, and skips numbers.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {

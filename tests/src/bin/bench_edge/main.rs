@@ -1,7 +1,9 @@
-//! `cargo bench-edge`: what the edge's job costs in Envoy, done in several ways, side by side in one run.
+//! `cargo bench-edge`: measures what validating events in Envoy costs, for several implementations
+//! in one run.
 //!
-//! Each round gives every way the same load for a while, in an order that changes. What counts is Envoy's CPU time for each
-//! request, and its ratio to Envoy alone in the same round: steadier than seconds on a machine that does other things.
+//! Each round gives every implementation the same load, in a rotating order. The result is Envoy's
+//! CPU time per request, and its ratio to Envoy without a filter in the same round, which varies
+//! less than absolute times on a busy machine.
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
@@ -21,37 +23,39 @@ mod variants;
 
 use variants::Variant;
 
-/// Compares what the edge's job costs in Envoy, done in several ways.
+/// Compares what validating events in Envoy costs, for several implementations.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench-edge", bin_name = "cargo bench-edge")]
 struct Arguments {
-    /// How often every way is measured.
+    /// The number of rounds.
     #[arg(long, default_value_t = 41)]
     rounds: usize,
-    /// How many seconds each time.
+    /// The length of each measurement in seconds.
     #[arg(long, default_value_t = 0.4)]
     seconds: f64,
-    /// Measure Envoy alone and these ways only, by a part of their names.
+    /// Measure only Envoy without a filter and the implementations whose names contain one of
+    /// these.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Where the table is written to.
+    /// The file that the tables are written to.
     #[arg(long, default_value = "docs/bench-edge.md")]
     out: PathBuf,
-    /// Internal: be the server that ext_proc asks, in a process of its own, so that its CPU time can be told apart.
+    /// Internal: run the ext_proc server, in a process of its own so that its CPU time can be
+    /// measured.
     #[arg(long, hide = true)]
     serve_ext_proc: Option<u16>,
 }
 
-/// What one way measured in one round.
+/// The measurement of one implementation in one round.
 struct Sample {
-    /// CPU time for each request: Envoy's, and for ext_proc its server's too.
+    /// CPU time per request: of Envoy, and for ext_proc also of its server.
     cpu: Duration,
     slice: Slice,
 }
 
 const CONNECTIONS: usize = 16;
 const ACCEPTED: &str = r#"{"eventName":"case.extraction.completed","payload":{"caseId":"6850abc123def456ghi789","externalId":"applicant-9876","occurredAt":"2025-06-22T10:30:00Z"}}"#;
-const REFUSED: &str = r#"{"eventName":"case.extraction.complete","payload":{"caseId":"6850abc123def456ghi789","externalId":"applicant-9876","occurredAt":"2025-06-22T10:30:00Z"}}"#;
+const REJECTED: &str = r#"{"eventName":"case.extraction.complete","payload":{"caseId":"6850abc123def456ghi789","externalId":"applicant-9876","occurredAt":"2025-06-22T10:30:00Z"}}"#;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
@@ -71,27 +75,29 @@ async fn main() -> Result<()> {
     let variants = variants::start_all(folder.path(), upstream_port, ext_proc_port, &arguments.only)?;
 
     let mut table = String::new();
-    writeln!(table, "# What the edge costs in Envoy\n")?;
+    writeln!(table, "# What validating events costs in Envoy\n")?;
     writeln!(
         table,
-        "Measured by `cargo bench-edge --rounds {} --seconds {}`: one Envoy worker each, 16 HTTP/1.1 connections, an event \
-         of {} bytes.\nMedians over the rounds; the ratio is to Envoy alone in the same round, with its quartiles. The \
-         quiet ratio compares the\ntenth of the rounds in which each took least. The CPU time of ext_proc holds its \
-         server's.\n",
+        "Measured by `cargo bench-edge --rounds {} --seconds {}` with one Envoy worker per implementation, 16 HTTP/1.1 \
+         connections\nand an event of {} bytes. All values are medians over the rounds. The ratio to Envoy without a \
+         filter compares CPU times of the\nsame round; its quartiles are in parentheses. The quiet ratio compares the \
+         10th percentiles of the CPU times, which other\nprograms on the machine disturb least. The CPU time of ext_proc \
+         includes its server.\n",
         arguments.rounds,
         arguments.seconds,
         ACCEPTED.len()
     )?;
     let memory = || variants.iter().map(|variant| resident(variant.envoy.pid())).collect::<Result<Vec<_>>>();
-    let (memory_before, mut requests) = (memory()?, vec![0; variants.len()]);
-    for (title, body, status) in [("Accepted", ACCEPTED, 202), ("Rejected (422 `unknown_event`)", REFUSED, 422)] {
+    let memory_before = memory()?;
+    let mut requests = vec![0; variants.len()];
+    for (title, body, status) in [("Accepted", ACCEPTED, 202), ("Rejected (422 `unknown_event`)", REJECTED, 422)] {
         let samples = measure(&arguments, &variants, &server, title, body, status).await?;
         writeln!(table, "## {title}\n\n{}", render(&variants, &samples)?)?;
         for (total, own) in requests.iter_mut().zip(&samples) {
             *total += own.iter().map(|sample| sample.slice.requests).sum::<u64>();
         }
     }
-    writeln!(table, "## Memory\n\n| way | requests | Envoy before | Envoy after |\n|---|---|---|---|")?;
+    writeln!(table, "## Memory of Envoy\n\n| implementation | requests | before | after |\n|---|---|---|---|")?;
     for (number, (before, after)) in memory_before.into_iter().zip(memory()?).enumerate() {
         let name = variants[number].name;
         writeln!(table, "| {name} | {} | {} MiB | {} MiB |", requests[number], before >> 10, after >> 10)?;
@@ -103,7 +109,7 @@ async fn main() -> Result<()> {
     fs::write(&arguments.out, table).with_context(|| format!("cannot write {}", arguments.out.display()))
 }
 
-/// The samples of each variant, round by round.
+/// Returns the samples of each implementation, round by round.
 async fn measure(
     arguments: &Arguments,
     variants: &[Variant],
@@ -119,13 +125,13 @@ async fn measure(
     );
     let mut samples: Vec<Vec<Sample>> = variants.iter().map(|_| Vec::new()).collect();
     let duration = Duration::from_secs_f64(arguments.seconds);
-    // The first round warms up and is thrown away.
+    // The first round warms up and is discarded.
     for round in 0..=arguments.rounds {
         say(&format!("{title}: round {round} of {}", arguments.rounds));
         for place in 0..variants.len() {
             let number = (place + round) % variants.len();
             let variant = &variants[number];
-            let expected = if variant.refuses { status } else { 202 };
+            let expected = if variant.decides { status } else { 202 };
             let server = (variant.name == "ext_proc").then_some(server);
             let cpu = || {
                 let of_server = server.map_or(Ok(Duration::ZERO), Process::cpu_time)?;
@@ -145,20 +151,24 @@ async fn measure(
     Ok(samples)
 }
 
-/// The memory that a process holds, in KiB.
+/// The resident memory of a process, in KiB.
 fn resident(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the kernel tells no memory")?;
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the kernel does not report the memory")?;
     Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
 }
 
 fn render(variants: &[Variant], samples: &[Vec<Sample>]) -> Result<String> {
     let mut table = String::new();
-    writeln!(table, "| way | CPU for each request | ratio to Envoy alone | quiet ratio | requests/s | p50 | p99 |")?;
+    writeln!(
+        table,
+        "| implementation | CPU time per request | ratio to Envoy without a filter | quiet ratio | requests/s | p50 | p99 |"
+    )?;
     writeln!(table, "|---|---|---|---|---|---|---|")?;
     for (variant, own) in variants.iter().zip(samples) {
         let micros = |duration: Duration| duration.as_secs_f64() * 1e6;
-        // Whatever else the machine does only adds: the tenth of the rounds that it disturbed least compares best.
+        // Other programs only add CPU time, so the rounds with the least CPU time compare best.
         let quiet = |samples: &[Sample]| quantile(samples.iter().map(|sample| micros(sample.cpu)).collect(), 0.1);
         let cpu = median(own.iter().map(|sample| micros(sample.cpu)).collect());
         let ratios: Vec<_> =

@@ -1,4 +1,4 @@
-//! The ways to do the edge's job in Envoy that are compared.
+//! The implementations that are compared.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -9,20 +9,20 @@ use harness::{
 };
 use serde_json::{Value, json};
 
-/// One Envoy with one way.
+/// An Envoy with one implementation.
 pub(crate) struct Variant {
     pub(crate) name: &'static str,
-    /// Whether it refuses anything.
-    pub(crate) refuses: bool,
+    /// Whether it decides anything, and so rejects invalid events.
+    pub(crate) decides: bool,
     pub(crate) port: u16,
     pub(crate) envoy: Process,
 }
 
-const ALONE: &str = "Envoy alone";
-const BUFFERING: &str = "buffering only";
-const CALLS: &str = "its host calls only";
+const ALONE: &str = "Envoy without a filter";
+const BUFFERING: &str = "a filter that only buffers the body";
+const CALLS: &str = "a filter that only makes the same host calls";
 
-/// Starts an Envoy with one worker for each way.
+/// Starts an Envoy with one worker for each implementation.
 pub(crate) fn start_all(folder: &Path, upstream: u16, ext_proc: u16, only: &[String]) -> Result<Vec<Variant>> {
     let filter = fs::canonicalize(tools::wasm_filter()?)?;
     let buffering = fs::canonicalize(tools::wasm_module("buffering", &[])?)?;
@@ -66,7 +66,8 @@ fn ask() -> Value {
 }
 
 fn start(folder: &Path, name: &'static str, filter: Option<Value>, upstream: u16, ext_proc: u16) -> Result<Variant> {
-    let (port, admin) = (free_port()?, free_port()?);
+    let port = free_port()?;
+    let admin = free_port()?;
     let router = json!({ "name": "router", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
     }});
@@ -104,8 +105,8 @@ fn start(folder: &Path, name: &'static str, filter: Option<Value>, upstream: u16
     command.arg("-c").arg(&file).args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]);
     let mut envoy = Process::start("envoy", &mut command, &file.with_extension("log"))?;
     envoy.wait_until(Duration::from_secs(30), || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())?;
-    let refuses = !matches!(name, ALONE | BUFFERING | CALLS);
-    Ok(Variant { name, refuses, port, envoy })
+    let decides = !matches!(name, ALONE | BUFFERING | CALLS);
+    Ok(Variant { name, decides, port, envoy })
 }
 
 fn address(port: u16) -> Value {

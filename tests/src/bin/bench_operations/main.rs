@@ -1,7 +1,8 @@
-//! `cargo bench-operations`: what planned operations cost those who send events meanwhile.
+//! `cargo bench-operations`: measures how planned operations affect senders.
 //!
-//! Beside each operation a sender posts events at a constant rate and never retries. What counts is how many events got an
-//! answer that they did not deserve, which has to be none, and the longest that one waited for its answer.
+//! During each operation a sender posts events at a constant rate and never retries. The table
+//! shows how many events were not accepted, which must be none, and the longest time that an event
+//! waited for its answer.
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
@@ -10,6 +11,7 @@ use std::{fmt::Write as _, fs, net::Ipv4Addr, path::PathBuf, process::ExitCode, 
 use anyhow::Result;
 use clap::Parser;
 use harness::{
+    backend_settings::{API_KEY, SINK_SECRET},
     balancer::Balancer,
     dns::{DnsServer, Reply},
     simulator::{
@@ -17,7 +19,7 @@ use harness::{
         sender::Sender,
         steady::{Report, Steady},
     },
-    stack::{API_KEY, DrainedEnvoy, SINK_SECRET},
+    stack::DrainedEnvoy,
     tools::say,
 };
 use tokio::time::sleep;
@@ -30,18 +32,18 @@ use operations::Operation;
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench-operations", bin_name = "cargo bench-operations")]
 struct Arguments {
-    /// How many events are sent each second.
+    /// The number of events per second.
     #[arg(long, default_value_t = 50)]
     rate: u32,
     /// Run only the operations whose names contain this text.
     #[arg(long, default_value = "")]
     only: String,
-    /// Where the table is written to.
+    /// The file that the table is written to.
     #[arg(long, default_value = "docs/bench-operations.md")]
     out: PathBuf,
 }
 
-/// How long events are sent before and after each operation.
+/// How long to send events before and after each operation.
 const AROUND: Duration = Duration::from_secs(2);
 
 #[tokio::main]
@@ -51,11 +53,11 @@ async fn main() -> Result<ExitCode> {
     writeln!(table, "# How long events wait during planned operations\n")?;
     writeln!(
         table,
-        "Measured by `cargo bench-operations --rate {}` with unoptimized builds: beside each operation a sender posts {} \
-         events per second\nand never retries. An undeserved answer is any but 202.\n",
+        "Measured by `cargo bench-operations --rate {}` with unoptimized builds. During each operation a sender posts {} \
+         events per second\nand never retries. An event counts as not accepted if it is answered with anything but 202.\n",
         arguments.rate, arguments.rate
     )?;
-    writeln!(table, "| operation | events | undeserved answers | longest wait |")?;
+    writeln!(table, "| operation | events | not accepted | longest wait |")?;
     writeln!(table, "|---|---|---|---|")?;
     let mut undeserved = 0;
     for operation in Operation::ALL {
@@ -84,7 +86,7 @@ async fn measure(operation: Operation, rate: u32) -> Result<Report> {
     let balancer = Balancer::start(envoys.iter().map(DrainedEnvoy::target).collect()).await?;
     let webhook = if envoys.is_empty() { stack.webhook() } else { format!("{}/webhooks/truenroll", balancer.url()) };
     let sender = Arc::new(Sender::new(webhook));
-    // The load balancer has to find out who is ready.
+    // The load balancer needs time to find out which Envoys are ready.
     sleep(AROUND).await;
     let steady = Steady::start(&simulator.world, &sender, "steady", rate);
     sleep(AROUND).await;

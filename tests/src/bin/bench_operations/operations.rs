@@ -1,4 +1,4 @@
-//! The operations.
+//! The operations that are measured.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -11,36 +11,38 @@ use harness::{
 use serde_json::json;
 use tokio::time::sleep;
 
-/// Something that an operator does while events come in.
+/// Something that an operator does while events arrive, or a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
-    /// Nothing, to compare with.
+    /// No operation, for comparison.
     None,
-    /// The policy is changed ten times, which loads the filter anew.
+    /// A changed policy is published ten times. Each publication loads a new build of the filter.
     Publish,
-    /// The only backend is told to stop, and started again once it has.
+    /// The only backend is stopped with SIGTERM, and started again after it has ended.
     RestartBackend,
-    /// The same while the application takes fifteen seconds for each outcome.
+    /// The same, while the application takes up to 15 seconds per outcome.
     RestartBusyBackend,
-    /// The only backend is killed, and started again.
+    /// The only backend is killed and started again.
     KillBackend,
-    /// One of two backends is told to stop, and started again once it has.
+    /// One of two backends is stopped with SIGTERM, and started again after it has ended.
     RestartOneOfTwo,
-    /// The only backend is recreated: its name does not resolve for five seconds, and then names another address.
+    /// The only backend is recreated: its name does not resolve for five seconds, and then resolves
+    /// to another address.
     RecreateBackend,
-    /// Each of two Envoys behind a load balancer is told to stop, drains, and is started again.
+    /// Each of two Envoys behind a load balancer is stopped with SIGTERM, drains, and is started
+    /// again.
     RestartEnvoys,
-    /// Redis is told to stop, and started again on its append-only file after 15 seconds.
+    /// Redis is stopped with SIGTERM, and started again on its append-only file 15 seconds later.
     RestartRedis,
 }
 
-/// How long a busy application takes for an outcome.
+/// The longest time that a slow application takes for an outcome.
 const BUSY: Duration = Duration::from_secs(15);
-/// How long the name of a backend that is recreated does not resolve.
+/// How long the name of a recreated backend does not resolve.
 const NAME_UNKNOWN: Duration = Duration::from_secs(5);
-/// Where that backend is then.
+/// The new address of that backend.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// How long Redis is away.
+/// How long Redis is down.
 const REDIS_AWAY: Duration = Duration::from_secs(15);
 /// How long an Envoy may take to drain.
 const DRAIN_SECONDS: u64 = 20;
@@ -65,16 +67,20 @@ impl Operation {
             Self::None => "none",
             Self::Publish => "ten publications of the filter",
             Self::RestartBackend => "restart of the only backend",
-            Self::RestartBusyBackend => "restart of the only backend, the application takes 15 s",
-            Self::KillBackend => "the only backend is killed and started again",
+            Self::RestartBusyBackend => {
+                "restart of the only backend, while the application takes up to 15 s per outcome"
+            }
+            Self::KillBackend => "kill and restart of the only backend",
             Self::RestartOneOfTwo => "restart of one of two backends",
-            Self::RecreateBackend => "the only backend is recreated at another address, its name unknown for 5 s",
+            Self::RecreateBackend => {
+                "recreation of the only backend at another address, its name not resolving for 5 s"
+            }
             Self::RestartEnvoys => "restart of two Envoys behind a load balancer, one after the other",
-            Self::RestartRedis => "restart of Redis, away for 15 s",
+            Self::RestartRedis => "restart of Redis, down for 15 s",
         }
     }
 
-    /// The stack that the operation needs. Its Envoy finds the backend by a name that `dns` resolves.
+    /// The stack for the operation. Its Envoy finds the backend by a name that `dns` resolves.
     pub(crate) fn stack(self, simulator: &Simulator, dns: &DnsServer) -> Result<Stack> {
         let pace = if self == Self::RestartBusyBackend { BUSY } else { Duration::ZERO };
         simulator.application.set_pace(pace);
@@ -87,7 +93,7 @@ impl Operation {
         Stack::start(Options { replicas, enable: vec!["dns_resolver"], bootstrap, ..Options::new(simulator.url()) })
     }
 
-    /// The Envoys that the events go through in place of the stack's own; none for most operations.
+    /// The Envoys that the events pass instead of the stack's own; empty for most operations.
     pub(crate) fn envoys(self, stack: &Stack) -> Result<Vec<DrainedEnvoy>> {
         let names: &[&str] = if self == Self::RestartEnvoys { &["one", "two"] } else { &[] };
         names.iter().map(|name| DrainedEnvoy::start(stack, name, DRAIN_SECONDS)).collect()
@@ -121,7 +127,7 @@ impl Operation {
                 sleep(NAME_UNKNOWN).await;
                 let ingest = stack.ingest();
                 let (_, port) = ingest.rsplit_once(':').context("the ingest has a port")?;
-                stack.set_backend("BACKEND__INGEST__LISTEN", format!("{ELSEWHERE}:{port}"));
+                stack.set_backend("ingest.listen", format!("{ELSEWHERE}:{port}"));
                 stack.start_backend()?;
                 dns.set(Reply::Addresses(vec![ELSEWHERE]));
             }
@@ -134,7 +140,7 @@ impl Operation {
             }
             Self::RestartRedis => {
                 if let Some(redis) = &mut stack.redis {
-                    redis.stop(PATIENCE)?;
+                    redis.process.stop(PATIENCE)?;
                 }
                 sleep(REDIS_AWAY).await;
                 stack.start_redis()?;

@@ -1,4 +1,5 @@
-//! `cargo up`: the whole edge on this machine, with TruEnroll and the partner's application played by the simulator.
+//! `cargo up`: runs everything on this machine, with a simulator of TruEnroll and of the partner's
+//! application.
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
@@ -15,12 +16,13 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use envelope::{Feature, Stage};
 use harness::{
+    backend_settings::{API_KEY, SINK_SECRET},
     simulator::{
         Simulator,
         scenario::{self, Scenario, Sent},
         sender::Sender,
     },
-    stack::{API_KEY, Options, SINK_SECRET, Stack},
+    stack::{Options, Stack},
     tools::{self, say},
 };
 use tokio::{
@@ -33,37 +35,38 @@ mod summary;
 
 use summary::{Live, Summary};
 
-/// Runs the whole edge on this machine: Envoy with the filter, the backend, Redis, and a simulator of TruEnroll.
+/// Runs everything on this machine: Envoy with the filter, the backend, Redis, and a simulator that
+/// sends events and receives their outcomes.
 #[derive(Debug, Parser)]
 #[command(name = "cargo up", bin_name = "cargo up")]
 struct Arguments {
-    /// How many seconds to send events; until Ctrl-C where not given.
+    /// How long to send events; until Ctrl-C by default.
     #[arg(long, value_name = "SECONDS")]
     duration: Option<u64>,
-    /// About how many requests to send each second.
+    /// The approximate number of requests per second.
     #[arg(long, value_name = "REQUESTS", default_value_t = 50.0, value_parser = positive)]
     rate: f64,
-    /// Which share of the events to deliver twice, 0 to 1.
+    /// The share of the events to send twice, 0 to 1.
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
     duplicates: f64,
-    /// How many malformed requests to send for each event, 0 to 1.
+    /// The number of malformed requests per event, 0 to 1.
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
     malformed: f64,
-    /// Where chance begins; the same seed makes the same cases.
+    /// The seed of the random numbers. The same seed generates the same cases.
     #[arg(long)]
     seed: Option<u64>,
-    /// The port that takes webhooks; 8080 where it is free.
+    /// The port for webhooks; 8080 by default, or a free port if that is in use.
     #[arg(long)]
     port: Option<u16>,
-    /// When the time is up, keep everything running until Ctrl-C.
+    /// After the duration, stop sending but keep everything running until Ctrl-C.
     #[arg(long)]
     keep: bool,
-    /// Keep data and logs in this folder.
+    /// The folder for data and logs; a temporary one by default.
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
 }
 
-/// How long events that were accepted may take to be delivered after the last one was sent.
+/// How long the delivery of accepted events may take after the last one was sent.
 const DRAIN: Duration = Duration::from_secs(30);
 const EXAMPLE_CASE: &str = "6850abc123def456ghi789";
 
@@ -85,18 +88,18 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whether everything that was sent had the end that it should.
+/// Runs everything, and returns whether every request had the expected result.
 async fn run(arguments: &Arguments, stop: &CancellationToken) -> Result<bool> {
     let simulator = Simulator::start("127.0.0.1:0", API_KEY, SINK_SECRET).await?;
     let mut stack = start(arguments, &simulator)?;
     simulator.world.upload(EXAMPLE_CASE, Some("applicant-9876"), &Feature::ALL);
-    let example = simulator.world.end(EXAMPLE_CASE, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
-    println!("\ntruenroll-edge is up; Ctrl-C stops it\n");
+    let example = simulator.world.finish(EXAMPLE_CASE, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+    println!("\ntruenroll-edge is running. Ctrl-C stops it.\n");
     println!("  webhook  {}", stack.webhook());
     println!("  backend  {0}/readyz  {0}/metrics", stack.admin());
     println!("  Envoy    {}/stats/prometheus", stack.envoy_admin_url());
     println!("  logs     {}", stack.folder().display());
-    println!("\nsend the documented example yourself:\n");
+    println!("\nSend the documented example event yourself:\n");
     println!(
         "  curl -i {} -H 'content-type: application/json' -d '{}'\n",
         stack.webhook(),
@@ -110,7 +113,8 @@ async fn run(arguments: &Arguments, stop: &CancellationToken) -> Result<bool> {
         malformed: arguments.malformed,
         seed: arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000)),
     };
-    let (sender, sent) = (Arc::new(Sender::new(stack.webhook())), Arc::new(Sent::default()));
+    let sender = Arc::new(Sender::new(stack.webhook()));
+    let sent = Arc::new(Sent::default());
     let summary = Summary::new(&stack, &simulator, &sender, &sent, scenario.seed).await?;
     let mut live = Live::default();
     let edge = stack.edge();
@@ -123,7 +127,7 @@ async fn run(arguments: &Arguments, stop: &CancellationToken) -> Result<bool> {
         }
     }
     if arguments.keep && !stop.is_cancelled() {
-        say("the time is up; everything keeps running until Ctrl-C");
+        say("no more events are sent; everything keeps running until Ctrl-C");
         while stop.run_until_cancelled(sleep(Duration::from_secs(1))).await.is_some() {
             live.show(&summary.read().await?);
         }
@@ -135,52 +139,55 @@ async fn run(arguments: &Arguments, stop: &CancellationToken) -> Result<bool> {
     let figures = summary.read().await?;
     live.end();
     println!("{figures}");
-    if !figures.is_right() {
+    if !figures.is_correct() {
         stack.keep_folder();
-        println!("  what the programs wrote stays in {}", stack.folder().display());
+        println!("  data and logs are kept in {}", stack.folder().display());
     }
     stack.stop()?;
-    Ok(figures.is_right())
+    Ok(figures.is_correct())
 }
 
 fn start(arguments: &Arguments, simulator: &Simulator) -> Result<Stack> {
-    say("tools: looking for Envoy, Redis and a WebAssembly compiler; what is missing is fetched");
+    say("looking for Envoy, Redis and a WebAssembly compiler; missing tools are installed");
     tools::envoy()?;
     let redis_url = env::var("REDIS_URL").ok();
     if redis_url.is_none() {
         tools::redis_server()?;
     }
     tools::wasm_filter()?;
-    say("backend: building");
+    say("building the backend");
     tools::workspace_binary("backend", "backend", &[])?;
     say("starting Redis, the backend and Envoy");
     let mut options = Options::new(simulator.url());
     if let Some(folder) = &arguments.dir {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
         options.folder = Some(folder.canonicalize()?);
     }
     options.edge_port = match arguments.port {
         Some(port) => {
-            TcpListener::bind(("127.0.0.1", port)).with_context(|| format!("cannot take webhooks on port {port}"))?;
+            TcpListener::bind(("127.0.0.1", port))
+                .with_context(|| format!("cannot listen for webhooks on port {port}"))?;
             Some(port)
         }
         None => TcpListener::bind("127.0.0.1:8080").ok().map(|_| 8080),
     };
     if let Some(url) = redis_url {
-        // Somebody else's server: keep apart from what it holds, and demand nothing of its settings.
+        // The server belongs to somebody else: use keys of our own, and accept its settings as they
+        // are.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         options = options
-            .backend("BACKEND__REDIS__PREFIX", format!("up-{now}"))
-            .backend("BACKEND__REDIS__DURABILITY", "memory")
-            .backend("BACKEND__REDIS__CHECK_SERVER", "false");
+            .backend("redis.prefix", format!("up-{now}"))
+            .backend("redis.durability", "memory")
+            .backend("redis.check_server", "false");
         options.redis_url = Some(url);
     }
     Stack::start(options)
 }
 
-/// The first Ctrl-C stops the traffic and ends in order, the second one ends at once.
+/// Makes the first Ctrl-C stop the traffic and shut down in order, and the second one exit at once.
 fn stop_on_signals(stop: &CancellationToken) -> Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
     let stop = stop.clone();
     tokio::spawn(async move {
         loop {
@@ -198,9 +205,12 @@ fn stop_on_signals(stop: &CancellationToken) -> Result<()> {
 }
 
 fn positive(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|rate| (0.1..=10_000.0).contains(rate)).ok_or_else(|| "not from 0.1 to 10000".to_owned())
+    text.parse()
+        .ok()
+        .filter(|rate| (0.1..=10_000.0).contains(rate))
+        .ok_or_else(|| "must be from 0.1 to 10000".to_owned())
 }
 
 fn share(text: &str) -> Result<f64, String> {
-    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "not from 0 to 1".to_owned())
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "must be from 0 to 1".to_owned())
 }

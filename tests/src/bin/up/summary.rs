@@ -1,4 +1,5 @@
-//! What happened so far, from what every part of the path counts by itself.
+//! The figures that `cargo up` shows. Every program on an event's path counts for itself, and the
+//! counts must agree.
 
 use std::{
     collections::BTreeMap,
@@ -17,24 +18,24 @@ use harness::{
     stack::Stack,
 };
 
-/// Reads the counts.
+/// Reads the counts of all programs.
 pub(crate) struct Summary<'a> {
     stack: &'a Stack,
     simulator: &'a Simulator,
     sender: &'a Arc<Sender>,
     sent: &'a Arc<Sent>,
     seed: u64,
-    refused_before: BTreeMap<String, u64>,
+    rejected_before: BTreeMap<String, u64>,
 }
 
-/// The counts at one moment.
+/// The counts at one instant.
 pub(crate) struct Figures {
     seed: u64,
     tally: Tally,
     events: u64,
     repeated: u64,
     malformed: BTreeMap<String, u64>,
-    refused_at_edge: BTreeMap<String, u64>,
+    rejected_by_filter: BTreeMap<String, u64>,
     accepted: u64,
     handled: BTreeMap<String, u64>,
     dead_letters: BTreeMap<String, u64>,
@@ -51,8 +52,8 @@ impl<'a> Summary<'a> {
         sent: &'a Arc<Sent>,
         seed: u64,
     ) -> Result<Self> {
-        let mut summary = Self { stack, simulator, sender, sent, seed, refused_before: BTreeMap::new() };
-        summary.refused_before = summary.refused_at_edge().await?;
+        let mut summary = Self { stack, simulator, sender, sent, seed, rejected_before: BTreeMap::new() };
+        summary.rejected_before = summary.rejected_by_filter().await?;
         Ok(summary)
     }
 
@@ -65,7 +66,7 @@ impl<'a> Summary<'a> {
             events: self.sent.events.load(Ordering::Relaxed),
             repeated: self.sent.repeated.load(Ordering::Relaxed),
             malformed: self.sent.malformed(),
-            refused_at_edge: self.refused_at_edge().await?,
+            rejected_by_filter: self.rejected_by_filter().await?,
             accepted: backend.sum("truenroll_backend_ingest_total", &["answer=\"accepted\""]),
             handled: backend.by_label("truenroll_backend_handled_total", "feature"),
             dead_letters: backend.by_label("truenroll_backend_dead_letters_total", "code"),
@@ -75,14 +76,14 @@ impl<'a> Summary<'a> {
         })
     }
 
-    async fn refused_at_edge(&self) -> Result<BTreeMap<String, u64>> {
-        let mut refused = self.stack.envoy_metrics().await?.by_label("truenroll_filter_requests", "code");
-        refused.remove("accepted");
-        for (code, count) in &mut refused {
-            *count -= self.refused_before.get(code).copied().unwrap_or_default();
+    async fn rejected_by_filter(&self) -> Result<BTreeMap<String, u64>> {
+        let mut rejected = self.stack.envoy_metrics().await?.by_label("truenroll_filter_requests", "code");
+        rejected.remove("accepted");
+        for (code, count) in &mut rejected {
+            *count -= self.rejected_before.get(code).copied().unwrap_or_default();
         }
-        refused.retain(|_, count| *count > 0);
-        Ok(refused)
+        rejected.retain(|_, count| *count > 0);
+        Ok(rejected)
     }
 }
 
@@ -91,30 +92,46 @@ impl Figures {
         self.handled.values().sum()
     }
 
-    /// Whether everything that was accepted is delivered.
+    /// Whether every accepted event is delivered.
     pub(crate) fn is_drained(&self) -> bool {
         self.accepted == self.handled() && self.accepted == self.delivered
     }
 
-    /// Whether everything had the end that it should.
-    pub(crate) fn is_right(&self) -> bool {
+    /// Whether every request had the expected result.
+    pub(crate) fn is_correct(&self) -> bool {
         self.problems().is_empty()
     }
 
     fn problems(&self) -> Vec<String> {
-        let (accepted, delivered) = (self.accepted, self.delivered);
+        let accepted = self.accepted;
+        let delivered = self.delivered;
         let checks = [
-            (self.tally.accepted == self.events, "not every event was accepted once".to_owned()),
-            (self.tally.duplicates == self.repeated, "not every repeated delivery was found to be one".to_owned()),
-            (self.tally.refused == self.malformed, format!("rejections were to be {:?}", self.malformed)),
-            (self.tally.unavailable == 0, format!("{} requests had no answer", self.tally.unavailable)),
+            (
+                self.tally.accepted == self.events,
+                format!("{} events were sent, but {} were accepted", self.events, self.tally.accepted),
+            ),
+            (
+                self.tally.duplicates == self.repeated,
+                format!(
+                    "{} events were sent again, but {} were recognized as duplicates",
+                    self.repeated, self.tally.duplicates
+                ),
+            ),
+            (
+                self.tally.rejected == self.malformed,
+                format!("expected rejections: {:?}, actual: {:?}", self.malformed, self.tally.rejected),
+            ),
+            (
+                self.tally.unavailable == 0,
+                format!("{} requests were answered with 503 or not at all", self.tally.unavailable),
+            ),
             (
                 self.is_drained(),
-                format!("{accepted} were accepted, but {} handled, {delivered} delivered", self.handled()),
+                format!("{accepted} events were accepted, {} handled, {delivered} delivered", self.handled()),
             ),
-            (self.delivered_again == 0, format!("{} were delivered more than once", self.delivered_again)),
-            (self.dead_letters.is_empty(), format!("dead letters: {:?}", self.dead_letters)),
-            (self.complaints.is_empty(), format!("the application complains: {:?}", self.complaints)),
+            (self.delivered_again == 0, format!("{} outcomes were delivered again", self.delivered_again)),
+            (self.dead_letters.is_empty(), format!("there are dead letters: {:?}", self.dead_letters)),
+            (self.complaints.is_empty(), format!("the application rejected outcomes: {:?}", self.complaints)),
         ];
         checks.into_iter().filter(|(holds, _)| !holds).map(|(_, problem)| problem).collect()
     }
@@ -131,39 +148,43 @@ impl fmt::Display for Figures {
         writeln!(f, "requests")?;
         row(f, "sent", self.tally.sent, &format!("seed {}", self.seed))?;
         row(f, "accepted", self.tally.accepted, "stored before the answer")?;
-        row(f, "duplicates", self.tally.duplicates, "known by their key, and dropped")?;
-        row(f, "refused", self.tally.refused.values().sum(), "at the edge")?;
-        for (code, count) in &self.refused_at_edge {
+        row(f, "duplicates", self.tally.duplicates, "recognized by their event key, not stored again")?;
+        row(f, "rejected", self.tally.rejected.values().sum(), "by the filter")?;
+        for (code, count) in &self.rejected_by_filter {
             writeln!(f, "  {:<12}{count:>8}  {code}", "")?;
         }
         row(f, "unavailable", self.tally.unavailable, "")?;
         writeln!(f, "events")?;
         row(f, "accepted", self.accepted, "")?;
         row(f, "handled", self.handled(), &list(&self.handled))?;
-        row(f, "delivered", self.delivered, "each signed, and checked by the application")?;
+        row(f, "delivered", self.delivered, "signed; the application verified each signature")?;
         row(f, "dead letters", self.dead_letters.values().sum(), &list(&self.dead_letters))?;
         match self.problems() {
-            none if none.is_empty() => write!(f, "all is as it should be: accepted = handled = delivered"),
-            problems => write!(f, "NOT as it should be:\n  {}", problems.join("\n  ")),
+            none if none.is_empty() => {
+                write!(f, "Every event had the expected result: accepted = handled = delivered.")
+            }
+            problems => write!(f, "UNEXPECTED RESULT:\n  {}", problems.join("\n  ")),
         }
     }
 }
 
-/// The counts while they change: one line that is rewritten on a terminal, and a line now and then elsewhere.
+/// The progress line: on a terminal one line that is rewritten every second, elsewhere a new line
+/// every five seconds.
 #[derive(Default)]
 pub(crate) struct Live {
     shown: u64,
 }
 
-/// How many times less is written where it cannot be rewritten.
+/// How many updates are skipped for each line that is printed without a terminal.
 const PLAIN_EVERY: u64 = 5;
 
 impl Live {
     pub(crate) fn show(&mut self, figures: &Figures) {
         self.shown += 1;
-        let (tally, refused) = (&figures.tally, figures.tally.refused.values().sum::<u64>());
+        let tally = &figures.tally;
+        let rejected: u64 = tally.rejected.values().sum();
         let line = format!(
-            "  {:>4} s  sent {}  accepted {}  duplicates {}  refused {refused}  handled {}  delivered {}",
+            "  {:>4} s  sent {}  accepted {}  duplicates {}  rejected {rejected}  handled {}  delivered {}",
             self.shown,
             tally.sent,
             tally.accepted,
