@@ -1,11 +1,11 @@
-//! The client of TruEnroll's Partner API, and the only place that calls it.
+//! The client of TruEnroll's Partner API, and the only module that calls it.
 
 use std::{path::Path, sync::Arc};
 
 use envelope::{CaseId, Feature};
 use reqwest::{
     Client, StatusCode, Url,
-    header::{HeaderMap, HeaderValue},
+    header::{HeaderMap, HeaderName, HeaderValue},
     redirect,
 };
 use serde::de::DeserializeOwned;
@@ -25,18 +25,17 @@ mod share;
 
 pub use case::{Case, CaseStatus, Credential, Parts, StageResult, Upload};
 pub use error::{PartnerApiError, PartnerApiErrorKind};
-pub use known::KnownCases;
+pub(crate) use known::KnownCases;
 
-use error::PartnerApiErrorKind as Kind;
 use gate::Gate;
 
-/// The client, cheap to clone.
+/// A client of the Partner API, cheap to clone. All clones share the limits on calls.
 #[derive(Clone)]
 pub struct PartnerApi {
     client: Client,
     base: Arc<Url>,
     max_response_bytes: u64,
-    /// Where large answers are kept.
+    /// The folder for large answers.
     spool: Arc<Path>,
     paging: Arc<config::Paging>,
     gate: Arc<Gate>,
@@ -44,122 +43,135 @@ pub struct PartnerApi {
 }
 
 impl PartnerApi {
-    /// A client for the configured account.
+    /// Returns a client for the configured account.
     ///
     /// # Errors
-    /// Where the settings make no client.
-    pub fn new(settings: &config::PartnerApi) -> anyhow::Result<Self> {
+    /// If the URL or the API key is invalid, or the HTTP client cannot be built.
+    pub(crate) fn new(settings: &config::PartnerApi) -> anyhow::Result<Self> {
         let mut base = Url::parse(&settings.base_url)?;
         base.path_segments_mut().map_err(|()| anyhow::anyhow!("the base URL has no path"))?.pop_if_empty();
         let mut key = HeaderValue::from_str(settings.api_key.reveal())?;
         key.set_sensitive(true);
         let client = http_client::builder(settings.timeout)
-            .default_headers(HeaderMap::from_iter([(reqwest::header::HeaderName::from_static("x-api-key"), key)]))
+            .default_headers(HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), key)]))
             .redirect(redirect::Policy::none())
             .build()?;
-        let (base, paging) = (Arc::new(base), Arc::new(settings.paging.clone()));
         let known = Arc::new(KnownCases::default());
-        let gate = Arc::new(Gate::new(settings, Arc::clone(&known)));
-        let spool = Path::new(&settings.spool_folder).into();
-        Ok(Self { client, base, max_response_bytes: settings.max_response_bytes, spool, paging, gate, known })
+        Ok(Self {
+            client,
+            base: Arc::new(base),
+            max_response_bytes: settings.max_response_bytes,
+            spool: Path::new(&settings.spool_folder).into(),
+            paging: Arc::new(settings.paging.clone()),
+            gate: Arc::new(Gate::new(settings, Arc::clone(&known))),
+            known,
+        })
     }
 
-    /// The cases that the API has shown to this client.
-    pub fn known(&self) -> &Arc<KnownCases> {
+    /// Returns the cases that are known to exist.
+    pub(crate) fn known(&self) -> &Arc<KnownCases> {
         &self.known
     }
 
-    /// `GET /cases/{id}`
+    /// Fetches a case: `GET /cases/{id}`.
     ///
     /// # Errors
-    /// Where the API does not give the case.
+    /// If the API does not return the case. [`PartnerApiError::is_not_found`] says whether it
+    /// exists.
     pub async fn case(&self, id: &CaseId<'_>) -> Result<Case, PartnerApiError> {
-        self.get(self.url(&["cases", id.as_str()]), Some(id)).await
+        self.get(self.case_url(id, None), Some(id)).await
     }
 
-    /// `GET /cases/{id}/extraction`
+    /// Fetches the extraction result of a case: `GET /cases/{id}/extraction`.
     ///
     /// # Errors
-    /// Where the API does not give the result.
+    /// If the API does not return the result, for example because no upload requested it.
     pub async fn extraction(&self, id: &CaseId<'_>) -> Result<StageResult, PartnerApiError> {
         self.result(id, Feature::Extraction).await
     }
 
-    /// `GET /cases/{id}/forensics`
+    /// Fetches the forensics result of a case: `GET /cases/{id}/forensics`.
     ///
     /// # Errors
-    /// Where the API does not give the result.
+    /// If the API does not return the result, for example because no upload requested it.
     pub async fn forensics(&self, id: &CaseId<'_>) -> Result<StageResult, PartnerApiError> {
         self.result(id, Feature::Forensics).await
     }
 
-    /// `GET /cases/{id}/translation`
+    /// Fetches the translation of a case: `GET /cases/{id}/translation`.
     ///
     /// # Errors
-    /// Where the API does not give the result.
+    /// If the API does not return the result, for example because no upload requested it.
     pub async fn translation(&self, id: &CaseId<'_>) -> Result<StageResult, PartnerApiError> {
         self.result(id, Feature::Translation).await
     }
 
-    /// `GET /cases`, a page of them after the first `skip`; empty where there are no more.
+    /// Fetches a page of the cases that follow the first `skip`: `GET /cases`. A page after the
+    /// last case is empty.
     ///
     /// # Errors
-    /// Where the API does not give the page.
+    /// If the API does not return the page.
     pub async fn cases(&self, skip: usize) -> Result<Vec<Case>, PartnerApiError> {
         let mut url = self.url(&["cases"]);
-        let page = [(&self.paging.size_parameter, self.paging.size), (&self.paging.skip_parameter, skip)];
-        url.query_pairs_mut().extend_pairs(page.map(|(name, number)| (name, number.to_string())));
+        url.query_pairs_mut()
+            .append_pair(&self.paging.size_parameter, &self.paging.size.to_string())
+            .append_pair(&self.paging.skip_parameter, &skip.to_string());
         let cases: Vec<Case> = self.get(url, None).await?;
-        cases.iter().for_each(|case| self.known.is_listed(&case.id));
+        for case in &cases {
+            self.known.is_listed(&case.id);
+        }
         Ok(cases)
     }
 
-    /// The result of a feature; classification's is the case itself.
+    /// Fetches the result of a feature. Classification has no result of its own: its result is the
+    /// case.
     ///
     /// # Errors
-    /// Where the API does not give the result.
+    /// If the API does not return the result, for example because no upload requested it.
     pub async fn result(&self, id: &CaseId<'_>, feature: Feature) -> Result<StageResult, PartnerApiError> {
         let name = feature.as_str();
-        let own = Some(name).filter(|_| feature != Feature::Classification);
-        let segments: Vec<_> = ["cases", id.as_str()].into_iter().chain(own).collect();
-        let url = self.url(&segments);
-        let answer = self.fetch(url, Some(id)).await?;
+        let path = (feature != Feature::Classification).then_some(name);
+        let answer = self.fetch(self.case_url(id, path), Some(id)).await?;
         let (statuses, data) = Self::read(&answer, name).await?;
         Ok(StageResult::new(statuses, data))
     }
 
-    /// `GET /cases/{id}`, also as the API wrote it.
+    /// Fetches a case, and returns it also as the API wrote it.
     ///
     /// # Errors
-    /// Where the API does not give the case.
+    /// If the API does not return the case.
     pub async fn case_with_document(&self, id: &CaseId<'_>) -> Result<(Case, Document), PartnerApiError> {
-        let answer = self.fetch(self.url(&["cases", id.as_str()]), Some(id)).await?;
+        let answer = self.fetch(self.case_url(id, None), Some(id)).await?;
         let (_, data) = Self::read(&answer, "").await?;
-        let case = data.clone().parse().await.map_err(|_| Kind::Unreadable)?;
+        let case = data.clone().parse().await.map_err(|_| PartnerApiErrorKind::Unreadable)?;
         Ok((case, data))
     }
 
-    /// What the parts of the result `name` state, and the answer's data.
+    /// Unwraps an answer: returns its data, and what the parts of the result `name` state about
+    /// themselves.
     async fn read(answer: &Document, name: &'static str) -> Result<(answer::Statuses, Document), PartnerApiError> {
         let read = match answer.in_memory() {
             Some(bytes) => answer::read(bytes, name),
             None => answer.clone().read(move |reader| answer::read_from(reader, name)).await.flatten(),
         };
         match read {
-            Ok(answer::Answered { is_failure: false, statuses, data }) => Ok((statuses, answer.part(data))),
-            Ok(_) => Err(Kind::Unsuccessful.into()),
-            Err(_) => Err(Self::unreadable(answer)),
+            Ok(read) if read.is_failure => Err(PartnerApiErrorKind::Unsuccessful.into()),
+            Ok(read) => Ok((read.statuses, answer.part(read.data))),
+            Err(_) if answer.in_memory().is_some_and(answer::reports_failure) => {
+                Err(PartnerApiErrorKind::Unsuccessful.into())
+            }
+            Err(_) => Err(PartnerApiErrorKind::Unreadable.into()),
         }
     }
 
-    /// The error for an answer that is not as documented, which may say itself that the call
-    /// failed.
-    fn unreadable(answer: &Document) -> PartnerApiError {
-        let says_so = answer.in_memory().is_some_and(answer::says_that_it_failed);
-        if says_so { Kind::Unsuccessful.into() } else { Kind::Unreadable.into() }
+    /// Returns the URL of a case, or of something below it.
+    fn case_url(&self, id: &CaseId<'_>, below: Option<&str>) -> Url {
+        let mut segments = vec!["cases", id.as_str()];
+        segments.extend(below);
+        self.url(&segments)
     }
 
-    /// The segments are percent-encoded wherever they hold what a path cannot.
+    /// Returns the URL with these path segments, percent-encoded where necessary.
     fn url(&self, segments: &[&str]) -> Url {
         let mut url = Url::clone(&self.base);
         if let Ok(mut path) = url.path_segments_mut() {
@@ -175,17 +187,18 @@ impl PartnerApi {
     ) -> Result<T, PartnerApiError> {
         let answer = self.fetch(url, case).await?;
         let (_, data) = Self::read(&answer, "").await?;
-        Ok(data.parse().await.map_err(|_| Kind::Unreadable)?)
+        Ok(data.parse().await.map_err(|_| PartnerApiErrorKind::Unreadable)?)
     }
 
+    /// Makes a call within the limits, and records what it shows about the API and the case.
     async fn fetch(&self, url: Url, case: Option<&CaseId<'_>>) -> Result<Document, PartnerApiError> {
         let pass = self.gate.pass(case.map(CaseId::as_str)).await?;
         let answer = self.call(url).await;
-        self.gate.tell(answer.as_ref().err());
+        self.gate.report(answer.as_ref().err());
         if let Some(case) = case {
-            match &answer {
-                Ok(_) | Err(PartnerApiError { kind: Kind::NotRequested, .. }) => self.known.exists(case.as_str()),
-                Err(PartnerApiError { kind: Kind::CaseNotFound, .. }) => self.known.does_not_exist(case.as_str()),
+            match answer.as_ref().map_err(|error| error.kind) {
+                Ok(_) | Err(PartnerApiErrorKind::NotRequested) => self.known.exists(case.as_str()),
+                Err(PartnerApiErrorKind::CaseNotFound) => self.known.does_not_exist(case.as_str()),
                 Err(_) => {}
             }
         }
@@ -193,23 +206,23 @@ impl PartnerApi {
         answer
     }
 
+    /// Makes a call, and reads its answer into memory or, if it is large, into a file.
     async fn call(&self, url: Url) -> Result<Document, PartnerApiError> {
-        let mut response = self.client.get(url).send().await.map_err(|error| Kind::of_call(&error))?;
+        let response = self.client.get(url).send().await;
+        let mut response = response.map_err(|error| PartnerApiErrorKind::of_call(&error))?;
         let status = response.status();
         if status != StatusCode::OK {
-            return Err(PartnerApiError {
-                kind: Kind::of_status(status),
-                retry_after: http_client::retry_after(response.headers()),
-            });
+            let retry_after = http_client::retry_after(response.headers());
+            return Err(PartnerApiError { kind: PartnerApiErrorKind::of_status(status), retry_after });
         }
         let mut answer = Spool::new();
-        while let Some(piece) = response.chunk().await.map_err(|error| Kind::of_call(&error))? {
+        while let Some(piece) = response.chunk().await.map_err(|error| PartnerApiErrorKind::of_call(&error))? {
             if answer.len() + piece.len() as u64 > self.max_response_bytes {
-                return Err(Kind::TooLarge.into());
+                return Err(PartnerApiErrorKind::TooLarge.into());
             }
             answer = answer.add(piece, Arc::clone(&self.spool)).await.map_err(|error| {
-                tracing::error!("cannot keep a large answer in a file (`partner_api.spool_folder`): {error}");
-                Kind::NotKept
+                tracing::error!("cannot write a large answer to `partner_api.spool_folder`: {error}");
+                PartnerApiErrorKind::NotKept
             })?;
         }
         Ok(answer.finish())

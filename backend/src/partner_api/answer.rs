@@ -1,5 +1,5 @@
-//! Reads what every answer is wrapped in, `{"success":…,"message":…,"data":…}`, and says where `data` is, so that it can be
-//! passed on as it was written.
+//! Reads the envelope of every answer, `{"success":…,"message":…,"data":…}`, and locates `data` in
+//! it, so that `data` can be passed on byte for byte.
 
 use std::{
     cell::Cell,
@@ -14,31 +14,31 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// What a result's parts say of themselves.
+/// The statuses that the parts of a result state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Statuses {
-    /// How many parts say something.
+    /// Parts that state a status.
     pub(super) parts: u64,
-    /// How many of these are not at their end.
+    /// Those that are queued or processing.
     pub(super) pending: u64,
-    /// How many completed.
+    /// Those that completed.
     pub(super) completed: u64,
-    /// How many failed.
+    /// Those that failed.
     pub(super) failed: u64,
 }
 
-/// What was read of an answer.
+/// What an answer says.
 #[derive(Debug, Default)]
-pub(super) struct Answered {
-    /// Whether it says `"success": false`, with a status that says otherwise.
+pub(super) struct Answer {
+    /// Whether it says `"success": false`, although its status was 200.
     pub(super) is_failure: bool,
-    /// What its parts say.
+    /// What the parts of its result state.
     pub(super) statuses: Statuses,
-    /// Where its data is.
+    /// The place of `data` in the answer, in bytes.
     pub(super) data: Range<u64>,
 }
 
-/// The member `success`. What is not a boolean there is not documented, and says nothing.
+/// The member `success`. A value other than a boolean is not documented, and is ignored.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Success {
@@ -52,8 +52,8 @@ impl Success {
     }
 }
 
-/// Whether an answer says that the call failed, whatever else it says.
-pub(super) fn says_that_it_failed(answer: &[u8]) -> bool {
+/// Whether an answer says that the call failed, whatever else it contains.
+pub(super) fn reports_failure(answer: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Flag {
         success: Success,
@@ -61,11 +61,11 @@ pub(super) fn says_that_it_failed(answer: &[u8]) -> bool {
     serde_json::from_slice::<Flag>(answer).is_ok_and(|answer| answer.success.is_failure())
 }
 
-/// Reads an answer with the result `name`: what its parts say, and where its data is.
+/// Reads an answer that contains the result `name`.
 ///
 /// # Errors
-/// Where it is not such an answer, or its data is neither an object nor a list.
-pub(super) fn read(answer: &[u8], name: &str) -> io::Result<Answered> {
+/// If the answer is not as documented, or its data is neither an object nor an array.
+pub(super) fn read(answer: &[u8], name: &str) -> io::Result<Answer> {
     #[derive(Deserialize)]
     struct InMemory<'a> {
         success: Option<Success>,
@@ -73,54 +73,58 @@ pub(super) fn read(answer: &[u8], name: &str) -> io::Result<Answered> {
         data: &'a RawValue,
     }
     let InMemory { success, data } = serde_json::from_slice(answer)?;
-    let (is_failure, data) = (success.is_some_and(|success| success.is_failure()), data.get());
+    let is_failure = success.is_some_and(|success| success.is_failure());
+    let data = data.get();
     let mut statuses = Statuses::default();
-    let look = Look { within: Within::Data(name), statuses: &mut statuses };
-    look.deserialize(&mut serde_json::Deserializer::from_str(data))?;
+    let scan = Scan { within: Within::Data(name), statuses: &mut statuses };
+    scan.deserialize(&mut serde_json::Deserializer::from_str(data))?;
     let begin = (data.as_ptr().addr() - answer.as_ptr().addr()) as u64;
-    Ok(Answered { is_failure, statuses, data: begin..begin + data.len() as u64 })
+    Ok(Answer { is_failure, statuses, data: begin..begin + data.len() as u64 })
 }
 
-/// The same for an answer that is not in memory: byte by byte, which is slower.
+/// Reads an answer that is not in memory. This is slower than [`read`], since it goes byte by byte.
 ///
 /// # Errors
-/// Those of [`read`], and where it cannot be read.
-pub(super) fn read_from(reader: &mut dyn Read, name: &str) -> io::Result<Answered> {
-    let place = Cell::new(0);
-    let mut json = serde_json::Deserializer::from_reader(Counted { reader, place: &place });
-    let answered = json.deserialize_map(Answer { name, place: &place })?;
+/// If the answer is not as documented, its data is neither an object nor an array, or `reader`
+/// fails.
+pub(super) fn read_from(reader: &mut dyn Read, name: &str) -> io::Result<Answer> {
+    let position = Cell::new(0);
+    let mut json = serde_json::Deserializer::from_reader(Counted { reader, position: &position });
+    let answer = json.deserialize_map(AnswerVisitor { name, position: &position })?;
     json.end()?;
-    Ok(answered)
+    Ok(answer)
 }
 
-/// Counts what is read. serde_json takes one byte at a time, and none after the one that ends a list or an object.
+/// Counts the bytes that are read. serde_json reads one byte at a time, and none beyond the end of
+/// an object or an array.
 struct Counted<'a> {
     reader: &'a mut dyn Read,
-    place: &'a Cell<u64>,
+    position: &'a Cell<u64>,
 }
 
 impl Read for Counted<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.reader.read(buffer)?;
-        self.place.set(self.place.get() + read as u64);
+        self.position.set(self.position.get() + read as u64);
         Ok(read)
     }
 }
 
-struct Answer<'a> {
+struct AnswerVisitor<'a> {
     name: &'a str,
-    place: &'a Cell<u64>,
+    position: &'a Cell<u64>,
 }
 
-impl<'de> Visitor<'de> for Answer<'_> {
-    type Value = Answered;
+impl<'de> Visitor<'de> for AnswerVisitor<'_> {
+    type Value = Answer;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object with a member `data`")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut data, mut is_failure) = (None, false);
+        let mut data = None;
+        let mut is_failure = false;
         while let Some(name) = map.next_key::<String>()? {
             if name == "success" {
                 is_failure |= map.next_value::<Success>()?.is_failure();
@@ -128,36 +132,38 @@ impl<'de> Visitor<'de> for Answer<'_> {
                 if data.is_some() {
                     return Err(de::Error::duplicate_field("data"));
                 }
-                data = Some(map.next_value_seed(Data { name: self.name, place: self.place })?);
+                data = Some(map.next_value_seed(Data { name: self.name, position: self.position })?);
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
         }
         let (statuses, data) = data.ok_or_else(|| de::Error::missing_field("data"))?;
-        Ok(Answered { is_failure, statuses, data })
+        Ok(Answer { is_failure, statuses, data })
     }
 }
 
 struct Data<'a> {
     name: &'a str,
-    place: &'a Cell<u64>,
+    position: &'a Cell<u64>,
 }
 
 impl<'de> DeserializeSeed<'de> for Data<'_> {
     type Value = (Statuses, Range<u64>);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        let (begin, mut statuses) = (self.place.get(), Statuses::default());
-        Look { within: Within::Data(self.name), statuses: &mut statuses }.deserialize(deserializer)?;
-        Ok((statuses, begin..self.place.get()))
+        let begin = self.position.get();
+        let mut statuses = Statuses::default();
+        Scan { within: Within::Data(self.name), statuses: &mut statuses }.deserialize(deserializer)?;
+        Ok((statuses, begin..self.position.get()))
     }
 }
 
-/// Looks for the statuses of a result's parts, and passes over everything else without keeping it.
+/// Finds the statuses of a result's parts, and skips everything else without keeping it.
 ///
-/// The documentation shows the parts of a forensics result in a member of that name. For the other features it does not
-/// say, so a plain list is looked through as well; a shape that is neither is taken as it is.
-struct Look<'a> {
+/// TruEnroll documents the parts of a forensics result as an array in the member `forensics`. It
+/// does not say where the parts of the other results are, so data that is an array itself is
+/// scanned as well. In any other data no part is found.
+struct Scan<'a> {
     within: Within<'a>,
     statuses: &'a mut Statuses,
 }
@@ -170,7 +176,7 @@ enum Within<'a> {
     Status,
 }
 
-impl<'de> DeserializeSeed<'de> for Look<'_> {
+impl<'de> DeserializeSeed<'de> for Scan<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -178,11 +184,11 @@ impl<'de> DeserializeSeed<'de> for Look<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Look<'_> {
+impl<'de> Visitor<'de> for Scan<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object or a list")
+        f.write_str("an object or an array")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
@@ -195,16 +201,16 @@ impl<'de> Visitor<'de> for Look<'_> {
                     continue;
                 }
             };
-            map.next_value_seed(Look { within, statuses: self.statuses })?;
+            map.next_value_seed(Scan { within, statuses: self.statuses })?;
         }
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
         if matches!(self.within, Within::Data(_) | Within::Parts) {
-            while list.next_element_seed(Look { within: Within::Part, statuses: self.statuses })?.is_some() {}
+            while array.next_element_seed(Scan { within: Within::Part, statuses: self.statuses })?.is_some() {}
         } else {
-            while list.next_element::<IgnoredAny>()?.is_some() {}
+            while array.next_element::<IgnoredAny>()?.is_some() {}
         }
         Ok(())
     }
@@ -240,11 +246,12 @@ impl<'de> Visitor<'de> for Look<'_> {
     }
 }
 
-impl Look<'_> {
-    /// Where a scalar ends is known only after the next byte, so it cannot be taken out.
+impl Scan<'_> {
+    /// Rejects data that is a scalar: its end shows only in the byte after it, so it could not be
+    /// located.
     fn scalar<E: de::Error>(self) -> Result<(), E> {
         match self.within {
-            Within::Data(_) => Err(E::custom("data that is neither an object nor a list")),
+            Within::Data(_) => Err(E::custom("data that is neither an object nor an array")),
             _ => Ok(()),
         }
     }
@@ -254,11 +261,11 @@ impl Look<'_> {
 mod tests {
     use super::*;
 
-    /// Both ways have to come to the same.
+    /// Reads the answer both ways, which must agree.
     fn read(answer: &str, name: &str) -> Option<(Statuses, String)> {
         let found = [super::read(answer.as_bytes(), name), read_from(&mut answer.as_bytes(), name)].map(|read| {
-            let Answered { is_failure, statuses, data: Range { start, end } } = read.ok()?;
-            assert_eq!(is_failure, says_that_it_failed(answer.as_bytes()), "{answer}");
+            let Answer { is_failure, statuses, data: Range { start, end } } = read.ok()?;
+            assert_eq!(is_failure, reports_failure(answer.as_bytes()), "{answer}");
             if is_failure {
                 return None;
             }
@@ -275,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_statuses_are_counted_wherever_the_parts_are() {
+    fn statuses_are_counted_in_the_named_member_and_in_an_array() {
         let counted = |parts, pending, failed| Statuses { parts, pending, completed: 0, failed };
         assert_eq!(statuses(r#"{"forensics":[{"status":"processing"},{"status":"queued"}]}"#), counted(2, 2, 0));
         assert_eq!(statuses(r#"[{"status":"processing"},{"x":[{"status":"failed"}]},7]"#), counted(1, 1, 0));
@@ -290,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn the_data_is_found_as_it_was_written() {
+    fn the_data_is_located_byte_for_byte() {
         for data in [r#"{"a": 1.0, "b" :"}]" }"#, "[ ]", r#"{"é":"\"{"}"#] {
             for answer in [
                 format!(r#"{{"data":{data}}}"#),
@@ -302,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_says_that_the_call_failed_is_not_a_result() {
+    fn an_answer_that_reports_failure_is_not_a_result() {
         for answer in [
             r#"{"success":false,"data":{"forensics":[{"status":"completed"}]}}"#,
             r#"{"data":{"forensics":[{"status":"completed"}]}, "success" : false}"#,
@@ -312,7 +319,7 @@ mod tests {
             assert_eq!(read(answer, "forensics"), None, "{answer}");
         }
         for answer in [r#"{"success":false}"#, r#"{"success":false,"data":null}"#] {
-            assert!(says_that_it_failed(answer.as_bytes()) && read(answer, "forensics").is_none(), "{answer}");
+            assert!(reports_failure(answer.as_bytes()) && read(answer, "forensics").is_none(), "{answer}");
         }
         for success in ["true", "null", "0", "\"false\"", "{\"success\":false}"] {
             let answer = format!(r#"{{"success":{success},"data":{{"success":false}}}}"#);
@@ -321,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_refused() {
+    fn anything_but_the_documented_answer_is_an_error() {
         let twice = r#"{"data":{},"data":{}}"#;
         for answer in
             ["", "[]", "{}", r#"{"data":null}"#, r#"{"data":{}"#, r#"{"data":{}}x"#, r#"{"data":{,}}"#, "<html>", twice]

@@ -1,5 +1,8 @@
-//! How much the Partner API is called: so many calls at once, so many a second, and none for a while after too many that
-//! failed in a row. While most cases that were never seen before do not exist, these get only a share of it ([`super::share`]).
+//! The limits on calls of the Partner API: concurrent calls, calls per second, and a circuit
+//! breaker.
+//!
+//! During a flood of events of cases that do not exist, new cases get only a share of the calls
+//! ([`super::share`]).
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -12,17 +15,18 @@ use tokio::{
 };
 
 use super::{
-    error::{PartnerApiError, PartnerApiErrorKind as Kind},
+    error::{PartnerApiError, PartnerApiErrorKind},
     known::KnownCases,
-    share::{Share, Slots},
+    share::{Schedule, Share},
 };
 use crate::config;
 
-/// Lets calls pass, or says when to come back.
+/// Admits calls one by one, or says when to ask again.
 pub(super) struct Gate {
     permits: Semaphore,
     /// The time between two calls.
     spacing: Duration,
+    /// How many calls in a row have to fail before the breaker opens.
     failures_to_open: u32,
     open_for: Duration,
     state: Mutex<State>,
@@ -32,88 +36,108 @@ pub(super) struct Gate {
 
 struct State {
     /// When the next call may be made.
-    next: Instant,
+    next_call: Instant,
     breaker: Breaker,
-    unknown: Slots,
+    share: Schedule,
 }
 
 /// A circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Breaker {
-    /// Calls pass; so many have failed in a row.
+    /// Calls are made. The number says how many calls in a row have failed.
     Closed(u32),
-    /// None passes until then.
+    /// No call is made until this time.
     Open(Instant),
-    /// One call is on its way, to see whether it works again; should nothing be heard of it, another goes then.
+    /// One trial call is under way. If its outcome is not known by this time, another one is made.
     HalfOpen(Instant),
 }
 
-/// A call that may be made. What came of it has to be told to [`Gate::tell`].
-#[expect(dead_code, reason = "held while the call lasts")]
-pub(super) struct Pass<'a>(SemaphorePermit<'a>, Option<SemaphorePermit<'a>>);
+/// The permission to make one call. Report how the call ended with [`Gate::report`].
+#[expect(dead_code, reason = "held for as long as the call takes")]
+pub(super) struct Pass<'a> {
+    permit: SemaphorePermit<'a>,
+    /// Also held if the call is one of the share for new cases.
+    of_share: Option<SemaphorePermit<'a>>,
+}
 
-/// Who would have to wait longer comes back later, and does not hold what others could use meanwhile.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// So many calls may be made at once after a quiet time, or those of so long, where that is more: timers are no finer.
+/// Longest wait for a pass. An event that would have to wait longer is handled again later, and
+/// does not hold what other events could use meanwhile.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// Number of calls that may follow each other at once after a quiet time.
 const BURST: u32 = 10;
+/// The burst may also be as many calls as the rate allows in this time, since timers are not more
+/// precise.
 const BURST_TIME: Duration = Duration::from_millis(20);
 
 impl Gate {
     pub(super) fn new(settings: &config::PartnerApi, known: Arc<KnownCases>) -> Self {
         let share = Share::new(settings);
+        let state = State { next_call: Instant::now(), breaker: Breaker::Closed(0), share: share.schedule() };
         Self {
             permits: Semaphore::new(settings.max_concurrent),
             spacing: Duration::from_secs_f64(1.0 / settings.rate_per_second),
             failures_to_open: settings.breaker_failures,
             open_for: settings.breaker_open,
-            state: Mutex::new(State { next: Instant::now(), breaker: Breaker::Closed(0), unknown: share.slots() }),
+            state: Mutex::new(state),
             known,
             share,
         }
     }
 
-    /// Waits until a call may be made, for that case where it is for one.
+    /// Waits until a call may be made; for a case, if the call is about one.
+    ///
+    /// # Errors
+    /// Returns one of the errors that [`PartnerApiError::was_not_called`] names if the wait would
+    /// be too long.
     pub(super) async fn pass(&self, case: Option<&str>) -> Result<Pass<'_>, PartnerApiError> {
         let mut of_share = self.pass_share(case)?;
-        self.ask_breaker()?;
-        let Ok(Ok(permit)) = timeout(PATIENCE, self.permits.acquire()).await else {
-            return Err(PartnerApiError { kind: Kind::Busy, retry_after: Some(PATIENCE) });
+        self.check_breaker()?;
+        let Ok(Ok(permit)) = timeout(LONGEST_WAIT, self.permits.acquire()).await else {
+            return Err(not_called(PartnerApiErrorKind::Busy, LONGEST_WAIT));
         };
         if of_share.is_none() {
-            // What has waited since before a flood was noticed is a part of it, too.
+            // A flood may have been noticed during the wait, and this call may be a part of it.
             of_share = self.pass_share(case)?;
         }
         let now = Instant::now();
-        let due = {
-            let mut state = self.state();
-            let due = state.next.max(now.checked_sub((self.spacing * BURST).max(BURST_TIME)).unwrap_or(now));
-            if due > now + PATIENCE {
-                return Err(PartnerApiError { kind: Kind::Busy, retry_after: Some(due - now) });
-            }
-            state.next = due + self.spacing;
-            due
-        };
+        let due = self.take_slot(now)?;
         if due > now {
             sleep_until(due).await;
         }
-        Ok(Pass(permit, of_share))
+        Ok(Pass { permit, of_share })
     }
 
-    /// A call of the share, where the case gets no more than that.
+    /// Takes the next slot of the rate limit, and returns when it begins.
+    fn take_slot(&self, now: Instant) -> Result<Instant, PartnerApiError> {
+        let burst = (self.spacing * BURST).max(BURST_TIME);
+        let mut state = self.state();
+        let due = state.next_call.max(now.checked_sub(burst).unwrap_or(now));
+        if due > now + LONGEST_WAIT {
+            return Err(not_called(PartnerApiErrorKind::Busy, due - now));
+        }
+        state.next_call = due + self.spacing;
+        Ok(due)
+    }
+
+    /// Takes a call of the share if the case gets no more than that.
     fn pass_share(&self, case: Option<&str>) -> Result<Option<SemaphorePermit<'_>>, PartnerApiError> {
         if !case.is_some_and(|case| self.known.comes_last(case)) {
             return Ok(None);
         }
-        let passed = self.share.pass(&mut self.state().unknown);
-        passed.map(Some).map_err(|after| PartnerApiError { kind: Kind::HeldBack, retry_after: Some(after) })
+        match self.share.acquire(&mut self.state().share) {
+            Ok(permit) => Ok(Some(permit)),
+            Err(wait) => Err(not_called(PartnerApiErrorKind::HeldBack, wait)),
+        }
     }
 
-    fn ask_breaker(&self) -> Result<(), PartnerApiError> {
-        let (now, mut state) = (Instant::now(), self.state());
+    /// Checks that the breaker is closed, or that a trial call is due.
+    fn check_breaker(&self) -> Result<(), PartnerApiError> {
+        let now = Instant::now();
+        let mut state = self.state();
         match state.breaker {
             Breaker::Closed(_) => Ok(()),
             Breaker::Open(until) | Breaker::HalfOpen(until) if now < until => {
-                Err(PartnerApiError { kind: Kind::CircuitOpen, retry_after: Some(until - now) })
+                Err(not_called(PartnerApiErrorKind::CircuitOpen, until - now))
             }
             Breaker::Open(_) | Breaker::HalfOpen(_) => {
                 state.breaker = Breaker::HalfOpen(now + self.open_for);
@@ -122,19 +146,19 @@ impl Gate {
         }
     }
 
-    /// Tells what came of a call.
-    pub(super) fn tell(&self, error: Option<&PartnerApiError>) {
-        let is_failure = error.is_some_and(|error| {
-            matches!(error.kind, Kind::Unreachable | Kind::Timeout | Kind::Server(_) | Kind::TooManyRequests)
-        });
+    /// Reports how a call ended, which opens or closes the breaker.
+    pub(super) fn report(&self, error: Option<&PartnerApiError>) {
         let mut state = self.state();
-        state.breaker = match (state.breaker, is_failure) {
-            (_, false) => Breaker::Closed(0),
-            (Breaker::Closed(failures), true) if failures + 1 < self.failures_to_open => Breaker::Closed(failures + 1),
-            // What was on its way when it opened does not keep it open longer.
-            (open @ Breaker::Open(_), true) => open,
-            (_, true) => {
-                tracing::warn!(open_for = ?self.open_for, "the Partner API fails: not called for a while");
+        if !error.is_some_and(|error| is_outage(error.kind)) {
+            state.breaker = Breaker::Closed(0);
+            return;
+        }
+        state.breaker = match state.breaker {
+            Breaker::Closed(failures) if failures + 1 < self.failures_to_open => Breaker::Closed(failures + 1),
+            // A call that was under way when the breaker opened does not keep it open longer.
+            open @ Breaker::Open(_) => open,
+            Breaker::Closed(_) | Breaker::HalfOpen(_) => {
+                tracing::warn!(open_for = ?self.open_for, "calls of the Partner API keep failing: no calls for a while");
                 Breaker::Open(Instant::now() + self.open_for)
             }
         };
@@ -143,6 +167,21 @@ impl Gate {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether an error counts towards opening the breaker.
+fn is_outage(kind: PartnerApiErrorKind) -> bool {
+    matches!(
+        kind,
+        PartnerApiErrorKind::Unreachable
+            | PartnerApiErrorKind::Timeout
+            | PartnerApiErrorKind::Server(_)
+            | PartnerApiErrorKind::TooManyRequests
+    )
+}
+
+fn not_called(kind: PartnerApiErrorKind, retry_after: Duration) -> PartnerApiError {
+    PartnerApiError { kind, retry_after: Some(retry_after) }
 }
 
 #[cfg(test)]
@@ -169,45 +208,54 @@ mod tests {
         config::Config::load(Some(file.path())).unwrap().partner_api
     }
 
-    const FAILURE: PartnerApiError = PartnerApiError { kind: Kind::Server(500), retry_after: None };
+    const FAILURE: PartnerApiError = PartnerApiError { kind: PartnerApiErrorKind::Server(500), retry_after: None };
 
     #[tokio::test(start_paused = true)]
-    async fn it_opens_after_failures_in_a_row_and_closes_after_one_call_that_works() {
+    async fn the_breaker_opens_after_failures_in_a_row_and_closes_after_one_success() {
         let gate = gate(1_000.0);
         for error in [Some(&FAILURE), Some(&FAILURE), None, Some(&FAILURE), Some(&FAILURE)] {
             gate.pass(None).await.map(drop).unwrap();
-            gate.tell(error);
+            gate.report(error);
         }
         gate.pass(None).await.map(drop).unwrap();
-        gate.tell(Some(&FAILURE));
-        assert_eq!(gate.pass(None).await.map(drop).unwrap_err().kind, Kind::CircuitOpen);
+        gate.report(Some(&FAILURE));
+        assert_eq!(gate.pass(None).await.map(drop).unwrap_err().kind, PartnerApiErrorKind::CircuitOpen);
         tokio::time::advance(Duration::from_secs(11)).await;
         gate.pass(None).await.map(drop).unwrap();
-        assert_eq!(gate.pass(None).await.map(drop).unwrap_err().kind, Kind::CircuitOpen, "one call is enough to see");
-        gate.tell(Some(&FAILURE));
-        assert_eq!(gate.pass(None).await.map(drop).unwrap_err().kind, Kind::CircuitOpen);
+        assert_eq!(
+            gate.pass(None).await.map(drop).unwrap_err().kind,
+            PartnerApiErrorKind::CircuitOpen,
+            "only one trial call"
+        );
+        gate.report(Some(&FAILURE));
+        assert_eq!(gate.pass(None).await.map(drop).unwrap_err().kind, PartnerApiErrorKind::CircuitOpen);
         tokio::time::advance(Duration::from_secs(11)).await;
         gate.pass(None).await.map(drop).unwrap();
-        gate.tell(None);
+        gate.report(None);
         gate.pass(None).await.map(drop).unwrap();
         gate.pass(None).await.map(drop).unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_are_spaced_and_bounded() {
+    async fn calls_keep_to_the_rate_and_the_number_of_concurrent_calls() {
         let gate = gate(10.0);
-        let begun = Instant::now();
+        let started = Instant::now();
         for _ in 0..30 {
             gate.pass(None).await.map(drop).unwrap();
         }
-        let took = begun.elapsed();
+        let took = started.elapsed();
         assert!(took > Duration::from_millis(1_500) && took < Duration::from_millis(3_100), "{took:?}");
-        let (_first, _second) = (gate.pass(None).await.unwrap(), gate.pass(None).await.unwrap());
-        assert_eq!(gate.pass(None).await.map(drop).unwrap_err().kind, Kind::Busy, "two at once, and no more");
+        let _first = gate.pass(None).await.unwrap();
+        let _second = gate.pass(None).await.unwrap();
+        assert_eq!(
+            gate.pass(None).await.map(drop).unwrap_err().kind,
+            PartnerApiErrorKind::Busy,
+            "no more than two at once"
+        );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn in_a_flood_only_cases_that_were_never_seen_are_held_back() {
+    async fn in_a_flood_only_new_cases_are_held_back() {
         let gate = gate(100.0);
         gate.known.exists("known");
         gate.pass(Some("new")).await.map(drop).unwrap();
@@ -217,13 +265,15 @@ mod tests {
         gate.pass(Some("new")).await.map(drop).unwrap();
         for _ in 0..50 {
             let error = gate.pass(Some("new")).await.map(drop).unwrap_err();
-            assert!(error.kind == Kind::HeldBack && error.was_not_called() && error.retry_after.is_some());
+            assert!(
+                error.kind == PartnerApiErrorKind::HeldBack && error.was_not_called() && error.retry_after.is_some()
+            );
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         for _ in 0..50 {
             gate.pass(Some("known")).await.map(drop).unwrap();
             gate.pass(None).await.map(drop).unwrap();
         }
-        assert!(begun.elapsed() < Duration::from_millis(1_100), "{:?}", begun.elapsed());
+        assert!(started.elapsed() < Duration::from_millis(1_100), "{:?}", started.elapsed());
     }
 }

@@ -1,8 +1,9 @@
-//! Which cases exist, as far as the Partner API has shown to this process, and whether most others do not.
+//! The cases that are known to exist, and whether most new cases do not.
 //!
-//! Anybody can send events of cases that do not exist where no authenticity is configured. Each costs a call that ends in 404.
-//! While most of the cases that are looked at for the first time do not exist, cases that were never seen get a small share
-//! of the calls ([`super::gate`]), and cases that are known go first.
+//! If no authenticity is configured, anybody can send events of cases that do not exist, each of
+//! which costs a call that ends in 404. While most *new* cases, those that the Partner API has not
+//! yet returned to this process, do not exist, new cases get only a small share of the calls
+//! ([`super::gate`]), and known cases go first.
 
 use std::{
     collections::HashSet,
@@ -10,75 +11,74 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// The known cases, and how the last first looks at other cases ended.
+/// The cases that are known to exist, and how the last first calls for new cases ended.
 #[derive(Default)]
-pub struct KnownCases {
+pub(crate) struct KnownCases {
     hasher: RandomState,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Hashes of the cases that exist. When `young` is full, `old` is forgotten and `young` becomes `old`.
+    /// Hashes of the cases that exist, in two generations: when `young` is full, it takes the place
+    /// of `old`, and the cases in `old` are forgotten.
     young: HashSet<u64>,
     old: HashSet<u64>,
-    /// The last first looks, the newest as the lowest bit, 1 for a case that does not exist.
-    looks: u128,
+    /// One bit for each of the last first calls, the newest lowest: 1 if the case does not exist.
+    first_calls: u128,
+    /// How many bits of `first_calls` are in use.
     count: u32,
     is_flooded: bool,
 }
 
-/// How many cases a generation holds: two of them take up to 40 MB.
+/// Number of cases in a generation. Two generations take at most 40 MB.
 const GENERATION: usize = 1_000_000;
-/// How many first looks are remembered.
-const LOOKS: u32 = 100;
-/// Fewer say nothing.
-const FEW: u32 = 20;
+/// Number of first calls that are remembered.
+const REMEMBERED: u32 = 100;
+/// Number of first calls below which nothing is concluded.
+const ENOUGH: u32 = 20;
 
 impl KnownCases {
-    /// Whether the Partner API has shown the case.
-    pub fn is_known(&self, case: &str) -> bool {
+    /// Whether the Partner API has returned the case.
+    pub(crate) fn is_known(&self, case: &str) -> bool {
         let hash = self.hasher.hash_one(case);
-        let state = self.state();
-        state.young.contains(&hash) || state.old.contains(&hash)
+        self.state().knows(hash)
     }
 
-    /// Whether most of the cases that were looked at for the first time do not exist.
-    pub fn is_flooded(&self) -> bool {
+    /// Whether most new cases do not exist.
+    pub(crate) fn is_flooded(&self) -> bool {
         self.state().is_flooded
     }
 
-    /// Whether the case has to wait for those that are known.
-    pub fn comes_last(&self, case: &str) -> bool {
+    /// Whether known cases go before this one: it is new, and most new cases do not exist.
+    pub(crate) fn comes_last(&self, case: &str) -> bool {
         self.is_flooded() && !self.is_known(case)
     }
 
-    /// The Partner API has shown the case.
+    /// Records that a call for the case showed that it exists.
     pub(super) fn exists(&self, case: &str) {
-        self.look(case, true);
+        let hash = self.hasher.hash_one(case);
+        let mut state = self.state();
+        if !state.knows(hash) {
+            state.count_first_call(CaseFound::Yes);
+        }
+        state.learn(hash);
     }
 
-    /// The Partner API knows no such case.
+    /// Records that a call for the case showed that it does not exist.
     pub(super) fn does_not_exist(&self, case: &str) {
-        self.look(case, false);
+        let hash = self.hasher.hash_one(case);
+        let mut state = self.state();
+        if !state.knows(hash) {
+            state.count_first_call(CaseFound::No);
+        }
     }
 
-    /// The Partner API has listed the case: known, but not looked at because of an event.
+    /// Records that the case is in the list of cases. This says nothing about floods, since no
+    /// event caused the call.
     pub(super) fn is_listed(&self, case: &str) {
         let hash = self.hasher.hash_one(case);
         self.state().learn(hash);
-    }
-
-    fn look(&self, case: &str, exists: bool) {
-        let hash = self.hasher.hash_one(case);
-        let mut state = self.state();
-        let was_known = state.young.contains(&hash) || state.old.contains(&hash);
-        if exists {
-            state.learn(hash);
-        }
-        if !was_known {
-            state.note(!exists);
-        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -86,7 +86,18 @@ impl KnownCases {
     }
 }
 
+/// How the first call for a new case ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CaseFound {
+    Yes,
+    No,
+}
+
 impl State {
+    fn knows(&self, hash: u64) -> bool {
+        self.young.contains(&hash) || self.old.contains(&hash)
+    }
+
     fn learn(&mut self, hash: u64) {
         if self.young.len() >= GENERATION {
             self.old = std::mem::take(&mut self.young);
@@ -94,24 +105,26 @@ impl State {
         self.young.insert(hash);
     }
 
-    fn note(&mut self, is_missing: bool) {
-        self.looks = ((self.looks << 1) | u128::from(is_missing)) & ((1 << LOOKS) - 1);
-        self.count = (self.count + 1).min(LOOKS);
-        let missing = self.looks.count_ones();
-        // It takes fewer to stay than to begin, so that it does not flutter.
+    fn count_first_call(&mut self, found: CaseFound) {
+        let bit = u128::from(found == CaseFound::No);
+        self.first_calls = ((self.first_calls << 1) | bit) & ((1 << REMEMBERED) - 1);
+        self.count = (self.count + 1).min(REMEMBERED);
+        let missing = self.first_calls.count_ones();
+        // A flood ends at half the share at which it begins, so that the state does not flutter.
         let limit = if self.is_flooded { self.count / 4 } else { self.count / 2 };
-        let is_flooded = self.count >= FEW && missing > limit;
-        if is_flooded != self.is_flooded {
-            self.is_flooded = is_flooded;
-            if is_flooded {
-                tracing::warn!(
-                    missing,
-                    of = self.count,
-                    "most events are of cases that do not exist: cases never seen before get `partner_api.unknown_share`"
-                );
-            } else {
-                tracing::info!("most new cases exist again: they are no longer held back");
-            }
+        let is_flooded = self.count >= ENOUGH && missing > limit;
+        if is_flooded == self.is_flooded {
+            return;
+        }
+        self.is_flooded = is_flooded;
+        if is_flooded {
+            tracing::warn!(
+                missing,
+                of = self.count,
+                "most new cases do not exist: new cases are limited to `partner_api.unknown_share` of the calls"
+            );
+        } else {
+            tracing::info!("most new cases exist again: they are no longer limited");
         }
     }
 }
@@ -121,27 +134,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_noticed_by_the_last_first_looks_and_ends_with_them() {
+    fn a_flood_begins_and_ends_with_the_last_first_calls() {
         let known = KnownCases::default();
         for number in 0..19 {
             known.does_not_exist(&format!("forged-{number}"));
-            assert!(!known.is_flooded(), "{number} say nothing");
+            assert!(!known.is_flooded(), "{number} calls are too few");
         }
         known.does_not_exist("forged-19");
         assert!(known.is_flooded());
         assert!(known.comes_last("new") && !known.is_known("forged-19"));
-        let mut taken = 0;
+        let mut genuine = 0;
         while known.is_flooded() {
-            known.exists(&format!("genuine-{taken}"));
-            taken += 1;
-            assert!(taken <= 100, "it does not end");
+            known.exists(&format!("genuine-{genuine}"));
+            genuine += 1;
+            assert!(genuine <= 100, "the flood does not end");
         }
-        assert!(taken >= 60, "it ended after {taken}");
+        assert!(genuine >= 60, "the flood ended after {genuine}");
         assert!(!known.comes_last("new"));
     }
 
     #[test]
-    fn ordinary_operation_is_no_flood_even_if_some_cases_were_deleted() {
+    fn deleted_cases_in_ordinary_operation_are_not_a_flood() {
         let known = KnownCases::default();
         for number in 0..10_000 {
             let case = format!("case-{number}");
@@ -155,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn known_cases_do_not_count_as_first_looks() {
+    fn calls_for_known_cases_do_not_count() {
         let known = KnownCases::default();
         known.is_listed("deleted");
         for _ in 0..100 {
@@ -165,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_last_stays_known() {
+    fn the_cases_learned_last_stay_known() {
         let mut state = State::default();
         for case in 0..(2 * GENERATION as u64 + 10) {
             state.learn(case);
             assert!(state.young.len() <= GENERATION && state.old.len() <= GENERATION);
         }
         let recent = 2 * GENERATION as u64 + 9 - 500_000;
-        assert!(state.young.contains(&recent) || state.old.contains(&recent));
+        assert!(state.knows(recent));
     }
 }

@@ -1,4 +1,4 @@
-//! The share of the calls that cases get which were never seen to exist, while most such cases do not exist.
+//! The share of the calls for new cases, during a flood of events of cases that do not exist.
 
 use std::time::Duration;
 
@@ -9,21 +9,22 @@ use tokio::{
 
 use crate::config;
 
-/// The share: how many calls at once, and the time between two.
+/// The limits on calls for new cases: a number of concurrent calls, and the time between two.
 pub(super) struct Share {
     permits: Semaphore,
     spacing: Duration,
 }
 
-/// When the share's next call may be made.
-pub(super) struct Slots {
-    next: Instant,
-    /// When the event that was held back last is to come again.
-    again: Instant,
+/// The share's schedule.
+pub(super) struct Schedule {
+    /// When the next call of the share may be made.
+    next_call: Instant,
+    /// When the event that was held back last is to be handled again.
+    last_return: Instant,
 }
 
-/// How far ahead events that are held back are spread, at most.
-const LONGEST: Duration = Duration::from_secs(900);
+/// Longest time for which an event is held back.
+const LONGEST_WAIT: Duration = Duration::from_secs(900);
 
 impl Share {
     pub(super) fn new(settings: &config::PartnerApi) -> Self {
@@ -33,31 +34,39 @@ impl Share {
         Self { permits: Semaphore::new(permits), spacing }
     }
 
-    pub(super) fn slots(&self) -> Slots {
-        Slots { next: Instant::now(), again: Instant::now() }
+    /// Returns a schedule on which a call may be made at once.
+    pub(super) fn schedule(&self) -> Schedule {
+        let now = Instant::now();
+        Schedule { next_call: now, last_return: now }
     }
 
-    /// A call of the share, or after which time to come again. Nothing waits here: what is held back holds nothing that
-    /// others could use. The times to come again are as far apart as the share's calls, so that few come in vain.
-    pub(super) fn pass(&self, slots: &mut Slots) -> Result<SemaphorePermit<'_>, Duration> {
+    /// Takes a call from the share.
+    ///
+    /// This never waits, since a waiting event would hold a permit that other events could use.
+    ///
+    /// # Errors
+    /// Returns how long to hold the event back if no call of the share is free. These times are as
+    /// far apart as the calls of the share, so that most events find a free call when they return.
+    pub(super) fn acquire(&self, schedule: &mut Schedule) -> Result<SemaphorePermit<'_>, Duration> {
         let now = Instant::now();
         match self.permits.try_acquire() {
-            Ok(permit) if slots.next <= now => {
-                slots.next = now + self.spacing;
+            Ok(permit) if schedule.next_call <= now => {
+                schedule.next_call = now + self.spacing;
                 Ok(permit)
             }
-            _ => Err(self.come_again(slots, now)),
+            _ => Err(self.wait(schedule, now)),
         }
     }
 
-    fn come_again(&self, slots: &mut Slots, now: Instant) -> Duration {
-        slots.again = slots.again.max(now) + self.spacing;
-        if slots.again <= now + LONGEST {
-            return slots.again - now;
+    fn wait(&self, schedule: &mut Schedule, now: Instant) -> Duration {
+        schedule.last_return = schedule.last_return.max(now) + self.spacing;
+        if schedule.last_return <= now + LONGEST_WAIT {
+            return schedule.last_return - now;
         }
-        // More are held back than the share can take in that time. They are spread over the second half of it.
-        slots.again = now + LONGEST;
-        LONGEST.mul_f64(0.5 + fastrand::f64() / 2.0)
+        // More events are held back than the share can serve in that time. They return at random
+        // times in the second half of it.
+        schedule.last_return = now + LONGEST_WAIT;
+        LONGEST_WAIT.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 }
 
@@ -66,33 +75,33 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_share_is_kept_and_what_is_held_back_is_spread() {
+    async fn the_share_is_never_exceeded_and_waits_are_spread() {
         let share = Share { permits: Semaphore::new(1), spacing: Duration::from_millis(500) };
-        let mut slots = share.slots();
-        let first = share.pass(&mut slots).unwrap();
-        let waits: Vec<_> = (1..=4).map(|_| share.pass(&mut slots).unwrap_err().as_millis()).collect();
+        let mut schedule = share.schedule();
+        let first = share.acquire(&mut schedule).unwrap();
+        let waits: Vec<_> = (1..=4).map(|_| share.acquire(&mut schedule).unwrap_err().as_millis()).collect();
         assert_eq!(waits, [500, 1_000, 1_500, 2_000]);
         tokio::time::advance(Duration::from_millis(500)).await;
-        assert!(share.pass(&mut slots).is_err(), "one at once");
+        assert!(share.acquire(&mut schedule).is_err(), "one call at a time");
         drop(first);
-        drop(share.pass(&mut slots).unwrap());
-        assert!(share.pass(&mut slots).is_err(), "one in each half second");
+        drop(share.acquire(&mut schedule).unwrap());
+        assert!(share.acquire(&mut schedule).is_err(), "one call in each half second");
 
-        let mut taken = 0;
+        let mut calls = 0;
         for _ in 0..100 {
             tokio::time::advance(Duration::from_millis(100)).await;
-            taken += u32::from(share.pass(&mut slots).is_ok());
+            calls += u32::from(share.acquire(&mut schedule).is_ok());
         }
-        assert!((18..=21).contains(&taken), "{taken} in ten seconds");
+        assert!((18..=21).contains(&calls), "{calls} calls in ten seconds");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_is_sent_away_for_too_long() {
+    async fn no_event_is_held_back_for_longer_than_the_longest_wait() {
         let share = Share { permits: Semaphore::new(1), spacing: Duration::from_secs(10) };
-        let mut slots = share.slots();
-        let _first = share.pass(&mut slots);
-        let waits: Vec<_> = (0..1_000).map(|_| share.pass(&mut slots).unwrap_err()).collect();
-        assert!(waits.iter().all(|wait| *wait <= LONGEST));
-        assert!(waits[500..].iter().all(|wait| *wait >= LONGEST / 2));
+        let mut schedule = share.schedule();
+        let _first = share.acquire(&mut schedule);
+        let waits: Vec<_> = (0..1_000).map(|_| share.acquire(&mut schedule).unwrap_err()).collect();
+        assert!(waits.iter().all(|wait| *wait <= LONGEST_WAIT));
+        assert!(waits[500..].iter().all(|wait| *wait >= LONGEST_WAIT / 2));
     }
 }
