@@ -15,3 +15,4 @@ pub mod publish;
 pub mod rehearsal;
 pub mod store;
 pub mod traffic;
+pub mod verify;

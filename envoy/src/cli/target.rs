@@ -26,25 +26,27 @@ pub(super) struct Target {
 /// How to publish.
 #[derive(Args)]
 pub(super) struct Patience {
-    /// How many seconds Envoy may take to serve a build, and a backend until it can be asked for the proof.
+    /// How many seconds Envoy may take to serve a build, and a backend until it can be asked for
+    /// the proof.
     #[arg(long, default_value_t = 15)]
     patience: u64,
-    /// If no Envoy answers, leave the build for Envoy to load when it starts; if no backend answers, do not insist on asking
-    /// it. For a start of everything at once, in which Envoy and the backend come after the filter.
+    /// If no Envoy answers, leave the build for Envoy to load when it starts; if no backend
+    /// answers, do not insist on asking it. For a start of everything at once, in which Envoy and
+    /// the backend come after the filter.
     #[arg(long)]
     stage: bool,
     /// Do not ask the backends whether they know the proof.
     #[arg(long)]
     without_backend: bool,
-    /// The Envoy program to rehearse a build with before it is published; where it is `envoy` and there is none on the
-    /// PATH, there is no rehearsal.
+    /// The Envoy program to rehearse a build with before it is published; where it is `envoy` and
+    /// there is none on the PATH, there is no rehearsal.
     #[arg(long, default_value = "envoy")]
     rehearse_with: PathBuf,
     /// How many seconds to watch traffic before a new build is trusted.
     #[arg(long, default_value_t = 5)]
     watch: u64,
-    /// By how much the share of 5xx answers, or of rejections among authenticated requests, may rise meanwhile, 0 to 1; past
-    /// it the build before is brought back.
+    /// By how much the share of 5xx answers, or of rejections among authenticated requests, may
+    /// rise meanwhile, 0 to 1; past it the build before is brought back.
     #[arg(long, default_value_t = 0.2)]
     max_rise: f64,
     /// How many publications to keep.

@@ -39,6 +39,7 @@ mod ingest;
 mod large;
 mod logs;
 mod network;
+mod own_envoy;
 mod path;
 mod planned;
 mod publish;
