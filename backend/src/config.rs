@@ -47,8 +47,7 @@ impl Config {
     ///
     /// # Errors
     /// Returns an error for the first setting that is unknown, missing, renamed, of the wrong type
-    /// or out of
-    /// range.
+    /// or out of range.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let variables = env::vars_os().map(|(name, _)| name);
         Self::from_sources(file, Environment::with_prefix(ENVIRONMENT_PREFIX), variables)

@@ -167,11 +167,11 @@ async fn each_missing_event_has_its_own_grace_period() {
     // is made.
     let on_its_way = upload(&now());
     let said = reconcile(&fixture);
-    assert!(said.starts_with("compared 1 cases: 1 event backfilled, 1 within the grace period"), "{said}");
+    assert!(said.starts_with("compared 1 case: 1 event backfilled, 1 within the grace period"), "{said}");
     fixture.send_accepted(&on_its_way).await;
     assert_eq!(fixture.sender.send(&lost).await, Answer::Duplicate(lost.key.clone()), "late after all");
     let said = reconcile(&fixture);
-    assert!(said.starts_with("compared 1 cases: 0 events backfilled, 0 within the grace period"), "{said}");
+    assert!(said.starts_with("compared 1 case: 0 events backfilled, 0 within the grace period"), "{said}");
     fixture.delivered_once(2).await;
     fixture.nothing_left_over().await;
 }
@@ -211,7 +211,7 @@ async fn after_the_loss_of_the_whole_store_what_ended_since_a_time_is_backfilled
     let since = || fixture.stack.backend_command(&["reconcile", "--since", "2026-01-01T00:00:00Z"]).unwrap();
     let said = since();
     assert!(said.contains("3 cases: 2 events backfilled") && said.contains("0 assumed received"), "{said}");
-    assert!(said.contains("1 uploads were left out of --since"), "{said}");
+    assert!(said.contains("skipped 1 upload for --since"), "{said}");
     fixture.delivered_once(10).await;
     assert!(since().contains("3 cases: 0 events backfilled"), "it does not repeat itself");
     let deliveries = fixture.simulator.application.deliveries();
@@ -244,14 +244,14 @@ async fn features_that_the_edges_policy_disables_are_not_backfilled() {
     })
     .await;
     ended(&fixture, "lost");
-    assert!(reconcile(&fixture).starts_with("compared 1 cases: 3 events backfilled"));
+    assert!(reconcile(&fixture).starts_with("compared 1 case: 3 events backfilled"));
     fixture.delivered_once(3).await;
     let deliveries = fixture.simulator.application.deliveries();
     assert!(deliveries.iter().all(|delivery| delivery.lane.1 != "translation"));
 
     // The file is read anew for each round.
     fs::write(policy.path(), "").unwrap();
-    assert!(reconcile(&fixture).starts_with("compared 1 cases: 0 events backfilled"), "it ended while it was disabled");
+    assert!(reconcile(&fixture).starts_with("compared 1 case: 0 events backfilled"), "it ended while it was disabled");
     ended(&fixture, "later");
     assert!(reconcile(&fixture).starts_with("compared 2 cases: 4 events backfilled"));
     fs::write(policy.path(), "disabled_features = [\"verification\"]").unwrap();
