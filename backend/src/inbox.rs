@@ -54,7 +54,9 @@ mod stream;
 
 pub use cases::Due;
 pub use dead::DeadLetter;
-pub use lease::{Expired, Lease, LeaseError, LeaseLost};
+pub use lease::{Lease, LeaseError, LeaseLost};
+#[cfg(test)]
+pub(crate) use members::Attendance;
 pub use pauses::Paused;
 pub use reader::{Batch, Entry, EntryId, Reader};
 

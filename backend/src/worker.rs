@@ -1,8 +1,10 @@
-//! Works on events: a partition has one owner at a time, a lane is worked on in order, lanes are worked on at once.
+//! Handles the stored events. Each partition has one owner at a time. Events of one lane are
+//! handled in order, and lanes are handled concurrently.
 //!
-//! [`share`] takes this process' share of the partitions, [`partition`] keeps the ownership of one and reads it,
-//! [`pauses`] says which features wait, [`lanes`] has each lane's events worked on in their order and takes them out of the inbox, [`attempt`] tries one event
-//! once, and [`backoff`] says how long to wait between tries.
+//! [`share`] acquires this backend's share of the partitions, [`partition`] keeps the lease on one
+//! of them, [`feeder`] reads its entries, and [`lanes`] schedules them. [`attempt`] makes one
+//! attempt for one event, [`conclusion`] says what follows from a failed attempt, and [`backoff`]
+//! how long to wait before the next one. [`pauses`] learns which features are paused.
 
 use std::sync::Arc;
 
@@ -20,52 +22,54 @@ use crate::{
 
 mod attempt;
 mod backoff;
+mod conclusion;
+mod feeder;
 mod lanes;
 mod partition;
 mod pauses;
 mod share;
 mod until_answered;
 
-/// What all workers share.
+/// What all partitions of this backend share.
 pub struct Work {
     settings: config::Worker,
     handlers: Handlers,
     sink: Sink,
     metrics: Arc<Metrics>,
     permits: Permits,
-    /// The features that are not worked on now.
+    /// The paused features.
     paused: watch::Sender<Paused>,
-    /// Held by whoever reads what is paused.
+    /// Held while the paused features are read from Redis.
     learning: Mutex<()>,
-    /// Cancelled when what runs is not waited for any longer.
+    /// Cancelled when the attempts in progress are to be dropped.
     abandoned: CancellationToken,
 }
 
-/// How many tries may run at once: in all, and of one feature, so that a slow one leaves some for the others.
+/// Limits how many attempts run at once: in total, and for each feature, so that a slow feature
+/// leaves permits for the others.
 struct Permits {
-    all: Semaphore,
-    features: [Semaphore; 4],
-    of_one: usize,
+    total: Semaphore,
+    features: [Semaphore; Feature::ALL.len()],
+    per_feature: usize,
 }
 
 impl Work {
-    /// Work under these settings.
+    /// Returns the shared state of a worker that has acquired no partition yet.
     pub fn new(settings: &config::Worker, handlers: Handlers, sink: Sink, metrics: Arc<Metrics>) -> Self {
-        let (permits, paused) = (Permits::new(settings.parallelism), watch::Sender::default());
-        let abandoned = CancellationToken::new();
         Self {
             settings: settings.clone(),
             handlers,
             sink,
             metrics,
-            permits,
-            paused,
+            permits: Permits::new(settings.parallelism),
+            paused: watch::Sender::default(),
             learning: Mutex::new(()),
-            abandoned,
+            abandoned: CancellationToken::new(),
         }
     }
 
-    /// Drops the attempts that run, and gives the leases back at once, so that the next owner repeats them.
+    /// Drops the attempts in progress and releases the leases at once. The next owner of each
+    /// partition repeats the attempts.
     pub fn abandon(&self) {
         self.abandoned.cancel();
     }
@@ -74,21 +78,20 @@ impl Work {
 impl Permits {
     fn new(parallelism: usize) -> Self {
         // Three quarters, rounded up.
-        let of_one = parallelism - parallelism / 4;
-        let features = std::array::from_fn(|_| Semaphore::new(of_one));
-        Self { all: Semaphore::new(parallelism), features, of_one }
+        let per_feature = parallelism - parallelism / 4;
+        let features = std::array::from_fn(|_| Semaphore::new(per_feature));
+        Self { total: Semaphore::new(parallelism), features, per_feature }
     }
 
-    async fn of(&self, feature: Feature) -> Option<SemaphorePermit<'_>> {
-        self.features[feature as usize].acquire().await.ok()
-    }
-
-    async fn of_all(&self) -> Option<SemaphorePermit<'_>> {
-        self.all.acquire().await.ok()
+    /// Waits for the permits of one attempt: one of the feature, then one of the total.
+    async fn acquire(&self, feature: Feature) -> Option<(SemaphorePermit<'_>, SemaphorePermit<'_>)> {
+        let of_feature = self.features[feature as usize].acquire().await.ok()?;
+        let of_total = self.total.acquire().await.ok()?;
+        Some((of_feature, of_total))
     }
 }
 
-/// Starts to work on this process' share of the partitions, until `shutdown` is cancelled.
+/// Starts to work on this backend's share of the partitions, until `shutdown` is cancelled.
 pub fn start(inbox: &Inbox, work: &Arc<Work>, tasks: &TaskTracker, shutdown: &CancellationToken) {
     tasks.spawn(share::run(inbox.clone(), Arc::clone(work), shutdown.clone()));
 }

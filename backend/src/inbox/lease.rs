@@ -88,8 +88,8 @@ impl Lease {
 
     /// Returns when the lease expires unless it is renewed.
     ///
-    /// It counts from before the request for the lease was sent, since Redis cannot have started the
-    /// lease any earlier.
+    /// It counts from before the request for the lease was sent, since Redis cannot have started
+    /// the lease any earlier.
     pub fn expires_at(&self) -> Instant {
         self.requested_at + self.time_to_live
     }
@@ -119,7 +119,8 @@ impl Lease {
     /// Renews the lease for another [`Self::time_to_live`].
     ///
     /// # Errors
-    /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not answer.
+    /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not
+    /// answer.
     pub async fn renew(&self) -> Result<(), LeaseError> {
         let mut call = self.call(&scripts::RENEW);
         call.arg(duration_millis(self.time_to_live));
@@ -132,7 +133,8 @@ impl Lease {
     /// granted the lease.
     ///
     /// # Errors
-    /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not answer.
+    /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not
+    /// answer.
     pub async fn release(&self) -> Result<(), LeaseError> {
         self.invoke(&self.call(&scripts::RELEASE), self.inbox.connection(self.partition)).await
     }
@@ -156,7 +158,8 @@ impl Lease {
     /// Removes handled events of one feature from the inbox. Repeating the call changes nothing.
     ///
     /// # Errors
-    /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not answer.
+    /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not
+    /// answer.
     pub async fn complete(&self, entries: &[EntryId]) -> Result<(), LeaseError> {
         let Some(feature) = entries.first().map(|entry| entry.feature()) else { return Ok(()) };
         let mut call = self.call(&scripts::COMPLETE);
@@ -170,7 +173,8 @@ impl Lease {
     /// Stores how many attempts an event has had, and when the next one is due.
     ///
     /// # Errors
-    /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not answer.
+    /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not
+    /// answer.
     pub async fn retry(&self, entry: EntryId, attempts: u32, due: SystemTime) -> Result<(), LeaseError> {
         let mut call = self.call(&scripts::RETRY);
         call.key(self.keys.attempts(entry.feature())).arg(entry.to_string()).arg(attempts).arg(to_millis(due));
@@ -180,7 +184,8 @@ impl Lease {
     /// Moves an event from the inbox to the dead letters. `detail` must not contain personal data.
     ///
     /// # Errors
-    /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not answer.
+    /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not
+    /// answer.
     pub async fn dead_letter(&self, entry: EntryId, code: &str, detail: &str, attempts: u32) -> Result<(), LeaseError> {
         let id = entry.to_string();
         let inbox = self.keys.inbox(entry.feature());
@@ -200,7 +205,8 @@ impl Lease {
     /// `redis.unhandled_retention_days`.
     ///
     /// # Errors
-    /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not answer.
+    /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not
+    /// answer.
     pub async fn expire(&self) -> Result<Expired, LeaseError> {
         if self.inbox.unhandled_retention.is_zero() {
             return Ok(Expired::default());

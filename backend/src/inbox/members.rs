@@ -13,6 +13,11 @@ pub struct Attendance {
 }
 
 impl Attendance {
+    /// Returns the attendance of the backend with this rank among `members` backends.
+    pub(crate) fn new(members: u32, rank: u32) -> Self {
+        Self { members, rank }
+    }
+
     /// Returns how many of `partitions` this backend should own.
     ///
     /// The shares of all backends differ by at most one and cover all partitions.
@@ -37,7 +42,7 @@ impl Inbox {
         let mut call = scripts::ATTEND.prepare_invoke();
         call.key(self.keys.members()).arg(member).arg(duration_millis(time_to_live));
         let (members, rank) = self.bounded(call.invoke_async(&mut self.common())).await?;
-        Ok(Attendance { members, rank })
+        Ok(Attendance::new(members, rank))
     }
 
     /// Removes the backend `member`, so that the others take over its share at once.
@@ -63,7 +68,7 @@ mod tests {
         fn shares_differ_by_at_most_one_and_cover_all_partitions(partitions in 1_u32..=2_048, members in 1_u32..=300) {
             let mut total = 0;
             for rank in 0..members {
-                let share = Attendance { members, rank }.share(partitions);
+                let share = Attendance::new(members, rank).share(partitions);
                 prop_assert!(share.abs_diff((partitions / members) as usize) <= 1);
                 total += share;
             }
@@ -73,6 +78,6 @@ mod tests {
 
     #[test]
     fn a_backend_that_is_not_counted_gets_all_partitions() {
-        assert_eq!(Attendance { members: 0, rank: 0 }.share(16), 16);
+        assert_eq!(Attendance::new(0, 0).share(16), 16);
     }
 }

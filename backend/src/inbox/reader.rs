@@ -14,7 +14,8 @@ use super::{InboxError, Lease, stream::StreamEntry};
 use crate::time::from_millis;
 
 /// An entry's identifier within a partition: the feature whose stream holds the entry, and the
-/// identifier that Redis assigned in that stream. Within a feature, later entries have greater ones.
+/// identifier that Redis assigned in that stream. Within a feature, later entries have greater
+/// ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EntryId {
     feature: Feature,
@@ -59,8 +60,8 @@ pub struct Reader {
 
 /// An identifier before that of any entry.
 const BEGINNING: &str = "0";
-/// How long an answer may take beyond the time for which Redis blocks. After that, the connection is
-/// assumed to be dead.
+/// How long an answer may take beyond the time for which Redis blocks. After that, the connection
+/// is assumed to be dead.
 const STALLED: Duration = Duration::from_secs(4);
 
 impl Reader {
@@ -69,11 +70,11 @@ impl Reader {
         Self { lease, connection: None, last: HashMap::new() }
     }
 
-    /// Returns the next entries of `features`, at most `limit` of each feature. If there are none, waits
-    /// up to `block` for an entry, and returns nothing if none arrives.
+    /// Returns the next entries of `features`, at most `limit` of each feature. If there are none,
+    /// waits up to `block` for an entry, and returns nothing if none arrives.
     ///
-    /// After an error the reader starts again at the oldest entry, because the server may have lost or
-    /// gained entries meanwhile. The caller skips the entries that it has already received.
+    /// After an error the reader starts again at the oldest entry, because the server may have lost
+    /// or gained entries meanwhile. The caller skips the entries that it has already received.
     ///
     /// # Errors
     /// If Redis does not answer.
@@ -136,6 +137,12 @@ impl EntryId {
         Self { feature, added_ms: added_ms.parse().unwrap_or_default(), sequence: sequence.parse().unwrap_or_default() }
     }
 
+    /// Returns an identifier for a test.
+    #[cfg(test)]
+    pub(crate) fn new(feature: Feature, added_ms: u64, sequence: u64) -> Self {
+        Self { feature, added_ms, sequence }
+    }
+
     /// Returns when the entry was added, by the clock of Redis.
     pub fn added_at(self) -> SystemTime {
         from_millis(self.added_ms)
@@ -156,8 +163,8 @@ impl fmt::Display for EntryId {
 impl Entry {
     /// Decodes an entry and its field in the `attempts` hash, which is `<attempts> <due>`.
     ///
-    /// A field that is missing or damaged counts as empty. The worker then dead-letters the entry, so
-    /// that an operator can inspect it.
+    /// A field that is missing or damaged counts as empty. The worker then dead-letters the entry,
+    /// so that an operator can inspect it.
     pub(super) fn read(feature: Feature, mut entry: StreamEntry, attempts: Option<&str>) -> Self {
         let (attempts, due) = attempts.and_then(|attempts| attempts.split_once(' ')).unwrap_or(("0", ""));
         Self {

@@ -1,35 +1,40 @@
-//! How long to wait before trying again.
+//! How long an event waits before its next attempt.
 
 use std::time::Duration;
 
 use crate::{config, handler::Retry};
 
-/// The wait after the `attempts`th try: full jitter, so that what failed together is not tried again together.
+/// Returns a random wait before the next attempt of an event that has had `attempts` attempts.
+///
+/// The wait is random between zero and a ceiling that doubles with each attempt (full jitter), so
+/// that events which failed together are not attempted together again.
 pub(super) fn delay(settings: &config::Worker, attempts: u32, retry: Retry) -> Duration {
     let doublings = attempts.saturating_sub(1).min(31);
     let ceiling = settings.backoff_base.saturating_mul(1 << doublings).min(settings.backoff_cap);
     let jittered = ceiling.mul_f64(fastrand::f64());
-    // What a server asks for is bounded too: it may ask for a year.
-    let spread = |asked: Duration| asked.min(settings.backoff_cap) + jittered.min(SPREAD);
+    // A server's `Retry-After` is capped too: it may ask for a year.
+    let as_requested = |after: Duration| after.min(settings.backoff_cap) + jittered.min(SPREAD);
     match retry {
-        // No sooner than asked for. Later after many failures: a server that always asks for a second would otherwise get an
-        // attempt each second for as long as it is down.
-        Retry::After(asked) => spread(asked).max(jittered),
-        Retry::Deferred(asked) => spread(asked),
+        // At least as long as requested. The back-off still grows beyond it: a server that always
+        // requests one second would otherwise get an attempt each second for as long as it is down.
+        Retry::After(after) => as_requested(after).max(jittered),
+        Retry::Deferred(after) => as_requested(after),
         Retry::Later | Retry::Never => jittered,
     }
 }
 
-/// How far apart the attempts are spread that a server asks for at the same time, at most.
+/// The range over which attempts are spread that a server requests for the same time.
 const SPREAD: Duration = Duration::from_secs(1);
 
-/// The longest wait that [`delay`] returns.
+/// Returns the longest wait that [`delay`] can return.
 pub(super) fn longest(settings: &config::Worker) -> Duration {
     settings.backoff_cap.saturating_add(SPREAD)
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use proptest::{prelude::*, prop_assert, proptest};
+
     use super::*;
 
     /// Settings of which only the back-off matters.
@@ -50,40 +55,55 @@ pub(super) mod tests {
     fn the_wait_is_random_below_a_ceiling_that_doubles_up_to_a_cap() {
         for (attempts, ceiling) in [(1, 1), (2, 2), (3, 4), (7, 60), (40, 60), (u32::MAX, 60)] {
             let delays: Vec<_> = (0..200).map(|_| delay(&settings(), attempts, Retry::Later)).collect();
-            let (least, most) = (delays.iter().min().unwrap(), delays.iter().max().unwrap());
+            let shortest = *delays.iter().min().unwrap();
+            let longest = *delays.iter().max().unwrap();
             let ceiling = Duration::from_secs(ceiling);
             assert!(
-                *most <= ceiling && *most > ceiling / 2 && *least < ceiling / 2,
-                "{attempts}: {least:?} to {most:?}"
+                longest <= ceiling && longest > ceiling / 2 && shortest < ceiling / 2,
+                "{attempts}: {shortest:?} to {longest:?}"
             );
         }
     }
 
     #[test]
-    fn a_servers_wish_is_honoured_up_to_the_cap() {
-        let wished = |seconds| delay(&settings(), 1, Retry::After(Duration::from_secs(seconds)));
-        assert!(wished(30) >= Duration::from_secs(30) && wished(30) <= Duration::from_secs(31));
-        assert!(wished(86_400) <= Duration::from_secs(61));
+    fn a_retry_after_is_honoured_up_to_the_cap() {
+        let requested = |seconds| delay(&settings(), 1, Retry::After(Duration::from_secs(seconds)));
+        let thirty = requested(30);
+        assert!((Duration::from_secs(30)..=Duration::from_secs(31)).contains(&thirty), "{thirty:?}");
+        assert!(requested(86_400) <= Duration::from_secs(61));
     }
 
     #[test]
-    fn a_server_that_asks_for_a_short_wait_each_time_does_not_keep_the_waits_from_growing() {
-        for asked in [Duration::ZERO, Duration::from_secs(1)] {
-            let longest = (0..200).map(|_| delay(&settings(), 40, Retry::After(asked))).max().unwrap();
-            assert!(longest > Duration::from_secs(30), "{asked:?}: at most {longest:?}");
+    fn a_short_retry_after_does_not_keep_the_back_off_from_growing() {
+        for after in [Duration::ZERO, Duration::from_secs(1)] {
+            let longest = (0..200).map(|_| delay(&settings(), 40, Retry::After(after))).max().unwrap();
+            assert!(longest > Duration::from_secs(30), "{after:?}: at most {longest:?}");
         }
-        // What was not attempted is no failure, and comes when it was told to.
+        // A deferral is not a failure, so the back-off does not apply to it.
         assert!(delay(&settings(), 40, Retry::Deferred(Duration::ZERO)) <= SPREAD);
     }
 
-    #[test]
-    fn no_wait_is_longer_than_the_longest_whatever_is_asked_for() {
-        for asked in [Duration::ZERO, Duration::from_secs(60), Duration::from_secs(u64::MAX), Duration::MAX] {
-            for retry in [Retry::Never, Retry::Later, Retry::After(asked), Retry::Deferred(asked)] {
-                for attempts in [0, 1, 32, u32::MAX] {
-                    assert!(delay(&settings(), attempts, retry) <= longest(&settings()), "{retry:?}, {attempts}");
+    /// From zero to the longest duration there is, short ones as often as long ones.
+    fn durations() -> impl Strategy<Value = Duration> {
+        (0_u32..64, 0_u64..=u64::MAX).prop_map(|(shift, millis)| Duration::from_millis(millis >> shift))
+    }
+
+    proptest! {
+        #[test]
+        fn a_wait_is_at_least_as_long_as_requested_and_at_most_the_longest(
+            base in 1_u64..86_400_000, cap in 1_u64..86_400_000, attempts: u32, after in durations(),
+        ) {
+            let backoff_cap = Duration::from_millis(cap.max(base));
+            let settings = config::Worker { backoff_base: Duration::from_millis(base), backoff_cap, ..settings() };
+            for retry in [Retry::Never, Retry::Later, Retry::After(after), Retry::Deferred(after)] {
+                let wait = delay(&settings, attempts, retry);
+                prop_assert!(wait <= longest(&settings), "{:?}: {:?}", retry, wait);
+                if let Retry::After(_) | Retry::Deferred(_) = retry {
+                    prop_assert!(wait >= after.min(backoff_cap), "{:?}: {:?}", retry, wait);
                 }
             }
+            let unlimited = settings.backoff_base.saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1)));
+            prop_assert!(delay(&settings, attempts, Retry::Later) <= unlimited);
         }
     }
 }

@@ -1,175 +1,153 @@
-//! Owns a partition: keeps the lease, reads the events, and lets each feature's lanes work on them.
+//! Owns one partition: keeps its lease, and runs the feeder and the lanes of each feature.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use envelope::Feature;
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, mpsc},
     task::JoinSet,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{Work, lanes::Lanes, until_answered::until_answered};
+use super::{Work, feeder::Feeder, lanes::Lanes, until_answered::until_answered};
 use crate::{
-    inbox::{Batch, Expired, Lease, LeaseError, LeaseLost, Paused, Reader},
+    inbox::{Lease, LeaseError, Reader},
     telemetry::ExpiredLabels,
 };
 
-/// How often it is looked for what was apart for too long, at least.
-const EXPIRING: Duration = Duration::from_secs(3_600);
+/// The longest interval between two removals of expired dead letters and quarantined events.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(3_600);
+/// How long a backend waits before it repeats a failed renewal of a lease.
+const RENEWAL_PAUSE: Duration = Duration::from_millis(100);
+/// The largest number of entries in a batch.
+const BATCH: usize = 256;
 
-/// Works on a partition until `stop` is cancelled and what is then in progress is finished, or until the lease is lost, or
-/// another server holds the partition: then it is to be owned anew. What runs when the work is abandoned is dropped.
+/// Why the work on a partition ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// The attempts in progress were finished, or dropped on purpose. The lease is still valid, or
+    /// the partition has moved to another server.
+    Done,
+    /// The lease was lost, or lanes ended with an error.
+    Lost,
+}
+
+/// Works on a partition until one of these happens:
+/// - `stop` is cancelled. Attempts in progress are finished first.
+/// - The lease is lost, or the partition moves to another server. Attempts in progress are dropped.
+/// - The work is abandoned. Attempts in progress are dropped.
 pub(super) async fn own(lease: Lease, work: Arc<Work>, stop: CancellationToken) {
     let partition = lease.partition();
-    tracing::debug!(partition, "owned");
+    tracing::debug!(partition, "partition acquired");
     work.metrics.partitions_owned.inc();
-    // Cancelled when the lease may be lost. Dropping the lanes then stops them wherever they are.
+    // Cancelled when the lease may be lost. The lanes are then dropped wherever they are.
     let lost = CancellationToken::new();
-    let keeper = tokio::spawn(keep(lease.clone(), lost.clone()));
-    let expiring = AbortOnDropHandle::new(tokio::spawn(expire(lease.clone(), Arc::clone(&work))));
-    let (finished, given_up) = tokio::select! {
-        finished = lost.run_until_cancelled(work_on_all(&lease, &work, &stop, &lost)) => (finished.is_some(), false),
-        () = lease.moved() => (false, true),
-        () = work.abandoned.cancelled() => (false, true),
+    let keeper = AbortOnDropHandle::new(tokio::spawn(keep(lease.clone(), lost.clone())));
+    let expiry = AbortOnDropHandle::new(tokio::spawn(expire(lease.clone(), Arc::clone(&work))));
+    let ended = tokio::select! {
+        finished = lost.run_until_cancelled(run_lanes(&lease, &work, &stop, &lost)) => {
+            if finished.is_some() && !lost.is_cancelled() { Ended::Done } else { Ended::Lost }
+        }
+        () = lease.moved() => Ended::Done,
+        () = work.abandoned.cancelled() => Ended::Done,
     };
-    keeper.abort();
-    drop(expiring);
+    drop(keeper);
+    drop(expiry);
     work.metrics.partitions_owned.dec();
-    if (finished && !lost.is_cancelled()) || given_up {
-        // Without this the next owner would have to wait for the lease to run out.
-        let release = until_answered(|| lease.release());
-        _ = tokio::time::timeout(lease.time_to_live(), release).await;
-    } else {
-        tracing::warn!(partition, "the partition has to be owned anew: what was in progress may be repeated");
+    match ended {
+        // Otherwise the next owner would have to wait until the lease expires.
+        Ended::Done => _ = timeout(lease.time_to_live(), until_answered(|| lease.release())).await,
+        Ended::Lost => tracing::warn!(
+            partition,
+            "partition given up after its lease was lost: the next owner may repeat attempts that were in progress"
+        ),
     }
 }
 
-/// One reader, and lanes for each feature, so that none waits for another's.
-async fn work_on_all(lease: &Lease, work: &Arc<Work>, stop: &CancellationToken, lost: &CancellationToken) {
+/// Runs one feeder, and the lanes of each feature in a task of their own, so that no feature waits
+/// for another.
+async fn run_lanes(lease: &Lease, work: &Arc<Work>, stop: &CancellationToken, lost: &CancellationToken) {
     let mut tasks = JoinSet::new();
-    let (mut senders, room) = (HashMap::new(), Arc::new(Notify::new()));
+    let mut senders = Vec::with_capacity(Feature::ALL.len());
+    let room = Arc::new(Notify::new());
     for feature in Feature::ALL {
         let (sender, batches) = mpsc::channel(1);
-        senders.insert(feature, sender);
+        senders.push((feature, sender));
         let mut lanes = Lanes::new(feature, Arc::clone(work), lease.clone(), stop.clone());
-        let (room, lost) = (Arc::clone(&room), lost.clone());
+        let room = Arc::clone(&room);
+        let lost = lost.clone();
         tasks.spawn(async move {
-            // A lost lease, or a panic, after which the lanes' order could not be vouched for.
+            // Gives the partition up after a lost lease, and after a panic, which leaves the order
+            // within the lanes unknown.
             let guard = lost.drop_guard();
             if lanes.run(batches, &room).await.is_ok() {
                 _ = guard.disarm();
             }
         });
     }
-    let most = work.settings.window.min(256);
-    let reader = AbortOnDropHandle::new(tokio::spawn(read(
-        Reader::new(lease.clone()),
-        most,
-        senders,
+    let feeder = Feeder {
+        reader: Reader::new(lease.clone()),
+        limit: work.settings.window.min(BATCH),
+        lanes: senders,
         room,
-        work.paused.subscribe(),
-    )));
+        paused: work.paused.subscribe(),
+    };
+    let _feeder = AbortOnDropHandle::new(tokio::spawn(feeder.run()));
     while tasks.join_next().await.is_some() {}
-    drop(reader);
 }
 
-/// Renews the lease three times in its life, and gives up when it has run out by our own clock.
+/// Renews the lease three times during its life. Cancels `lost` when the lease is lost, or has
+/// expired by this process's own clock.
 async fn keep(lease: Lease, lost: CancellationToken) {
     let interval = lease.time_to_live() / 3;
-    let mut runs_out = lease.expires_at();
-    let why = loop {
-        sleep(interval.min(runs_out.saturating_duration_since(Instant::now()))).await;
-        let asked = Instant::now();
+    let mut expires_at = lease.expires_at();
+    let reason = loop {
+        sleep(interval.min(expires_at.saturating_duration_since(Instant::now()))).await;
+        let requested_at = Instant::now();
         #[cfg(feature = "mutations")]
         if crate::mutation::current() == Some(crate::mutation::Mutation::Fencing) {
-            runs_out = asked + lease.time_to_live();
+            expires_at = requested_at + lease.time_to_live();
         }
-        if asked >= runs_out {
-            break "it could not be renewed in time, or this process was held up";
+        if requested_at >= expires_at {
+            break "it was not renewed in time, because Redis did not answer or this process was suspended";
         }
-        match timeout_at(runs_out, lease.renew()).await {
-            Ok(Ok(())) => runs_out = asked + lease.time_to_live(),
-            Ok(Err(LeaseError::Lost(LeaseLost))) => break "it has expired in Redis, or another backend holds it",
+        match timeout_at(expires_at, lease.renew()).await {
+            Ok(Ok(())) => expires_at = requested_at + lease.time_to_live(),
+            Ok(Err(LeaseError::Lost(_))) => break "it has expired in Redis, or another backend owns the partition",
             Ok(Err(LeaseError::Inbox(error))) => {
-                tracing::warn!(partition = lease.partition(), "cannot renew a lease: {error}");
-                sleep(Duration::from_millis(100)).await;
+                tracing::warn!(
+                    partition = lease.partition(),
+                    reason = error.reason(),
+                    "cannot renew the lease, will try again: {error}"
+                );
+                sleep(RENEWAL_PAUSE).await;
             }
             Err(_) => break "Redis did not answer in time",
         }
     };
-    tracing::warn!(partition = lease.partition(), why, "a lease is lost");
+    tracing::warn!(partition = lease.partition(), reason, "lease lost");
     lost.cancel();
 }
 
-/// Drops what was apart for too long, now and every hour.
+/// Drops expired dead letters and quarantined events, at once and then at least every hour.
 async fn expire(lease: Lease, work: Arc<Work>) {
-    loop {
-        let Ok(dropped) = until_answered(|| lease.expire()).await else { return };
-        let Expired { dead_letters, quarantined } = dropped;
-        for (from, count) in [("dead", dead_letters), ("quarantine", quarantined)] {
-            if count > 0 {
-                tracing::error!(
-                    partition = lease.partition(),
-                    from,
-                    count,
-                    "dropped: nobody looked after them in time"
-                );
-                work.metrics.expired.get_or_create(&ExpiredLabels { from }).inc_by(count);
-            }
-        }
-        sleep(EXPIRING.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+    while let Ok(expired) = until_answered(|| lease.expire()).await {
+        count_expired(&lease, &work, "dead", expired.dead_letters);
+        count_expired(&lease, &work, "quarantine", expired.quarantined);
+        sleep(EXPIRY_INTERVAL.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
     }
 }
 
-/// How long a read waits for an entry.
-const BLOCK: Duration = Duration::from_secs(1);
-/// How often the other features are read while one has no room for more. A read that waited for those would hold up
-/// that one, once it has room again.
-const POLL: Duration = Duration::from_millis(50);
-
-/// Reads ahead by one batch of each feature that is worked on.
-async fn read(
-    mut reader: Reader,
-    most: usize,
-    senders: HashMap<Feature, mpsc::Sender<Batch>>,
-    room: Arc<Notify>,
-    mut paused: watch::Receiver<Paused>,
-) {
-    loop {
-        let unpaused: Vec<_> = {
-            let paused = paused.borrow_and_update();
-            senders.iter().filter(|(feature, _)| !paused.features.contains(feature)).collect()
-        };
-        let with_room = unpaused.iter().filter(|(_, sender)| sender.capacity() > 0);
-        let wanted: Vec<_> = with_room.map(|(feature, _)| **feature).collect();
-        let all_have_room = wanted.len() == unpaused.len();
-        let batches = match &wanted[..] {
-            [] => Ok(Vec::new()),
-            wanted => reader.next(wanted, most, if all_have_room { BLOCK } else { Duration::ZERO }).await,
-        };
-        match batches {
-            Ok(batches) if batches.is_empty() && (!all_have_room || wanted.is_empty()) => {
-                let pause = if wanted.is_empty() { Duration::MAX } else { POLL };
-                tokio::select! {
-                    () = room.notified() => {}
-                    _ = paused.changed() => {}
-                    () = sleep(pause) => {}
-                }
-            }
-            Ok(batches) => {
-                for batch in batches {
-                    let Some(sender) = senders.get(&batch.feature) else { continue };
-                    if sender.send(batch).await.is_err() {
-                        return;
-                    }
-                }
-            }
-            Err(error) => {
-                tracing::warn!(reason = error.reason(), "cannot read the inbox: {error}");
-                sleep(Duration::from_millis(200 + fastrand::u64(..200))).await;
-            }
-        }
+fn count_expired(lease: &Lease, work: &Work, from: &'static str, count: u64) {
+    if count == 0 {
+        return;
     }
+    tracing::error!(
+        partition = lease.partition(),
+        from,
+        count,
+        "events dropped: unhandled for longer than `redis.unhandled_retention_days`"
+    );
+    work.metrics.expired.get_or_create(&ExpiredLabels { from }).inc_by(count);
 }

@@ -1,4 +1,4 @@
-//! Learns which features are paused, and confirms it once no new attempt of them can begin.
+//! Learns which features are paused, and confirms a pause once no new attempt can begin.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,32 +11,33 @@ use crate::{
     telemetry::FeatureLabels,
 };
 
-/// How often it is looked whether something else is paused now. Whoever pauses a feature waits about that long.
+/// The mean interval between checks for a change. `backend pause` waits about that long.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// Looks again and again, for ever.
+/// Checks for a change of the paused features, forever.
 pub(super) async fn watch(inbox: Inbox, work: Arc<Work>, member: String) {
     loop {
         sleep(INTERVAL.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
-        let is_known = inbox.paused_version().await.map(|version| work.paused.borrow().version == version);
-        // An error is logged where the partitions are seen to, by the same Redis.
-        if let Ok(false) = is_known {
+        // Errors are not logged here: the task that acquires partitions from the same Redis logs
+        // them.
+        let Ok(version) = inbox.paused_version().await else { continue };
+        if version != work.paused.borrow().version {
             _ = learn(&inbox, &work, &member).await;
         }
     }
 }
 
-/// Reads what is paused, keeps to it from now on, and confirms that.
+/// Reads which features are paused, applies it, and confirms it.
 pub(super) async fn learn(inbox: &Inbox, work: &Work, member: &str) -> Result<(), InboxError> {
-    // One at a time: an older answer must not come after a newer one.
+    // One reader at a time, so that an older answer cannot replace a newer one.
     let _learning = work.learning.lock().await;
     let paused = inbox.paused().await?;
     let version = paused.version;
-    keep_to(work, paused);
+    apply(work, paused);
     inbox.confirm_paused(member, version, work.settings.lease).await
 }
 
-fn keep_to(work: &Work, paused: Paused) {
+fn apply(work: &Work, paused: Paused) {
     for feature in Feature::ALL {
         let gauge = work.metrics.feature_paused.get_or_create(&FeatureLabels { feature: feature.as_str() });
         gauge.set(paused.features.contains(&feature).into());

@@ -1,4 +1,4 @@
-//! Takes this process' share of the partitions: as many as each gets when they are shared out evenly over those at work.
+//! Acquires this backend's share of the partitions, and gives back what exceeds it.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -11,69 +11,88 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{Work, partition, pauses};
 use crate::inbox::{Inbox, InboxError};
 
-/// The partitions that are ours.
+mod plan;
+
+use plan::{Holding, Plan};
+
+/// The partitions of this backend.
 struct Share {
     inbox: Inbox,
     work: Arc<Work>,
-    /// Our name among the processes at work.
+    /// The name of this backend among those that are working.
     member: String,
-    /// The task that works on each partition that we own, and what stops it.
-    owned: HashMap<u32, (task::Id, CancellationToken)>,
-    ended: JoinSet<()>,
+    owned: HashMap<u32, Owned>,
+    tasks: JoinSet<()>,
 }
 
-/// Works on our share until `shutdown` is cancelled, and until what is then in progress is finished.
+/// A partition that this backend owns.
+struct Owned {
+    task: task::Id,
+    /// Cancelled when the partition is to be given back.
+    stop: CancellationToken,
+}
+
+/// Works on this backend's share until `shutdown` is cancelled, then finishes the attempts in
+/// progress.
 pub(super) async fn run(inbox: Inbox, work: Arc<Work>, shutdown: CancellationToken) {
     let member = format!("{:016x}", fastrand::u64(..));
-    tracing::info!(member, "at work");
+    tracing::info!(member, "worker started");
     let watching = pauses::watch(inbox.clone(), Arc::clone(&work), member.clone());
     let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
-    let mut share = Share { inbox, work, member, owned: HashMap::new(), ended: JoinSet::new() };
+    let mut share = Share { inbox, work, member, owned: HashMap::new(), tasks: JoinSet::new() };
     while !shutdown.is_cancelled() {
-        if let Err(error) = share.even_out(&shutdown).await {
-            tracing::warn!(reason = error.reason(), "cannot see to the partitions: {error}");
+        if let Err(error) = share.balance(&shutdown).await {
+            tracing::warn!(reason = error.reason(), "cannot acquire partitions, will try again: {error}");
         }
-        // Jitter, so that several processes do not ask for the same partitions at the same time.
+        // Jitter, so that several backends do not ask for the same partitions at the same time.
         let pause = share.work.settings.lease.div_f64(4.0).mul_f64(0.5 + fastrand::f64() / 2.0);
         share.wait(pause, &shutdown).await;
     }
     if let Err(error) = share.inbox.leave(&share.member).await {
-        tracing::warn!(reason = error.reason(), "cannot say that we work no more: {error}");
+        tracing::warn!(
+            reason = error.reason(),
+            "cannot sign off, so the other backends take over this share later: {error}"
+        );
     }
-    while share.ended.join_next().await.is_some() {}
+    while share.tasks.join_next().await.is_some() {}
 }
 
 impl Share {
-    async fn even_out(&mut self, shutdown: &CancellationToken) -> Result<(), InboxError> {
-        let lease = self.work.settings.lease;
-        let attendance = self.inbox.attend(&self.member, lease).await?;
-        // After that and before anything is owned: whoever pauses a feature waits for those that attend.
+    /// Gives back the partitions that exceed the share, and acquires those that are missing.
+    async fn balance(&mut self, shutdown: &CancellationToken) -> Result<(), InboxError> {
+        let attendance = self.inbox.attend(&self.member, self.work.settings.lease).await?;
+        // After this backend is counted and before it owns anything: whoever pauses a feature waits
+        // for the confirmation of each backend that is counted.
         pauses::learn(&self.inbox, &self.work, &self.member).await?;
-        let ours = attendance.share(self.inbox.partitions());
-        let stops = self.owned.values().map(|(_, stop)| stop);
-        let working: Vec<_> = stops.filter(|stop| !stop.is_cancelled()).collect();
-        let mut count = working.len();
-        for stop in working.into_iter().take(count.saturating_sub(ours)) {
-            stop.cancel();
+        let partitions = self.inbox.partitions();
+        let holdings = self.owned.iter().map(|(partition, owned)| (*partition, owned.holding())).collect();
+        let Plan { give_back, mut candidates, mut missing } =
+            Plan::new(attendance.share(partitions), partitions, &holdings);
+        for partition in give_back {
+            if let Some(owned) = self.owned.get(&partition) {
+                owned.stop.cancel();
+            }
         }
-        let mut others: Vec<_> =
-            (0..self.inbox.partitions()).filter(|number| !self.owned.contains_key(number)).collect();
-        fastrand::shuffle(&mut others);
-        for number in others {
-            if count >= ours || shutdown.is_cancelled() {
+        fastrand::shuffle(&mut candidates);
+        for partition in candidates {
+            if missing == 0 || shutdown.is_cancelled() {
                 break;
             }
-            if let Some(owned) = self.inbox.acquire(number, lease).await? {
-                let (work, stop) = (Arc::clone(&self.work), shutdown.child_token());
-                let task = self.ended.spawn(partition::own(owned, work, stop.clone()));
-                self.owned.insert(number, (task.id(), stop));
-                count += 1;
-            }
+            missing -= usize::from(self.acquire(partition, shutdown).await?);
         }
         Ok(())
     }
 
-    /// Notes which partitions are ours no more, for that long.
+    /// Starts to work on a partition, and returns whether it was free.
+    async fn acquire(&mut self, partition: u32, shutdown: &CancellationToken) -> Result<bool, InboxError> {
+        let Some(lease) = self.inbox.acquire(partition, self.work.settings.lease).await? else { return Ok(false) };
+        let stop = shutdown.child_token();
+        let task = self.tasks.spawn(partition::own(lease, Arc::clone(&self.work), stop.clone()));
+        self.owned.insert(partition, Owned { task: task.id(), stop });
+        Ok(true)
+    }
+
+    /// Waits for `pause`, and notes meanwhile which partitions are no longer owned.
     async fn wait(&mut self, pause: Duration, shutdown: &CancellationToken) {
         let pause = sleep(pause);
         tokio::pin!(pause);
@@ -81,11 +100,17 @@ impl Share {
             tokio::select! {
                 () = &mut pause => return,
                 () = shutdown.cancelled() => return,
-                Some(ended) = self.ended.join_next_with_id() => {
+                Some(ended) = self.tasks.join_next_with_id() => {
                     let ended = ended.map_or_else(|error| error.id(), |(task, ())| task);
-                    self.owned.retain(|_, (task, _)| *task != ended);
+                    self.owned.retain(|_, owned| owned.task != ended);
                 }
             }
         }
+    }
+}
+
+impl Owned {
+    fn holding(&self) -> Holding {
+        if self.stop.is_cancelled() { Holding::GivingBack } else { Holding::Working }
     }
 }
