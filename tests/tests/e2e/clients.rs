@@ -1,4 +1,5 @@
-//! Who the client is: the peer, or whom a stated number of trusted proxies names.
+//! The client's address: that of the peer, or the one that a configured number of trusted proxies
+//! reports.
 
 use harness::{simulator::sender, stack::Options};
 use reqwest::header::CONTENT_TYPE;
@@ -7,8 +8,8 @@ use serde_json::Value;
 use crate::fixture::{Fixture, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_allow_list_sees_the_address_that_the_trusted_proxies_state() {
-    // What the client or a proxy sends as X-Forwarded-For, and who the client is then.
+async fn the_allow_list_applies_to_the_client_address_that_trusted_proxies_report() {
+    // The X-Forwarded-For header that arrives, and the client's address that follows from it.
     let without_a_proxy =
         [(None, "127.0.0.1"), (Some("192.0.2.7"), "127.0.0.1"), (Some("192.0.2.7, 192.0.2.8"), "127.0.0.1")];
     let behind_one_proxy = [
@@ -40,7 +41,8 @@ async fn the_allow_list_sees_the_address_that_the_trusted_proxies_state() {
         eventually("the clients' addresses are in the access log", async || {
             let log = fixture.stack.envoy.log();
             let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            // The two loggers write one after the other.
+            // Rejected and accepted requests have loggers of their own, which do not keep a common
+            // order.
             let mut logged: Vec<_> = lines.map(|line| line["client"].as_str().unwrap().to_owned()).collect();
             let mut expected: Vec<_> = clients.iter().map(|client| client.as_str().unwrap().to_owned()).collect();
             logged.sort();

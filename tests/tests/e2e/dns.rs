@@ -1,5 +1,5 @@
-//! The only backend is away, or its name stops resolving, for some seconds: requests wait, and none
-//! is rejected.
+//! The only backend is down, or its name does not resolve, for some seconds: requests wait, and
+//! none is rejected.
 
 use std::{
     net::Ipv4Addr,
@@ -34,14 +34,14 @@ async fn start(dns: &DnsServer) -> Fixture {
     Fixture::start_with(|options| Options { enable: vec!["dns_resolver"], bootstrap, ..options }).await
 }
 
-/// Waits until the sender has sent that many more events, 50 per second.
+/// Waits until the sender has sent `events` more events, 50 per second.
 async fn send_more(steady: &Steady, events: usize) {
     let enough = steady.sent() + events;
     eventually("there is traffic", async || steady.sent() >= enough).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_only_backend_is_down_for_14_seconds_and_nothing_is_rejected() {
+async fn nothing_is_rejected_while_the_only_backend_is_down_for_14_seconds() {
     let mut fixture = Fixture::start().await;
     let steady = fixture.steady("down");
     send_more(&steady, 50).await;
@@ -49,11 +49,14 @@ async fn the_only_backend_is_down_for_14_seconds_and_nothing_is_rejected() {
     send_more(&steady, 14 * 50).await;
     fixture.stack.start_backend().unwrap();
     let report = fixture.all_accepted_and_delivered(steady).await;
-    harness::tools::say(&format!("the backend was down for 14 s: {} sent, longest {:?}", report.sent, report.longest));
+    harness::tools::say(&format!(
+        "the backend was down for 14 s: {} events sent, the longest wait was {:?}",
+        report.sent, report.longest
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_whose_name_stops_resolving_comes_back_and_nothing_is_rejected() {
+async fn nothing_is_rejected_while_a_backend_is_down_and_its_name_does_not_resolve() {
     let dns = DnsServer::start(Reply::Addresses(vec![FIRST])).await.unwrap();
     let mut fixture = start(&dns).await;
     let port = fixture.stack.ingest().rsplit_once(':').unwrap().1.to_owned();
@@ -70,26 +73,28 @@ async fn a_backend_whose_name_stops_resolving_comes_back_and_nothing_is_rejected
         send_more(&steady, 25).await;
         fixture.stack.backend.kill().unwrap();
         dns.set(outage.clone());
-        eventually("Envoy has asked again", async || dns.queries() >= 2).await;
-        send_more(&steady, 150).await;
+        eventually("Envoy has queried the name again", async || dns.queries() >= 2).await;
+        send_more(&steady, 100).await;
         fixture.stack.set_backend("ingest.listen", format!("{back_at}:{port}"));
         dns.set(Reply::Addresses(vec![back_at]));
         fixture.stack.start_backend().unwrap();
         send_more(&steady, 25).await;
         let report = fixture.all_accepted_and_delivered(steady).await;
         let (sent, longest) = (report.sent, report.longest);
-        harness::tools::say(&format!("{outage:?}, then back at {back_at}: {sent} sent, longest {longest:?}"));
+        harness::tools::say(&format!(
+            "{outage:?}, then back at {back_at}: {sent} events sent, the longest wait was {longest:?}"
+        ));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_does_not_resolve_while_its_backend_runs_rejects_nothing() {
+async fn nothing_is_rejected_while_the_name_of_a_running_backend_does_not_resolve() {
     let dns = DnsServer::start(Reply::Addresses(vec![FIRST])).await.unwrap();
     let fixture = start(&dns).await;
     let steady = fixture.steady("dns-down");
     for outage in [Reply::NxDomain, Reply::ServFail, Reply::Empty, Reply::Silence] {
         dns.set(outage);
-        eventually("Envoy has asked again", async || dns.queries() >= 2).await;
+        eventually("Envoy has queried the name again", async || dns.queries() >= 2).await;
         send_more(&steady, 50).await;
     }
     fixture.all_accepted_and_delivered(steady).await;
@@ -101,16 +106,16 @@ async fn requests_wait_for_a_name_that_has_never_resolved() {
         let dns = DnsServer::start(outage.clone()).await.unwrap();
         let fixture = start(&dns).await;
         let steady = fixture.steady("first");
-        send_more(&steady, 100).await;
+        send_more(&steady, 50).await;
         dns.set(Reply::Addresses(vec![FIRST]));
         send_more(&steady, 25).await;
         let report = fixture.all_accepted_and_delivered(steady).await;
-        harness::tools::say(&format!("{outage:?} at Envoy's start: longest {:?}", report.longest));
+        harness::tools::say(&format!("{outage:?} at Envoy's start: the longest wait was {:?}", report.longest));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_addresses_behind_one_name_are_used_and_one_of_them_may_fail() {
+async fn all_addresses_of_a_name_are_used_and_one_of_them_can_fail() {
     let dns = DnsServer::start(Reply::Addresses(vec![FIRST])).await.unwrap();
     let fixture = start(&dns).await;
     let backend = fixture.stack.ingest().replace("http://", "");
@@ -119,10 +124,10 @@ async fn all_addresses_behind_one_name_are_used_and_one_of_them_may_fail() {
     let (one, to_one) = forward((SECOND, port), backend.clone()).await;
     let (_other, to_other) = forward((third, port), backend).await;
     dns.set(Reply::Addresses(vec![SECOND, third]));
-    eventually("Envoy knows both", async || dns.queries() >= 2).await;
+    eventually("Envoy knows both addresses", async || dns.queries() >= 2).await;
 
     let steady = fixture.steady("both");
-    eventually("both get requests", async || {
+    eventually("both addresses get requests", async || {
         [&to_one, &to_other].iter().all(|connections| connections.load(Ordering::Relaxed) > 0)
     })
     .await;
@@ -131,8 +136,8 @@ async fn all_addresses_behind_one_name_are_used_and_one_of_them_may_fail() {
     fixture.all_accepted_and_delivered(steady).await;
 }
 
-/// Forwards connections from one address to another, and counts them. Aborting it also closes those
-/// that are open.
+/// Forwards connections from one address to another, and counts them. Aborting the task closes all
+/// open connections.
 async fn forward(from: (Ipv4Addr, u16), to: String) -> (JoinHandle<()>, Arc<AtomicUsize>) {
     let listener = TcpListener::bind(from).await.unwrap();
     let connections = Arc::new(AtomicUsize::new(0));

@@ -11,13 +11,14 @@ use harness::{
 
 use crate::fixture::{Fixture, PATIENCE, eventually};
 
-/// Ends an Envoy with SIGTERM while requests are in flight, and starts it again when it has ended.
+/// Stops an Envoy with SIGTERM while requests are in flight, and starts it again after it has
+/// ended.
 async fn restart(envoy: &mut DrainedEnvoy, fixture: &Fixture) {
     fixture.stack.backend.signal("STOP").unwrap();
     in_flight(envoy).await;
     envoy.process.signal("TERM").unwrap();
     let client = harness::simulator::sender::client();
-    eventually("it is no longer ready", async || {
+    eventually("Envoy is no longer ready", async || {
         client.get(envoy.ready()).send().await.map_or(true, |answer| answer.status() != 200)
     })
     .await;
@@ -30,7 +31,7 @@ async fn restart(envoy: &mut DrainedEnvoy, fixture: &Fixture) {
 
 async fn is_unready(envoy: &DrainedEnvoy) {
     let client = harness::simulator::sender::client();
-    eventually("it is no longer ready", async || {
+    eventually("Envoy is no longer ready", async || {
         let answer = client.get(envoy.ready()).send().await;
         answer.is_ok_and(|answer| answer.status() == 503)
     })
@@ -59,7 +60,8 @@ async fn requests_in_flight_finish_before_envoy_ends() {
     in_flight(&envoy).await;
     envoy.process.signal("TERM").unwrap();
     is_unready(&envoy).await;
-    // Past the time for load balancers, the listener is closed and the request still waits.
+    // After the notice period for load balancers, the listener is closed and the request still
+    // waits.
     eventually("the listener is closed", async || {
         tokio::net::TcpStream::connect(("127.0.0.1", envoy.edge)).await.is_err()
     })
@@ -84,7 +86,7 @@ async fn in_flight(envoy: &DrainedEnvoy) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_envoys_behind_a_load_balancer_each_is_restarted_and_nothing_is_rejected() {
+async fn nothing_is_rejected_while_two_envoys_behind_a_load_balancer_restart_in_turn() {
     let fixture = Fixture::start().await;
     let mut envoys = [
         DrainedEnvoy::start(&fixture.stack, "one", 30).unwrap(),
@@ -92,7 +94,7 @@ async fn of_two_envoys_behind_a_load_balancer_each_is_restarted_and_nothing_is_r
     ];
     let balancer = Balancer::start(envoys.iter().map(DrainedEnvoy::target).collect()).await.unwrap();
     let webhook = format!("{}/webhooks/truenroll", balancer.url());
-    eventually("both are in the balancer's rotation", async || {
+    eventually("the load balancer uses both", async || {
         ask_several_times(&webhook).await.iter().all(|&status| status == 422)
     })
     .await;
@@ -106,7 +108,7 @@ async fn of_two_envoys_behind_a_load_balancer_each_is_restarted_and_nothing_is_r
     fixture.all_accepted_and_delivered(steady).await;
 }
 
-/// Asks several times over connections of their own.
+/// Sends several requests, each on a connection of its own.
 async fn ask_several_times(webhook: &str) -> Vec<u16> {
     let mut statuses = Vec::new();
     for _ in 0..4 {
@@ -134,7 +136,7 @@ async fn a_second_signal_ends_envoy_at_once() {
 }
 
 #[test]
-fn guardctl_ends_with_the_status_of_what_it_runs() {
+fn guardctl_exits_with_the_status_of_the_program_it_runs() {
     for (script, expected) in [("exit 7", 7), ("kill -KILL $$", 137), ("exit 0", 0)] {
         let status = guardctl().args(["--", "sh", "-c", script]).status().unwrap();
         assert_eq!(status.code(), Some(expected), "{script}");
@@ -145,11 +147,12 @@ fn guardctl_ends_with_the_status_of_what_it_runs() {
 }
 
 #[test]
-fn as_process_1_guardctl_leaves_no_zombies() {
+fn guardctl_reaps_orphans_when_it_is_process_1() {
     let mut command = Command::new("unshare");
     command.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]);
     command.arg(tools::workspace_binary("envoy", "guardctl", &[]).unwrap()).args(["run", "--", "sh", "-c"]);
-    // The orphan is process 1's when its parent, the inner shell, has ended. First it has to be there, and then gone.
+    // When its parent, the inner shell, has ended, process 1 adopts the orphan. It has to appear
+    // first, and then be gone.
     let script = "sh -c 'sleep 1 &'; is_there() { grep -qs '^Name:.sleep' /proc/[0-9]*/status; }; \
                   seen=8; for i in $(seq 5000); do is_there && seen=7 && break; done; \
                   for i in $(seq 5000); do is_there || exit $seen; done";

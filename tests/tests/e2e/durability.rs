@@ -17,7 +17,7 @@ use harness::{
 use crate::fixture::{Fixture, PATIENCE, config, eventually, redis};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_replicas_an_event_is_accepted_only_once_they_have_it() {
+async fn with_replica_durability_an_event_is_accepted_only_after_a_replica_has_it() {
     let primary = redis(&IN_MEMORY);
     let of = format!("127.0.0.1 {}", primary.port());
     let replica = redis(&[&IN_MEMORY[..], &["--replicaof", &of]].concat());
@@ -35,14 +35,14 @@ async fn with_replicas_an_event_is_accepted_only_once_they_have_it() {
     let event = |at: &str| fixture.event("replicas", Feature::Forensics, Stage::Completed, at);
     fixture.send_accepted(&event("2025-06-22T10:30:00Z")).await;
 
-    // The replica hangs: the event is stored, and nobody may say so.
+    // The replica hangs: the event is stored, but must not be acknowledged.
     replica.process.signal("STOP").unwrap();
     let second = event("2025-06-22T10:30:01Z");
     let sending = tokio::spawn({
         let (sender, second) = (fixture.sender.clone(), second.clone());
         async move { sender.send(&second).await }
     });
-    eventually("the backend says that it could not be stored", async || {
+    eventually("the backend answers that the event could not be stored", async || {
         fixture
             .stack
             .backend_metrics()
@@ -52,14 +52,14 @@ async fn with_replicas_an_event_is_accepted_only_once_they_have_it() {
             > 0
     })
     .await;
-    assert!(!sending.is_finished(), "Envoy tries again");
+    assert!(!sending.is_finished(), "Envoy retries");
     replica.process.signal("CONT").unwrap();
     assert_eq!(sending.await.unwrap(), Answer::Duplicate(second.key.clone()));
     fixture.delivered_once(2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stops_doing_what_it_should_gets_no_more_events() {
+async fn no_event_is_accepted_after_redis_loses_a_required_setting() {
     let fixture = Fixture::start().await;
     let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
     let set = |value: &str| {
@@ -72,13 +72,13 @@ async fn a_server_that_stops_doing_what_it_should_gets_no_more_events() {
         client.get(format!("{}/readyz", fixture.stack.admin())).send().await.unwrap().status().as_u16()
     };
     eventually("the backend has noticed", async || ready().await == 503).await;
-    assert!(fixture.stack.backend.log().contains("appendfsync no"), "and says what is wrong");
+    assert!(fixture.stack.backend.log().contains("appendfsync no"), "the log says what is wrong");
     let event = fixture.events("unfit", 1).remove(0);
     let sending = tokio::spawn({
         let (sender, event) = (fixture.sender.clone(), event.clone());
         async move { sender.send(&event).await }
     });
-    eventually("the event is not taken", async || {
+    eventually("the event is not accepted", async || {
         fixture
             .stack
             .backend_metrics()
@@ -89,14 +89,14 @@ async fn a_server_that_stops_doing_what_it_should_gets_no_more_events() {
     })
     .await;
     set("always");
-    eventually("the backend takes events again", async || ready().await == 200).await;
+    eventually("the backend accepts events again", async || ready().await == 200).await;
     assert!(matches!(sending.await.unwrap(), Answer::Accepted(_) | Answer::Unavailable));
     assert!(matches!(fixture.sender.send(&event).await, Answer::Accepted(_) | Answer::Duplicate(_)));
     fixture.delivered_once(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_the_server_syncs_every_second_an_event_is_accepted_once_it_has() {
+async fn with_appendfsync_everysec_an_event_is_accepted_only_after_it_is_synced() {
     let server = redis(&EVERY_SECOND);
     let redis_url = Some(server.url());
     let fixture = Fixture::start_with(|options| Options { redis_url, ..options }).await;
@@ -114,34 +114,34 @@ async fn where_the_server_syncs_every_second_an_event_is_accepted_once_it_has() 
     for sent in sending.collect::<Vec<_>>() {
         assert!(matches!(sent.await.unwrap(), Answer::Accepted(_)));
     }
-    assert!((1..20).contains(&stats()), "{} times: those who come together wait together", stats());
+    assert!((1..20).contains(&stats()), "{} calls of WAITAOF for 40 events: concurrent requests share a call", stats());
     fixture.delivered_once(40).await;
 }
 
-/// Sends events one after the other until one is not taken. Returns those that were, and the one
-/// that was not.
-async fn until_one_is_not_taken(fixture: &Fixture, name: &str) -> (Vec<Event>, Event) {
-    let mut taken = Vec::new();
+/// Sends events one after the other until one is not accepted. Returns the accepted events, and
+/// that one.
+async fn until_one_is_rejected(fixture: &Fixture, name: &str) -> (Vec<Event>, Event) {
+    let mut accepted = Vec::new();
     for event in fixture.events(name, 20_000) {
         match fixture.sender.send(&event).await {
-            Answer::Accepted(_) => taken.push(event),
-            Answer::Unavailable => return (taken, event),
+            Answer::Accepted(_) => accepted.push(event),
+            Answer::Unavailable => return (accepted, event),
             other => panic!("neither accepted nor 503: {other:?}"),
         }
     }
-    panic!("every event was taken");
+    panic!("every event was accepted");
 }
 
-/// Asks until the event is taken, as a sender that sends again does.
-async fn taken_at_last(fixture: &Fixture, event: &Event) {
-    eventually("the event is taken", async || {
+/// Sends an event until it is accepted.
+async fn accepted_at_last(fixture: &Fixture, event: &Event) {
+    eventually("the event is accepted", async || {
         matches!(fixture.sender.send(event).await, Answer::Accepted(_) | Answer::Duplicate(_))
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_memory_is_503_and_what_waits_is_handled_even_by_a_backend_that_starts_then() {
+async fn a_full_redis_answers_503_and_a_backend_that_starts_meanwhile_handles_stored_events() {
     let mut fixture = Fixture::start().await;
     fixture.stack.backend_command(&["pause", "extraction"]).unwrap();
     let waiting = fixture.event("waiting", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
@@ -152,41 +152,41 @@ async fn a_full_memory_is_503_and_what_waits_is_handled_even_by_a_backend_that_s
         redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes).exec(&mut connection).unwrap();
     };
     set("1mb");
-    let refused = fixture.event("refused", Feature::Forensics, Stage::Completed, "2025-06-22T10:30:00Z");
-    assert_eq!(fixture.sender.send(&refused).await, Answer::Unavailable);
+    let rejected = fixture.event("rejected", Feature::Forensics, Stage::Completed, "2025-06-22T10:30:00Z");
+    assert_eq!(fixture.sender.send(&rejected).await, Answer::Unavailable);
     fixture.stack.backend.kill().unwrap();
     fixture.stack.start_backend().unwrap();
     fixture.stack.backend_command(&["resume", "extraction"]).unwrap();
     fixture.delivered_once(1).await;
     set("0");
-    taken_at_last(&fixture, &refused).await;
+    accepted_at_last(&fixture, &rejected).await;
     fixture.delivered_once(2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_503_and_nothing_that_was_acknowledged_is_lost() {
+async fn a_full_disk_answers_503_and_loses_no_acknowledged_event() {
     for (durability, settings) in [("fsync", FSYNC), ("memory", EVERY_SECOND)] {
         let mut server = redis(&settings);
-        server.replace(RedisOptions { file_limit: Some(64 << 10), ..RedisOptions::with(&settings) }).unwrap();
+        server.replace(RedisOptions { file_limit: Some(32 << 10), ..RedisOptions::with(&settings) }).unwrap();
         let redis_url = Some(server.url());
         let fixture = Fixture::start_with(|options| {
             let options = Options { redis_url, ..options };
             options.backend("redis.durability", durability).backend("ingest.store_timeout_ms", 500)
         })
         .await;
-        let (taken, refused) = until_one_is_not_taken(&fixture, durability).await;
-        assert!(taken.len() > 10, "{durability}: {}", taken.len());
-        // Somebody makes room.
+        let (accepted, rejected) = until_one_is_rejected(&fixture, durability).await;
+        assert!(accepted.len() > 10, "{durability}: {}", accepted.len());
+        // An operator frees space.
         server.replace(RedisOptions::with(&settings)).unwrap();
-        taken_at_last(&fixture, &refused).await;
+        accepted_at_last(&fixture, &rejected).await;
         if durability == "fsync" {
-            fixture.delivered(taken.len() + 1).await;
+            fixture.delivered(accepted.len() + 1).await;
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_primary_that_becomes_a_replica_is_503_until_it_is_one_again() {
+async fn a_redis_that_becomes_a_replica_answers_503_until_it_is_a_primary_again() {
     let fixture = Fixture::start().await;
     let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
     let replica_of = |host: &str, port: &str| {
@@ -196,12 +196,12 @@ async fn a_primary_that_becomes_a_replica_is_503_until_it_is_one_again() {
     replica_of("127.0.0.1", "1");
     assert_eq!(fixture.sender.send(&event).await, Answer::Unavailable);
     replica_of("NO", "ONE");
-    taken_at_last(&fixture, &event).await;
+    accepted_at_last(&fixture, &event).await;
     fixture.delivered_once(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_that_still_loads_its_data_is_503_until_it_has() {
+async fn a_redis_that_is_loading_its_data_answers_503_until_it_has_finished() {
     let mut server = redis(&FSYNC);
     let redis_url = Some(server.url());
     let fixture =
@@ -215,7 +215,7 @@ async fn a_redis_that_still_loads_its_data_is_503_until_it_has() {
     let is_loading = || {
         let mut answer = [0; 8];
         let mut socket = TcpStream::connect(server.address())?;
-        // While Redis loads it answers only after every 1024 commands.
+        // While Redis loads its data, it answers only after every 1024 commands.
         socket.set_read_timeout(Some(Duration::from_secs(10)))?;
         socket.write_all(b"GET x\r\n")?;
         socket.read_exact(&mut answer)?;
@@ -226,21 +226,21 @@ async fn a_redis_that_still_loads_its_data_is_503_until_it_has() {
         let (sender, event) = (fixture.sender.clone(), event.clone());
         async move { sender.send(&event).await }
     });
-    eventually("Redis says that it loads", async || is_loading().unwrap_or(false)).await;
+    eventually("Redis answers that it is loading", async || is_loading().unwrap_or(false)).await;
     let metrics = fixture.stack.backend_metrics().await.unwrap();
     assert!(metrics.sum("truenroll_backend_ingest_total", &["answer=\"unavailable\""]) > 0);
     let answer = sending.await.unwrap();
     assert!(matches!(answer, Answer::Unavailable | Answer::Accepted(_) | Answer::Duplicate(_)), "{answer:?}");
-    taken_at_last(&fixture, &event).await;
+    accepted_at_last(&fixture, &event).await;
     fixture.delivered(301).await;
 }
 
 #[tokio::test]
-async fn a_missed_event_that_came_meanwhile_is_no_error_where_the_disk_is_waited_for() {
+async fn a_backfill_of_an_event_that_arrived_meanwhile_succeeds_while_the_disk_is_awaited() {
     let server = redis(&EVERY_SECOND);
     let inbox = Inbox::connect(&config(&server.url()).redis, PATIENCE).await.unwrap();
     let body = |at: &str| {
-        let payload = serde_json::json!({ "caseId": "missed", "externalId": null, "occurredAt": at });
+        let payload = serde_json::json!({ "caseId": "backfilled", "externalId": null, "occurredAt": at });
         serde_json::json!({ "eventName": "case.forensics.completed", "payload": payload }).to_string()
     };
     let accept = async |at: &str, missed: Option<u32>| {

@@ -1,4 +1,4 @@
-//! The edge decides through Envoy as it decides without, however a request gets there.
+//! The filter gives the same verdicts in Envoy as natively, over every transport.
 
 use std::collections::BTreeMap;
 
@@ -12,15 +12,16 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_golden_vector_is_decided_as_it_says_over_every_transport() {
+async fn every_golden_vector_gets_its_expected_verdict_over_every_transport() {
     let fixture = Fixture::start().await;
     let publisher = fixture.stack.publisher().unwrap();
     let mut by_policy: BTreeMap<String, Vec<Vector>> = BTreeMap::new();
     for vector in vectors::all().unwrap() {
         by_policy.entry(vector.policy.to_string()).or_default().push(vector);
     }
-    assert!(by_policy.len() > 5, "the vectors have several policies");
-    let (mut wrong, mut right) = (Vec::new(), 0);
+    assert!(by_policy.len() > 5, "the vectors cover several policies");
+    let mut wrong = Vec::new();
+    let mut right = 0;
     for vectors in by_policy.values() {
         publisher.publish(&fixture.stack.build(vectors[0].policy.clone()).unwrap()).unwrap();
         for (vector, transport) in vectors.iter().flat_map(|vector| Transport::ALL.map(|transport| (vector, transport)))
@@ -35,53 +36,53 @@ async fn every_golden_vector_is_decided_as_it_says_over_every_transport() {
             if decided == expected {
                 right += 1;
             } else {
-                wrong.push(format!("{} ({transport:?}): {answer:?} instead of {expected:?}", vector.name));
+                wrong.push(format!("{} ({transport:?}): expected {expected:?}, got {answer:?}", vector.name));
             }
         }
     }
-    assert!(wrong.is_empty(), "{right} were right, but\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "{right} verdicts were correct, but these were not:\n{}", wrong.join("\n"));
     let metrics = fixture.stack.envoy_metrics().await.unwrap();
     assert_eq!(metrics.sum("envoy_wasm_truenroll_filter_vm_reload_success", &[]), 0, "no VM crashed");
     let unproven = fixture.stack.backend_metrics().await.unwrap();
     assert_eq!(unproven.sum("truenroll_backend_ingest_total", &["answer=\"unproven\""]), 0);
-    let ours = ["accepted", "duplicate", "conflict", "quarantined", "revived"];
+    let expected = ["accepted", "duplicate", "conflict", "quarantined", "revived"];
     for (answer, count) in unproven.by_label("truenroll_backend_ingest_total", "answer") {
-        assert!(ours.contains(&answer.as_str()), "edge and backend disagree: {count} {answer}");
+        assert!(expected.contains(&answer.as_str()), "the filter and the backend disagree: {count} × {answer}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_shadow_mode_events_pass_that_would_be_refused_and_what_is_no_event_is_not_stored() {
+async fn shadow_mode_accepts_events_that_would_be_rejected_and_the_backend_stores_only_valid_ones() {
     let policy = json!({ "mode": "shadow", "audience": "required" });
     let fixture = Fixture::start_with(|options| harness::stack::Options { policy, ..options }).await;
     let event = fixture.events("shadow", 1).remove(0);
     fixture.send_accepted(&event).await;
     fixture.delivered_once(1).await;
-    let mut no_event = event.clone();
-    no_event.body = "{bad".to_owned();
-    let refused = fixture.sender.send(&no_event).await;
-    assert_eq!(refused, Answer::Rejected(400, "malformed_json".to_owned(), None));
+    let mut malformed = event.clone();
+    malformed.body = "{bad".to_owned();
+    let rejected = fixture.sender.send(&malformed).await;
+    assert_eq!(rejected, Answer::Rejected(400, "malformed_json".to_owned(), None));
     let metrics = fixture.stack.envoy_metrics().await.unwrap();
     assert_eq!(metrics.sum("truenroll_filter_shadowed", &["code=\"missing_audience\""]), 1);
     assert_eq!(metrics.sum("truenroll_filter_shadowed", &["code=\"malformed_json\""]), 1);
     let log = || fixture.stack.envoy.log();
-    eventually("the access log says so", async || log().contains(r#""shadow":"missing_audience""#)).await;
+    eventually("the access log shows the code", async || log().contains(r#""shadow":"missing_audience""#)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_event_is_kept_apart_and_re_admitted_once_it_is_known() {
+async fn an_unknown_event_is_quarantined_and_readmitted_once_it_is_known() {
     let policy = json!({ "unknown_events": "quarantine" });
     let fixture = Fixture::start_with(|options| harness::stack::Options { policy, ..options }).await;
     let known = fixture.events("quarantine", 1).remove(0);
     let mut unknown = known.clone();
     unknown.body = known.body.replace("classification", "verification");
-    let Answer::Quarantined(key) = fixture.sender.send(&unknown).await else { panic!("it is not in quarantine") };
+    let Answer::Quarantined(key) = fixture.sender.send(&unknown).await else { panic!("the event was not quarantined") };
     assert_eq!(fixture.sender.send(&unknown).await, Answer::Duplicate(key.clone()));
     let listed = fixture.stack.backend_command(&["quarantine"]).unwrap();
     assert!(listed.contains(&key) && listed.contains("case.verification.completed"), "{listed}");
     assert!(fixture.stack.backend_command(&["readmit"]).unwrap().contains("left 1 event that"));
 
-    // What an older version kept apart, because it did not know the event.
+    // An event that an older version quarantined because it did not know its name.
     let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let mut add = redis::cmd("XADD");
@@ -94,20 +95,20 @@ async fn an_unknown_event_is_kept_apart_and_re_admitted_once_it_is_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_an_allowed_network_may_connect_where_one_is_named() {
+async fn only_clients_on_the_allow_list_are_accepted() {
     for (network, is_allowed) in [("127.0.0.0", true), ("192.0.2.0", false)] {
         let bootstrap = vec![("allowed_network", network.to_owned()), ("allowed_prefix_length", "8".to_owned())];
         let enable = vec!["ip_allow_list"];
         let fixture = Fixture::start_with(|options| harness::stack::Options { enable, bootstrap, ..options }).await;
         let event = fixture.events("network", 1).remove(0);
-        let refused = Answer::Rejected(403, "client_not_allowed".to_owned(), None);
-        let expected = if is_allowed { Answer::Accepted(event.key.clone()) } else { refused };
+        let rejected = Answer::Rejected(403, "client_not_allowed".to_owned(), None);
+        let expected = if is_allowed { Answer::Accepted(event.key.clone()) } else { rejected };
         assert_eq!(fixture.sender.send(&event).await, expected, "{network}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_path_token_is_in_no_log() {
+async fn a_path_token_is_never_logged() {
     let token = "token-0123456789-abcdef";
     let policy = json!({ "authenticity": { "kind": "path_token", "tokens": [token] } });
     let fixture = Fixture::start_with(|options| harness::stack::Options { policy, ..options }).await;
@@ -119,12 +120,15 @@ async fn a_path_token_is_in_no_log() {
         assert_eq!(request.send().await.unwrap().status(), status);
     }
     let log = || fixture.stack.envoy.log();
-    eventually("the access log has both", async || log().matches(r#""path":"/webhooks/truenroll""#).count() == 2).await;
+    eventually("the access log has both requests", async || {
+        log().matches(r#""path":"/webhooks/truenroll""#).count() == 2
+    })
+    .await;
     assert!(!log().contains(token) && !fixture.stack.backend.log().contains(token));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_problem_says_what_is_wrong_and_repeats_nothing() {
+async fn a_problem_document_says_what_is_wrong_and_repeats_no_value() {
     let fixture = Fixture::start().await;
     let client = harness::simulator::sender::client();
     let body =
@@ -142,7 +146,7 @@ async fn a_problem_says_what_is_wrong_and_repeats_nothing() {
     let rejection = || {
         let log = fixture.stack.envoy.log();
         let line = log.lines().find(|line| line.contains("unknown_event"))?;
-        Some(serde_json::from_str::<serde_json::Value>(line).expect("the access log is JSON"))
+        Some(serde_json::from_str::<serde_json::Value>(line).expect("access log lines are JSON"))
     };
     eventually("the access log has the rejection", async || rejection().is_some()).await;
     let line = rejection().unwrap();

@@ -1,4 +1,4 @@
-//! Whatever dies, what was accepted is not lost.
+//! No accepted event is lost, whichever program dies.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::fixture::{Fixture, PATIENCE, config, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_redis_is_down_the_answer_is_503_and_nothing_is_lost() {
+async fn while_redis_is_down_the_answer_is_503_and_no_event_is_lost() {
     let mut fixture = Fixture::start_with(|options| options.backend("ingest.store_timeout_ms", 300)).await;
     let before = fixture.events("before", 20);
     for event in &before {
@@ -33,7 +33,7 @@ async fn while_redis_is_down_the_answer_is_503_and_nothing_is_lost() {
     assert_eq!(ready.status(), 503);
 
     fixture.stack.start_redis().unwrap();
-    eventually("the event is taken after all", async || {
+    eventually("the event is accepted", async || {
         matches!(fixture.sender.send(&during).await, Answer::Accepted(_) | Answer::Duplicate(_))
     })
     .await;
@@ -42,7 +42,7 @@ async fn while_redis_is_down_the_answer_is_503_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_edge_tries_again_until_a_backend_that_was_killed_is_back() {
+async fn envoy_retries_until_a_killed_backend_is_back() {
     let mut fixture = Fixture::start().await;
     fixture.stack.backend.kill().unwrap();
     let event = fixture.event("patient", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
@@ -50,7 +50,7 @@ async fn the_edge_tries_again_until_a_backend_that_was_killed_is_back() {
         let (sender, event) = (fixture.sender.clone(), event.clone());
         tokio::spawn(async move { sender.send(&event).await })
     };
-    eventually("the edge has tried in vain", async || {
+    eventually("Envoy has retried", async || {
         fixture.stack.envoy_metrics().await.unwrap().sum("envoy_cluster_upstream_rq_retry", &["backend"]) > 0
     })
     .await;
@@ -60,9 +60,9 @@ async fn the_edge_tries_again_until_a_backend_that_was_killed_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_killed_in_the_middle_of_work_loses_nothing_and_keeps_the_order() {
+async fn a_backend_killed_during_attempts_loses_no_event_and_keeps_the_order() {
     let mut fixture = Fixture::start().await;
-    // Every delivery takes a while, so that each kill comes in the middle of some.
+    // Slow deliveries make sure that attempts are running at each kill.
     let slow = (StatusCode::OK, Duration::from_millis(20));
     fixture.simulator.application.fail_next(vec![slow; 2_000]);
     let mut lanes: Vec<Vec<_>> = Vec::new();
@@ -86,12 +86,12 @@ async fn a_backend_killed_in_the_middle_of_work_loses_nothing_and_keeps_the_orde
         });
     }
     for kill in 1..=3 {
-        eventually("some work is done", async || fixture.simulator.application.counts().0 > kill * 20).await;
+        eventually("some events are delivered", async || fixture.simulator.application.counts().0 > kill * 20).await;
         fixture.stack.backend.kill().unwrap();
         fixture.stack.start_backend().unwrap();
     }
     let accepted: Vec<Vec<String>> = sending.join_all().await;
-    assert_eq!(accepted.iter().map(Vec::len).sum::<usize>(), 200, "the edge bridged every gap");
+    assert_eq!(accepted.iter().map(Vec::len).sum::<usize>(), 200, "Envoy retried until a backend was back");
     fixture.delivered(200).await;
     fixture.nothing_left_over().await;
 
@@ -107,13 +107,12 @@ async fn a_backend_killed_in_the_middle_of_work_loses_nothing_and_keeps_the_orde
         assert_eq!(keys, sent);
     }
     let (_, again) = fixture.simulator.application.counts();
-    // What a killed process had in hand is done again: never more than there were lanes, for each
-    // kill.
-    assert!(again <= 3 * 20, "{again} were delivered again");
+    // Only attempts that were running at a kill are repeated: at most one per lane and kill.
+    assert!(again <= 3 * 20, "{again} outcomes were delivered again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_killed_in_the_middle_of_work_loses_nothing_that_was_accepted() {
+async fn redis_killed_under_load_loses_no_accepted_event() {
     let mut fixture = Fixture::start().await;
     let slow = (StatusCode::OK, Duration::from_millis(10));
     fixture.simulator.application.fail_next(vec![slow; 1_000]);
@@ -133,13 +132,12 @@ async fn redis_killed_in_the_middle_of_work_loses_nothing_that_was_accepted() {
     }
     let accepted = answers.iter().filter(|answer| !matches!(answer, Answer::Unavailable)).count();
     assert!(accepted >= 100);
-    eventually("all that was accepted is delivered", async || {
+    eventually("every accepted event is delivered", async || {
         fixture.simulator.application.counts().0 >= accepted as u64
     })
     .await;
     fixture.nothing_left_over().await;
-    // The same events once more: each is known or is taken now, and in the end every one was
-    // delivered.
+    // All events are sent once more: those that were not accepted before are accepted now.
     for event in &events {
         assert!(matches!(fixture.sender.send(event).await, Answer::Accepted(_) | Answer::Duplicate(_)));
     }
@@ -147,7 +145,7 @@ async fn redis_killed_in_the_middle_of_work_loses_nothing_that_was_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attempts_are_remembered_over_a_crash() {
+async fn the_number_of_attempts_survives_a_crash() {
     let mut fixture = Fixture::start_with(|options| {
         options
             .backend("worker.give_up_after_s", 0)
@@ -161,37 +159,38 @@ async fn attempts_are_remembered_over_a_crash() {
     fixture
         .send_accepted(&fixture.event("memory", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z"))
         .await;
-    eventually("three tries failed", async || {
+    eventually("three attempts have failed", async || {
         fixture.stack.backend_metrics().await.unwrap().sum("truenroll_backend_retries_total", &[]) == 3
     })
     .await;
     fixture.stack.backend.kill().unwrap();
     fixture.simulator.world.fail_next([Fault::status(500)]);
     fixture.stack.start_backend().unwrap();
-    let buried = [("api_server_error".to_owned(), 1)];
-    eventually("the fourth try was the last", async || fixture.dead_letters().await == buried).await;
+    let expected = [("api_server_error".to_owned(), 1)];
+    eventually("the fourth attempt was the last", async || fixture.dead_letters().await == expected).await;
     assert_eq!(fixture.simulator.world.calls(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_that_is_told_to_stop_finishes_what_it_has_in_hand() {
+async fn a_stopping_backend_finishes_its_running_attempts() {
     let mut fixture = Fixture::start().await;
     fixture.simulator.application.fail_next([(StatusCode::OK, Duration::from_secs(1))]);
     let event = fixture.event("graceful", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
     let calls = fixture.simulator.world.calls();
     fixture.send_accepted(&event).await;
-    eventually("the work has begun", async || fixture.simulator.world.calls() > calls).await;
-    let status = fixture.stack.backend.stop(PATIENCE).unwrap().expect("it stops by itself");
+    eventually("the attempt has begun", async || fixture.simulator.world.calls() > calls).await;
+    let status =
+        fixture.stack.backend.stop(PATIENCE).unwrap().expect("the backend was killed because it did not stop in time");
     assert!(status.success(), "{status}");
     assert_eq!(fixture.simulator.application.counts(), (1, 0));
-    // A lease that was given back can be had at once, and nothing is left to do.
+    // The released lease can be acquired at once, and no event is left.
     fixture.stack.start_backend().unwrap();
     fixture.nothing_left_over().await;
     fixture.delivered_once(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_owner_that_lost_its_lease_changes_nothing_any_more() {
+async fn an_owner_that_lost_its_lease_cannot_change_anything() {
     let fixture = Fixture::start().await;
     let settings = config(&fixture.stack.redis_url()).redis;
     let inbox = Inbox::connect(&settings, Duration::from_secs(3)).await.unwrap();
@@ -205,14 +204,14 @@ async fn an_owner_that_lost_its_lease_changes_nothing_any_more() {
 
     let lifetime = Duration::from_millis(300);
     let old = inbox.acquire(0, lifetime).await.unwrap().expect("the partition is free");
-    assert!(inbox.acquire(0, lifetime).await.unwrap().is_none(), "a partition has one owner");
-    let mut taken = None;
-    eventually("the lease runs out", async || {
-        taken = inbox.acquire(0, PATIENCE).await.unwrap();
-        taken.is_some()
+    assert!(inbox.acquire(0, lifetime).await.unwrap().is_none(), "a partition has only one owner");
+    let mut acquired = None;
+    eventually("the lease has expired", async || {
+        acquired = inbox.acquire(0, PATIENCE).await.unwrap();
+        acquired.is_some()
     })
     .await;
-    let new = taken.unwrap();
+    let new = acquired.unwrap();
     let batch = Reader::new(new.clone()).next(&Feature::ALL, 10, PATIENCE).await.unwrap().remove(0);
     let entries: Vec<_> = batch.entries.iter().map(|entry| entry.id).collect();
     let entry = entries[0];
@@ -230,24 +229,24 @@ async fn an_owner_that_lost_its_lease_changes_nothing_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_looks_after_is_dropped_in_the_end_and_counted() {
+async fn unhandled_events_expire_and_are_counted() {
     let mut fixture = Fixture::start().await;
     fixture.simulator.world.upload("gone", None, &Feature::ALL);
     let event = fixture.event("gone", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
     fixture.simulator.world.delete("gone");
     fixture.send_accepted(&event).await;
-    eventually("it is a dead letter", async || !fixture.dead_letters().await.is_empty()).await;
+    eventually("the event is a dead letter", async || !fixture.dead_letters().await.is_empty()).await;
     let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
     let keys = keys::of_partition(5);
     for stream in [keys.dead(), keys.quarantine()] {
-        // Of the year 2001.
+        // An entry ID of the year 2001.
         let mut add = redis::cmd("XADD");
         add.arg(stream).arg("1000000000000-0").arg("key").arg("old").arg("body").arg("{}");
         add.exec(&mut client.get_connection().unwrap()).unwrap();
     }
     fixture.stack.backend.stop(PATIENCE).unwrap();
     fixture.stack.start_backend().unwrap();
-    eventually("both are dropped, and counted", async || {
+    eventually("both are deleted and counted", async || {
         let metrics = fixture.stack.backend_metrics().await.unwrap();
         metrics.by_label("truenroll_backend_expired_total", "from").into_iter().collect::<Vec<_>>()
             == [("dead".to_owned(), 1), ("quarantine".to_owned(), 1)]

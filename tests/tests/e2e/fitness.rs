@@ -1,5 +1,4 @@
-//! A server that is not proven to keep its side gets no event acknowledged, whatever happens in
-//! between.
+//! No event is acknowledged while Redis is not proven to have the required settings.
 
 use std::time::Duration;
 
@@ -21,13 +20,13 @@ async fn over(server: &RedisServer, mutation: Option<&str>) -> Fixture {
         .await
 }
 
-/// How many requests the backend has answered so.
+/// The number of requests that the backend has answered with `answer`.
 async fn answered(fixture: &Fixture, answer: &str) -> u64 {
     let metrics = fixture.stack.backend_metrics().await.unwrap();
     metrics.sum("truenroll_backend_ingest_total", &[&format!("answer=\"{answer}\"")])
 }
 
-/// Sends all of these at once. Envoy repeats each until it is accepted.
+/// Sends all events at once. Envoy retries each until it is accepted.
 fn send_all(fixture: &Fixture, events: Vec<Event>) -> Vec<JoinHandle<()>> {
     let send = |event: Event| {
         let sender = fixture.sender.clone();
@@ -36,18 +35,19 @@ fn send_all(fixture: &Fixture, events: Vec<Event>) -> Vec<JoinHandle<()>> {
     events.into_iter().map(send).collect()
 }
 
-/// Restarts a durable server as one that keeps nothing, and returns how many events that one gets
-/// acknowledged.
+/// Restarts a durable Redis without its append-only file, and returns how many events are
+/// acknowledged after that.
 async fn acknowledged_by_a_server_without_a_file(mutation: Option<&str>) -> u64 {
     let mut server = redis(&FSYNC);
     let fixture = over(&server, mutation).await;
     for event in fixture.events("before", 20) {
         fixture.send_accepted(&event).await;
     }
-    let (accepted, unavailable) = (answered(&fixture, "accepted").await, answered(&fixture, "unavailable").await);
+    let accepted = answered(&fixture, "accepted").await;
+    let unavailable = answered(&fixture, "unavailable").await;
     server.replace(RedisOptions::with(&IN_MEMORY)).unwrap();
     let sending = send_all(&fixture, fixture.events("after", 40));
-    eventually("all of them are answered", async || {
+    eventually("all events are answered", async || {
         let answers = answered(&fixture, "accepted").await + answered(&fixture, "unavailable").await;
         answers >= accepted + unavailable + 40
     })
@@ -61,17 +61,17 @@ async fn acknowledged_by_a_server_without_a_file(mutation: Option<&str>) -> u64 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_comes_back_without_its_file_gets_no_event_acknowledged() {
+async fn no_event_is_acknowledged_after_redis_restarts_without_its_append_only_file() {
     assert_eq!(acknowledged_by_a_server_without_a_file(None).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_fitness_forgotten_a_server_without_its_file_gets_events_acknowledged() {
+async fn events_are_acknowledged_without_an_append_only_file_if_fitness_is_not_checked() {
     assert!(acknowledged_by_a_server_without_a_file(Some("fitness")).await > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_without_an_answer_proves_nothing() {
+async fn an_unanswered_check_does_not_make_a_server_fit() {
     let server = redis(&FSYNC);
     let fixture = over(&server, None).await;
     let client = redis::Client::open(server.url()).unwrap();
@@ -86,11 +86,11 @@ async fn a_check_without_an_answer_proves_nothing() {
     };
     eventually("the backend has noticed", async || ready().await == 503).await;
     server.process.signal("STOP").unwrap();
-    // The fault itself: several checks in a row get no answer.
+    // This is the fault: several checks in a row get no answer.
     sleep(Duration::from_secs(4)).await;
     server.process.signal("CONT").unwrap();
     let sending = send_all(&fixture, fixture.events("hung", 20));
-    eventually("all of them are answered", async || {
+    eventually("all events are answered", async || {
         answered(&fixture, "accepted").await + answered(&fixture, "unavailable").await >= 20
     })
     .await;
@@ -99,23 +99,23 @@ async fn a_check_without_an_answer_proves_nothing() {
     for sent in sending {
         sent.await.unwrap();
     }
-    eventually("the backend takes events again", async || ready().await == 200).await;
+    eventually("the backend accepts events again", async || ready().await == 200).await;
     for event in fixture.events("hung", 20) {
-        eventually("it is taken", async || fixture.sender.send(&event).await != Answer::Unavailable).await;
+        eventually("the event is accepted", async || fixture.sender.send(&event).await != Answer::Unavailable).await;
     }
     fixture.delivered(20).await;
 }
 
 #[test]
-fn a_server_that_does_not_sync_during_a_rewrite_is_refused() {
+fn a_redis_that_does_not_sync_during_a_rewrite_is_rejected_at_start() {
     let server = redis(&[&FSYNC[..], &["--no-appendfsync-on-rewrite", "yes"]].concat());
     let (code, log) = backend(&[("redis.url", &server.url())]);
     assert!(code == Some(1) && log.contains("set it to `no-appendfsync-on-rewrite no`"), "{log}");
 }
 
 #[test]
-fn outcomes_without_a_signature_are_warned_about() {
-    // Redis is not there, so that the backend ends by itself.
+fn a_sink_without_a_signing_secret_is_warned_about_at_start() {
+    // There is no Redis, so the backend ends by itself.
     let url = format!("redis://127.0.0.1:{}", harness::process::free_port().unwrap());
     let log = |secret: &str| {
         let settings = [

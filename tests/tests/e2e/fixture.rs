@@ -1,5 +1,4 @@
-//! What the tests share: a stack with a simulator beside it, and waiting for something to become
-//! true.
+//! What the tests share: a stack with a simulator, and waiting for a condition.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -19,14 +18,14 @@ use harness::{
 };
 use tokio::time::{Instant, sleep};
 
-/// A running edge, and those who talk to it.
+/// A running stack, and the programs that talk to it.
 pub(crate) struct Fixture {
     pub(crate) simulator: Simulator,
     pub(crate) sender: Arc<Sender>,
     pub(crate) stack: Stack,
 }
 
-/// How long anything may take that has to happen.
+/// How long an expected event may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Fixture {
@@ -43,7 +42,8 @@ impl Fixture {
         Self { simulator, sender, stack }
     }
 
-    /// An event of a case with one upload that asked for every feature.
+    /// Finishes a stage of a case, which is created with one upload for all features, and returns
+    /// the event.
     pub(crate) fn event(&self, case: &str, feature: Feature, stage: Stage, at: &str) -> Event {
         if self.simulator.world.finish(case, feature, stage, at).is_none() {
             self.simulator.world.upload(case, Some("applicant-1"), &Feature::ALL);
@@ -51,7 +51,7 @@ impl Fixture {
         self.simulator.world.finish(case, feature, stage, at).unwrap()
     }
 
-    /// Events of that many cases, one each.
+    /// Returns one event of each of `count` cases, for the four features in turn.
     pub(crate) fn events(&self, name: &str, count: usize) -> Vec<Event> {
         (0..count)
             .map(|number| {
@@ -65,12 +65,12 @@ impl Fixture {
         assert_eq!(self.sender.send(event).await, Answer::Accepted(event.key.clone()));
     }
 
-    /// Starts to send 50 events per second, none of which is ever sent again.
+    /// Starts to send 50 events per second, without retries.
     pub(crate) fn steady(&self, name: &str) -> Steady {
         Steady::start(&self.simulator.world, &self.sender, name, 50)
     }
 
-    /// Stops the steady sender, makes sure that every event was accepted, and waits until each is
+    /// Stops the steady sender, asserts that every event was accepted, and waits until all are
     /// delivered.
     pub(crate) async fn all_accepted_and_delivered(&self, steady: Steady) -> Report {
         let report = steady.stop().await.unwrap();
@@ -91,14 +91,14 @@ impl Fixture {
         report
     }
 
-    /// Waits until that many different events were delivered, and makes sure that none was
-    /// delivered twice.
+    /// Waits until `events` different events were delivered, and asserts that none was delivered
+    /// twice.
     pub(crate) async fn delivered_once(&self, events: usize) {
         self.delivered(events).await;
         assert_eq!(self.simulator.application.counts(), (events as u64, 0));
     }
 
-    /// Waits until that many different events were delivered.
+    /// Waits until `events` different events were delivered.
     pub(crate) async fn delivered(&self, events: usize) {
         eventually("every event is delivered", async || {
             let (delivered, _) = self.simulator.application.counts();
@@ -108,14 +108,13 @@ impl Fixture {
         .await;
     }
 
-    /// The dead letters' codes, by what the backend counts.
+    /// The number of dead letters by code, from the backend's metrics.
     pub(crate) async fn dead_letters(&self) -> Vec<(String, u64)> {
         let metrics = self.stack.backend_metrics().await.unwrap();
         metrics.by_label("truenroll_backend_dead_letters_total", "code").into_iter().collect()
     }
 
-    /// Waits until the inbox is empty, and makes sure that nothing but seen keys and dead letters
-    /// is left.
+    /// Waits until the inbox is empty, and asserts that no attempts are left.
     pub(crate) async fn nothing_left_over(&self) {
         let client = redis::Client::open(self.stack.redis_url()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
@@ -154,21 +153,21 @@ pub(crate) fn config(redis_url: &str) -> Config {
 /// The prefix of the keys of a backend that runs within a test.
 pub(crate) const IN_PROCESS_PREFIX: &str = "in-process";
 
-/// Waits until `condition` holds.
+/// Waits until `condition` is true. `what` describes it for the panic message.
 pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition().await {
-        assert!(Instant::now() < deadline, "in {PATIENCE:?} it did not come to be that {what}");
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}");
         sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// The memory that a process holds, in bytes.
+/// The resident memory of a process, in bytes.
 pub(crate) fn resident(pid: u32) -> u64 {
     memory(pid, "VmRSS:")
 }
 
-/// The most memory that a process ever held, in bytes.
+/// The highest resident memory that a process ever had, in bytes.
 pub(crate) fn peak(pid: u32) -> u64 {
     memory(pid, "VmHWM:")
 }

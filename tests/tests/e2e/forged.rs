@@ -1,4 +1,4 @@
-//! Events that are not true: an event is only a hint, and the Partner API decides.
+//! Forged events. An event is only a hint; the Partner API decides what is true.
 
 use std::{
     sync::Arc,
@@ -19,19 +19,19 @@ async fn retries(fixture: &Fixture, code: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_completed_event_is_delivered_only_once_the_api_shows_its_stage_at_its_end() {
-    for refuses_early in [false, true] {
+async fn a_completed_event_is_delivered_only_after_the_api_shows_its_stage_as_finished() {
+    for rejects_unfinished in [false, true] {
         let fixture = Fixture::start().await;
         let world = &fixture.simulator.world;
-        if refuses_early {
+        if rejects_unfinished {
             world.reject_unfinished();
         }
         world.upload("queued", None, &Feature::ALL);
         for feature in Feature::ALL {
             fixture.send_accepted(&world.forge("queued", feature, Stage::Completed, AT).unwrap()).await;
         }
-        eventually("each was looked at more than once", async || retries(&fixture, "not_ready").await >= 12).await;
-        assert_eq!(fixture.simulator.application.counts(), (0, 0), "refuses_early: {refuses_early}");
+        eventually("each event had several attempts", async || retries(&fixture, "not_ready").await >= 12).await;
+        assert_eq!(fixture.simulator.application.counts(), (0, 0), "rejects_unfinished: {rejects_unfinished}");
         for (number, feature) in (1..).zip(Feature::ALL) {
             world.finish("queued", feature, Stage::Completed, AT).unwrap();
             fixture.delivered_once(number).await;
@@ -42,7 +42,7 @@ async fn a_completed_event_is_delivered_only_once_the_api_shows_its_stage_at_its
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_says_that_the_call_failed_is_retried_and_never_delivered() {
+async fn an_unsuccessful_api_answer_is_retried_and_never_delivered() {
     let fixture = Fixture::start().await;
     fixture.simulator.world.answer_unsuccessful(3);
     fixture.send_accepted(&fixture.event("unsuccessful", Feature::Extraction, Stage::Completed, AT)).await;
@@ -52,12 +52,13 @@ async fn an_answer_that_says_that_the_call_failed_is_retried_and_never_delivered
     assert_eq!(retries(&fixture, "api_unsuccessful").await, 3);
 }
 
-/// The calls each second in the test below, and how many of them go to cases that were never seen.
+/// The calls of the Partner API per second in the test below.
 const RATE: f64 = 10.0;
+/// The share of these calls for cases that were never seen.
 const SHARE: f64 = 0.1;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_cases_that_do_not_exist_does_not_starve_those_that_do() {
+async fn a_flood_of_events_for_nonexistent_cases_does_not_starve_genuine_cases() {
     let fixture = Fixture::start_with(|options| {
         options
             .backend("partner_api.rate_per_second", RATE)
@@ -72,8 +73,9 @@ async fn a_flood_of_cases_that_do_not_exist_does_not_starve_those_that_do() {
     fixture.delivered_once(20).await;
 
     let flood = Instant::now();
-    let (mut sending, few) = (JoinSet::new(), Arc::new(Semaphore::new(64)));
-    for number in 0..5_000 {
+    let mut sending = JoinSet::new();
+    let few = Arc::new(Semaphore::new(64));
+    for number in 0..3_000 {
         let forged =
             fixture.simulator.world.forge(&format!("forged-{number}"), Feature::ALL[number % 4], Stage::Completed, AT);
         let (forged, sender, few) = (forged.unwrap(), Arc::clone(&fixture.sender), Arc::clone(&few));
@@ -84,24 +86,26 @@ async fn a_flood_of_cases_that_do_not_exist_does_not_starve_those_that_do() {
     }
     let answers = sending.join_all().await;
     assert!(answers.iter().all(|answer| matches!(answer, Answer::Accepted(_) | Answer::Duplicate(_))));
-    println!("5,000 forged events in {:?}", flood.elapsed());
+    println!("3,000 forged events were accepted in {:?}", flood.elapsed());
 
     let begun = Instant::now();
     for case in &cases {
         fixture.send_accepted(&fixture.event(case, Feature::Forensics, Stage::Completed, AT)).await;
     }
     fixture.delivered_once(40).await;
-    println!("20 genuine events in {:?}", begun.elapsed());
+    println!("20 genuine events were delivered in {:?}", begun.elapsed());
 
-    // The share is spent, and not exceeded: until the flood was noticed calls were made for it as
-    // for any new case.
-    let before = (Instant::now(), fixture.simulator.world.not_found());
-    eventually("calls go on for cases that were never seen", async || {
-        before.0.elapsed() > Duration::from_secs(3) && fixture.simulator.world.not_found() > before.1
+    // The share is used but not exceeded. Before the flood was noticed, its cases were treated like
+    // any new case.
+    let began = Instant::now();
+    let calls_before = fixture.simulator.world.not_found();
+    eventually("further calls are made for cases that were never seen", async || {
+        began.elapsed() > Duration::from_secs(3) && fixture.simulator.world.not_found() > calls_before
     })
     .await;
-    let (spent, elapsed) = (fixture.simulator.world.not_found(), flood.elapsed());
-    println!("{spent} calls for forged events in {elapsed:?}");
+    let spent = fixture.simulator.world.not_found();
+    let elapsed = flood.elapsed();
+    println!("{spent} calls were made for forged events in {elapsed:?}");
     assert!((spent as f64) < 120.0 + RATE * SHARE * elapsed.as_secs_f64(), "{spent} calls in {elapsed:?}");
     assert!(retries(&fixture, "api_held_back").await > 1_000);
 }

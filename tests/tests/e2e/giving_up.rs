@@ -1,4 +1,4 @@
-//! How long an event is retried, whatever the application answers and whatever the clocks say.
+//! How long an event is retried: independent of the application's answers and of wrong clocks.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use crate::fixture::{Fixture, PATIENCE, eventually};
 
 const AT: &str = "2025-06-22T10:30:00Z";
 
-/// A stack whose application is down for the first `failures` attempts.
+/// Starts a stack with one event, whose application rejects the first `failures` deliveries.
 async fn outage(failures: usize, mutation: Option<&str>) -> Fixture {
     let fixture = Fixture::start_with(|mut options| {
         options.mutation = mutation.map(str::to_owned);
@@ -24,38 +24,38 @@ async fn outage(failures: usize, mutation: Option<&str>) -> Fixture {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outage_of_the_application_makes_no_dead_letters_however_many_attempts_it_costs() {
+async fn an_outage_of_the_application_creates_no_dead_letters_however_many_attempts_fail() {
     let fixture = outage(40, None).await;
     fixture.delivered_once(1).await;
     assert_eq!(fixture.dead_letters().await, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_noticed_if_events_are_given_up_by_the_count_of_their_attempts() {
+async fn the_outage_test_notices_if_events_are_given_up_by_their_number_of_attempts() {
     let fixture = outage(40, Some("give-up-by-count")).await;
-    let buried = [("sink_rejected".to_owned(), 1)];
-    eventually("the mutated backend gives up", async || fixture.dead_letters().await == buried).await;
+    let expected = [("sink_rejected".to_owned(), 1)];
+    eventually("the mutated backend gives up", async || fixture.dead_letters().await == expected).await;
     assert_eq!(fixture.simulator.application.counts(), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_is_too_old_still_gets_its_attempts() {
+async fn an_event_past_its_age_limit_still_gets_the_minimum_number_of_attempts() {
     let fixture =
         Fixture::start_with(|options| options.backend("worker.give_up_after_s", 0).backend("worker.min_attempts", 5))
             .await;
-    let refused = (StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO);
-    fixture.simulator.application.fail_next([refused; 4]);
+    let rejected = (StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO);
+    fixture.simulator.application.fail_next([rejected; 4]);
     fixture.send_accepted(&fixture.event("fifth", Feature::Extraction, Stage::Completed, AT)).await;
     fixture.delivered_once(1).await;
-    fixture.simulator.application.fail_next([refused; 5]);
+    fixture.simulator.application.fail_next([rejected; 5]);
     fixture.send_accepted(&fixture.event("sixth", Feature::Extraction, Stage::Completed, AT)).await;
-    let buried = [("sink_rejected".to_owned(), 1)];
-    eventually("the fifth attempt was the last", async || fixture.dead_letters().await == buried).await;
+    let expected = [("sink_rejected".to_owned(), 1)];
+    eventually("the fifth attempt was the last", async || fixture.dead_letters().await == expected).await;
 }
 
-/// A backend whose clock was ahead has written when an event is due, and another one reads that.
+/// A backend whose clock was ahead has scheduled a retry, and another backend reads its time.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retry_that_was_noted_by_a_clock_that_was_ahead_waits_no_longer_than_the_cap() {
+async fn a_retry_scheduled_by_a_clock_that_was_ahead_waits_at_most_the_longest_backoff() {
     let mut fixture = Fixture::start_with(|options| options.backend("worker.backoff_cap_ms", 2_000)).await;
     let day = Duration::from_secs(86_400);
     let ahead = [("a-day", day), ("three-years", day * 3 * 365)];
@@ -83,7 +83,7 @@ async fn a_retry_that_was_noted_by_a_clock_that_was_ahead_waits_no_longer_than_t
     fixture.nothing_left_over().await;
 }
 
-/// The hash and the field of each extraction event that waits for retry.
+/// The Redis hash and field of each extraction event that waits for retry.
 async fn waiting_for_retry(redis: &mut redis::aio::MultiplexedConnection) -> Vec<(String, String)> {
     let mut waiting = Vec::new();
     for keys in keys::of_all_partitions() {

@@ -1,4 +1,4 @@
-//! The ingest, apart from the work.
+//! The ingest answers senders independently of running handlers.
 
 use std::{
     sync::{
@@ -26,8 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fixture::{Fixture, config, eventually};
 
-/// Keeps its thread from all other work until the other end of `held` is dropped, as no handler
-/// should.
+/// A handler that blocks its thread until the other end of `held` is dropped, as no handler should.
 struct Blocks {
     held: Mutex<mpsc::Receiver<()>>,
     begun: Arc<AtomicUsize>,
@@ -45,7 +44,7 @@ impl FeatureHandler for Blocks {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_blocks_its_thread_holds_up_no_answer() {
+async fn a_handler_that_blocks_its_thread_delays_no_answer_to_senders() {
     let fixture = Fixture::start().await;
     let mut config = config(&fixture.stack.redis_url());
     config.partner_api.base_url = format!("{}/partner/v1", fixture.simulator.url());
@@ -56,11 +55,11 @@ async fn a_handler_that_blocks_its_thread_holds_up_no_answer() {
     let (stop, (told, port)) = (CancellationToken::new(), oneshot::channel());
     let stopped = stop.clone();
     let backend = thread::spawn(move || {
-        // All the work has one thread, which the handler blocks.
+        // The workers have one thread, which the handler blocks.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.block_on(async {
             let (ingest, admin) = (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
-            told.send(ingest.local_addr()?.port()).expect("the test waits");
+            told.send(ingest.local_addr()?.port()).expect("the test waits for the port");
             server::run(config, |handlers, _| handlers.with(name, handler), ingest, admin, stopped).await
         })
     });
@@ -72,10 +71,11 @@ async fn a_handler_that_blocks_its_thread_holds_up_no_answer() {
         let request = client.post(&url).header("content-type", "application/json").header(headers::JUDGED, judged);
         request.body(event.body).timeout(Duration::from_secs(3)).send().await.map(|answer| answer.status())
     };
-    eventually("the backend takes an event", async || send("blocking-1").await.is_ok_and(|status| status == 202)).await;
+    eventually("the backend accepts an event", async || send("blocking-1").await.is_ok_and(|status| status == 202))
+        .await;
     eventually("its handler blocks", async || begun.load(Ordering::SeqCst) == 1).await;
     assert_eq!(send("blocking-2").await.unwrap(), 202);
-    assert_eq!(ended.load(Ordering::SeqCst), 0, "the handler was to block for longer");
+    assert_eq!(ended.load(Ordering::SeqCst), 0, "the handler still blocks");
     drop(hold);
     stop.cancel();
     backend.join().unwrap().unwrap();

@@ -1,4 +1,5 @@
-//! What strangers can write into Envoy's access log: a bounded amount, and nothing that follows the webhook's path.
+//! Strangers can write only a bounded amount into Envoy's access log, and nothing after the
+//! webhook's path is logged.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -16,8 +17,10 @@ use tokio::{
 
 use crate::fixture::{Fixture, PATIENCE, eventually};
 
-/// `max_tokens` and `tokens_per_fill` of envoy/log-limit.yaml, which are filled every second.
+/// `max_tokens` in envoy/log-limit.yaml: the rejected requests that are logged at once.
 const LOGGED_AT_ONCE: usize = 1000;
+/// `tokens_per_fill` in envoy/log-limit.yaml: the rejected requests that are logged per second
+/// after that.
 const LOGGED_PER_SECOND: usize = 50;
 
 /// The lines of the access log.
@@ -29,7 +32,7 @@ fn is_rejected(line: &Value) -> bool {
     line["status"].as_u64().is_none_or(|status| !(200..300).contains(&status))
 }
 
-/// Sends a request on a connection of its own, and waits for an answer or the connection's end.
+/// Sends a request on a new connection, and waits until it is answered or the connection is closed.
 async fn send(edge: &str, request: &[u8]) {
     let Ok(mut socket) = TcpStream::connect(edge).await else { return };
     if socket.write_all(request).await.is_ok() {
@@ -38,7 +41,7 @@ async fn send(edge: &str, request: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_rejected_requests_is_logged_in_part_and_accepted_events_are_all_logged() {
+async fn a_flood_of_rejected_requests_is_logged_in_part_and_accepted_events_in_full() {
     let fixture = Fixture::start().await;
     let edge = fixture.stack.edge().replace("http://", "");
     let steady = fixture.steady("flooded");
@@ -50,7 +53,8 @@ async fn a_flood_of_rejected_requests_is_logged_in_part_and_accepted_events_are_
         format!("POST /x?{} HTTP/1.1\r\nhost: e\r\nuser-agent: {}\r\n\r\n", long(3_000), long(3_000)),
         "POST /webhooks/truenroll HTTP/1.1\r\nhost: e\r\ncontent-length: 2\r\n\r\n{}".to_owned(),
     ];
-    let (began, sent) = (Instant::now(), std::sync::Arc::new(AtomicUsize::new(0)));
+    let began = Instant::now();
+    let sent = std::sync::Arc::new(AtomicUsize::new(0));
     let mut flood = JoinSet::new();
     for _ in 0..8 {
         let (edge, requests, sent) = (edge.clone(), requests.clone(), std::sync::Arc::clone(&sent));
@@ -61,7 +65,7 @@ async fn a_flood_of_rejected_requests_is_logged_in_part_and_accepted_events_are_
             }
         });
     }
-    eventually("there is a flood beside the sender", async || steady.sent() > 150).await;
+    eventually("the steady sender has sent events during the flood", async || steady.sent() > 150).await;
     flood.join_all().await;
     let may_be_logged = LOGGED_AT_ONCE + LOGGED_PER_SECOND * (began.elapsed().as_secs() as usize + 2);
     let report = fixture.all_accepted_and_delivered(steady).await;
@@ -75,19 +79,19 @@ async fn a_flood_of_rejected_requests_is_logged_in_part_and_accepted_events_are_
     let not_logged = metrics.sum("envoy_access_log_process_ratelimit_denied", &[]) as usize;
     let sent = sent.load(Ordering::Relaxed);
     harness::tools::say(&format!(
-        "{sent} rejected requests: {rejected} logged, {not_logged} not; a log of {} bytes, lines of at most {longest}",
+        "{sent} rejected requests: {rejected} logged, {not_logged} not; the log has {} bytes, its longest line {longest}",
         log.len()
     ));
-    assert!(rejected <= may_be_logged, "{rejected} rejected requests were logged, {may_be_logged} may be");
+    assert!(rejected <= may_be_logged, "{rejected} rejected requests were logged, at most {may_be_logged} may be");
     assert!(longest <= 900, "a line has {longest} bytes");
-    assert_eq!(rejected + not_logged, sent, "what was not logged is counted");
+    assert_eq!(rejected + not_logged, sent, "requests that are not logged are counted");
 }
 
-/// A token of which no five characters in a row occur in anything else that is logged.
+/// A token that shares no five consecutive characters with anything else that is logged.
 const TOKEN: &str = "Zq7xKw3vJp9mTb5rGd8nHc2sLf6yWk4z";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_that_follows_the_webhooks_path_is_logged() {
+async fn nothing_after_the_webhooks_path_is_logged() {
     let policy = json!({ "authenticity": { "kind": "path_token", "tokens": [TOKEN] } });
     let fixture = Fixture::start_with(|options| Options { policy, ..options }).await;
     let edge = fixture.stack.edge().replace("http://", "");
@@ -124,13 +128,13 @@ async fn nothing_that_follows_the_webhooks_path_is_logged() {
     for request in &requests {
         send(&edge, request.as_bytes()).await;
     }
-    // Some of the requests are no HTTP at all for Envoy, and are not logged.
+    // Envoy does not log requests that it does not recognize as HTTP.
     let last = fixture.events("last", 1).remove(0);
     let url = format!("{}/{TOKEN}", fixture.stack.webhook());
     let request = harness::simulator::sender::client().post(url).header("content-type", "application/json");
     assert_eq!(request.body(last.body).send().await.unwrap().status(), 202);
-    eventually("the last one is in the log", async || !lines(&fixture.stack).iter().all(is_rejected)).await;
-    assert!(lines(&fixture.stack).len() > requests.len() / 2, "most of them are in the log");
+    eventually("the last request is in the log", async || !lines(&fixture.stack).iter().all(is_rejected)).await;
+    assert!(lines(&fixture.stack).len() > requests.len() / 2, "most requests are in the log");
     for log in [fixture.stack.envoy.log(), fixture.stack.backend.log()] {
         for part in TOKEN.as_bytes().windows(5).map(|part| std::str::from_utf8(part).unwrap()) {
             let line = log.lines().find(|line| line.contains(part));

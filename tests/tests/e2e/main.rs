@@ -1,21 +1,46 @@
-//! End to end: real Envoy, real Redis, real processes, killed for real.
+//! The end-to-end tests: real Envoy, real Redis, real processes, real failures.
 //!
-//! [`edge`] sends the golden vectors through Envoy, [`path`] follows events to the application, [`large`] those with large
-//! results, [`reconciler`] loses some, [`replicas`] lets several backends share the work, [`failure`] breaks things on the
-//! way, [`chaos`] breaks all of them at random, [`swap`] replaces the filter under load, [`tls`] asks for certificates,
-//! [`planned`] does what operators do every day, [`durability`] takes away what keeps events, [`fitness`] has servers that are
-//! not proven to keep them, [`restart`] restarts the only backend, [`revived`]
-//! sends the events of dead letters again, [`giving_up`] shows how long an event is retried,
-//! [`forged`] sends events that are not true, [`ingest`] has a handler block its thread, [`start`] starts things wrongly,
-//! [`dns`] has the backend's name stop resolving,
-//! [`connections`] has many requests and connections wait,
-//! [`network`] breaks the connections between programs,
-//! [`logs`] floods the access log,
-//! [`bootstrap`] renders every combination of Envoy's options,
-//! [`clients`] tells apart who connects,
-//! [`clock`] lets the clocks of backends jump,
-//! [`drain`] restarts Envoy, [`publish`] says what a publication believes, [`token`] changes how senders are recognized,
-//! [`up`] runs `cargo up`, and [`wasm`] runs the filter's own tests as WebAssembly.
+//! The path of an event:
+//! - [`edge`]: the filter's verdicts, for every golden vector and transport ([`transport`]).
+//! - [`path`]: events reach the application once, in order, and with the right outcome.
+//! - [`large`]: large results.
+//! - [`ingest`]: the ingest is independent of handlers.
+//! - [`forged`]: events that are not true.
+//! - [`giving_up`]: how long an event is retried.
+//! - [`revived`]: redeliveries of dead letters.
+//! - [`reconciler`]: events that never arrive are backfilled.
+//! - [`replicas`]: several backends, lanes and pauses.
+//!
+//! Failures:
+//! - [`failure`]: killed backends, a killed Redis, lost leases.
+//! - [`durability`]: what must be true before an event counts as stored.
+//! - [`fitness`]: Redis servers that are not proven durable.
+//! - [`network`]: broken connections between the programs.
+//! - [`dns`]: the backend's name stops resolving.
+//! - [`clock`]: clocks that jump.
+//! - [`chaos`]: random faults, and what the checker finds without a protection.
+//!
+//! Operations:
+//! - [`start`]: errors at startup.
+//! - [`restart`]: restarts of the only backend and of Redis.
+//! - [`planned`]: policy changes and restarts of one of two backends.
+//! - [`drain`]: restarts of Envoy.
+//! - [`swap`]: new builds of the filter under load, and rehearsals.
+//! - [`publish`]: what makes a publication succeed, fail or roll back.
+//! - [`token`]: the introduction and rotation of tokens and signatures.
+//! - [`bootstrap`]: the options of Envoy's bootstrap.
+//!
+//! Strangers:
+//! - [`hostile`]: malformed HTTP and garbage.
+//! - [`connections`]: floods of requests and connections.
+//! - [`clients`]: the allow list and trusted proxies.
+//! - [`tls`]: HTTPS, client certificates, and TLS to Redis.
+//! - [`logs`]: what is written to the access log.
+//!
+//! The harness itself:
+//! - [`up`]: `cargo up`.
+//! - [`wasm`]: the filter's own tests as WebAssembly.
+//! - [`fixture`]: what the tests share.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "what was measured is shown with `--nocapture`")]

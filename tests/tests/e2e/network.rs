@@ -1,5 +1,5 @@
-//! The network between the backends and what they depend on fails, and nothing that was accepted is
-//! lost or repeated without need.
+//! The network between the backends and their dependencies fails. No accepted event is lost, or
+//! repeated without need.
 
 use std::{
     collections::BTreeSet,
@@ -45,7 +45,7 @@ fn event(fixture: &Fixture, case: &str) -> Event {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_was_stored_though_the_answer_of_redis_was_cut_off_is_a_duplicate_and_handled_once() {
+async fn an_event_stored_although_redis_answer_was_lost_is_a_duplicate_and_handled_once() {
     let fixture = proxied(0).await;
     fixture.send_accepted(&event(&fixture, "before")).await;
     let event = event(&fixture, "cut-off");
@@ -62,24 +62,25 @@ async fn an_event_that_was_stored_though_the_answer_of_redis_was_cut_off_is_a_du
         seen.len() == 1
     })
     .await;
-    eventually("Envoy has tried again", async || {
+    eventually("Envoy has retried", async || {
         fixture.stack.envoy_metrics().await.unwrap().sum("envoy_cluster_upstream_rq_retry", &["backend"]) > 0
     })
     .await;
     to_redis.heal();
-    assert_eq!(sending.await.unwrap(), Answer::Duplicate(event.key), "no attempt before was answered with 202");
+    assert_eq!(sending.await.unwrap(), Answer::Duplicate(event.key), "no earlier retry was answered with 202");
     fixture.delivered(2).await;
     fixture.nothing_left_over().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outcome_whose_answer_was_cut_off_is_delivered_again_with_the_same_key() {
+async fn an_outcome_whose_answer_was_lost_is_delivered_again_with_the_same_idempotency_key() {
     let fixture = proxied(0).await;
     let sink = &fixture.stack.networks[0].sink;
     sink.fail(Fault::AnswersCut);
     let event = event(&fixture, "cut-off");
     fixture.send_accepted(&event).await;
-    eventually("the application was told twice", async || fixture.simulator.application.deliveries().len() >= 2).await;
+    eventually("the application got the outcome twice", async || fixture.simulator.application.deliveries().len() >= 2)
+        .await;
     sink.heal();
     fixture.nothing_left_over().await;
     let deliveries = fixture.simulator.application.deliveries();
@@ -88,7 +89,7 @@ async fn an_outcome_whose_answer_was_cut_off_is_delivered_again_with_the_same_ke
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_stay_open_and_pass_nothing_are_replaced_and_nothing_is_rejected() {
+async fn frozen_connections_to_redis_are_replaced_and_nothing_is_rejected() {
     for (policy, settings) in [("always", FSYNC), ("everysec", EVERY_SECOND)] {
         let server = redis(&settings);
         let proxy = Proxy::start(server.address()).unwrap();
@@ -100,20 +101,20 @@ async fn connections_that_stay_open_and_pass_nothing_are_replaced_and_nothing_is
         let before = steady.sent();
         eventually("there was more traffic", async || steady.sent() > before + 50).await;
         let report = fixture.all_accepted_and_delivered(steady).await;
-        tools::say(&format!("frozen connections, {policy}: the longest wait was {:.1?}", report.longest));
+        tools::say(&format!("frozen connections, appendfsync {policy}: the longest wait was {:.1?}", report.longest));
         fixture.nothing_left_over().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backend_that_is_cut_off_from_redis_is_replaced_by_the_others_and_nothing_is_rejected() {
+async fn another_backend_takes_over_from_one_that_cannot_reach_redis_and_nothing_is_rejected() {
+    let fixture = proxied(1).await;
     for fault in [Fault::Stalled, Fault::AnswersCut, Fault::RequestsCut, Fault::Reset, Fault::Rejected] {
-        let fixture = proxied(1).await;
         let owned = async || {
             let all = fixture.stack.all_backend_metrics().await.unwrap();
             all.iter().map(|metrics| metrics.sum("truenroll_backend_partitions_owned", &[])).collect::<Vec<_>>()
         };
-        eventually("both backends have partitions", async || owned().await == [8, 8]).await;
+        eventually("each backend has half of the partitions", async || owned().await == [8, 8]).await;
         let steady = fixture.steady(&format!("{fault:?}").to_lowercase());
         eventually("there is traffic", async || steady.sent() > 20).await;
         fixture.stack.networks[0].redis.as_ref().unwrap().fail(fault);
@@ -123,16 +124,17 @@ async fn a_backend_that_is_cut_off_from_redis_is_replaced_by_the_others_and_noth
         fixture.all_accepted_and_delivered(steady).await;
         fixture.nothing_left_over().await;
         fixture.stack.networks[0].redis.as_ref().unwrap().heal();
-        eventually("both have partitions again", async || owned().await == [8, 8]).await;
+        eventually("each backend has half of the partitions again", async || owned().await == [8, 8]).await;
         assert_eq!(fixture.simulator.application.complaints(), [""; 0]);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_the_network_does_every_promise_is_kept() {
+async fn every_promise_is_kept_whatever_the_network_does() {
     let kinds = [Path::Redis, Path::PartnerApi, Path::Sink].map(Kind::Network);
     let faults = kinds.to_vec();
-    let (duration, settling) = (Duration::from_secs(15), Duration::from_secs(60));
+    let duration = Duration::from_secs(15);
+    let settling = Duration::from_secs(60);
     let chaos = Chaos { seed: 215, duration, rate: 100.0, backends: 2, redis: None, mutation: None, faults, settling };
     let report = chaos::run(&chaos).await.unwrap();
     println!("  {report}");
@@ -140,8 +142,8 @@ async fn whatever_the_network_does_every_promise_is_kept() {
     assert!(kinds.iter().all(|kind| report.count(*kind) > 0), "{report}");
 }
 
-/// The local ports of this machine's connections to an address that the kernel holds to be
-/// established.
+/// The local ports of this machine's established connections to an address, according to the
+/// kernel.
 fn established(to: SocketAddr) -> BTreeSet<u16> {
     let IpAddr::V4(address) = to.ip() else { return BTreeSet::new() };
     let remote = format!("{:08X}:{:04X}", address.to_bits().swap_bytes(), to.port());
@@ -152,10 +154,10 @@ fn established(to: SocketAddr) -> BTreeSet<u16> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redis_whose_host_disappears_is_given_up_soon_and_used_again_when_it_is_back() {
+async fn connections_to_a_vanished_redis_host_are_given_up_soon_and_reopened_when_it_is_back() {
     let namespace = match Namespace::start() {
         Ok(namespace) => namespace,
-        Err(reason) => return tools::say(&format!("a host that disappears: not tested, since {reason:#}")),
+        Err(reason) => return tools::say(&format!("skipping the test of a vanished host: {reason:#}")),
     };
     // Declared after the namespace, so that the server is stopped first: it would keep the
     // namespace alive.
@@ -171,8 +173,9 @@ async fn a_redis_whose_host_disappears_is_given_up_soon_and_used_again_when_it_i
     }
     fixture.delivered_once(10).await;
 
-    // Asked without Envoy, which tries for longer.
-    let (client, ingest) = (client(), fixture.stack.ingest());
+    // Events are sent straight to the backend, since Envoy would retry for longer.
+    let client = client();
+    let ingest = fixture.stack.ingest();
     let send = async |event: &Event| -> StatusCode {
         let judged = Judgement::write(PROOF, "test", Mark::Accepted);
         let request = client.post(&ingest).header("content-type", "application/json").header(headers::JUDGED, judged);
@@ -182,15 +185,15 @@ async fn a_redis_whose_host_disappears_is_given_up_soon_and_used_again_when_it_i
     namespace.disappear().unwrap();
     let gone = Instant::now();
     let during = event(&fixture, "during");
-    eventually("the old connections are given up", async || {
+    eventually("the old connections are closed", async || {
         assert_eq!(send(&during).await, 503);
         established(server.address()).is_disjoint(&old)
     })
     .await;
-    println!("  given up after {:.1?}", gone.elapsed());
+    println!("  the old connections were closed after {:.1?}", gone.elapsed());
     namespace.reappear().unwrap();
     let back = Instant::now();
     eventually("events are stored again", async || send(&during).await == 202).await;
-    println!("  used again after {:.1?}", back.elapsed());
+    println!("  events were stored again after {:.1?}", back.elapsed());
     fixture.delivered_once(11).await;
 }

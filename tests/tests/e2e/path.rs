@@ -1,4 +1,4 @@
-//! Events reach the application: once, in order, as what the Partner API says.
+//! Events reach the application once, in order, and with the outcome that the Partner API shows.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::fixture::{Fixture, eventually};
 const AT: &str = "2025-06-22T10:30:00Z";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_eight_events_bring_the_partner_what_it_needs() {
+async fn each_of_the_eight_events_delivers_its_outcome() {
     let fixture = Fixture::start().await;
     for feature in Feature::ALL {
         for (stage, case) in [(Stage::Completed, "good"), (Stage::Failed, "bad")] {
@@ -40,7 +40,7 @@ async fn all_eight_events_bring_the_partner_what_it_needs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_stage_brings_a_recommendation_from_the_case_as_a_whole() {
+async fn a_failed_stage_delivers_a_recommendation_based_on_the_whole_case() {
     let fixture = Fixture::start().await;
     let world = &fixture.simulator.world;
     let asked = [Feature::Extraction, Feature::Forensics];
@@ -54,7 +54,7 @@ async fn a_failed_stage_brings_a_recommendation_from_the_case_as_a_whole() {
             world.finish(case, Feature::Forensics, stage, AT).unwrap();
         }
         fixture.send_accepted(&world.finish(case, Feature::Extraction, Stage::Failed, AT).unwrap()).await;
-        eventually("the recommendation is there", async || {
+        eventually("the recommendation is delivered", async || {
             let deliveries = fixture.simulator.application.deliveries();
             deliveries
                 .iter()
@@ -65,13 +65,13 @@ async fn a_failed_stage_brings_a_recommendation_from_the_case_as_a_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_recommendation_waits_for_the_rest_of_the_case() {
+async fn a_recommendation_waits_until_the_rest_of_the_case_has_finished() {
     let fixture = Fixture::start_with(|options| options.backend("handler.wait_for_case_s", 60)).await;
     let world = &fixture.simulator.world;
     world.upload("late", None, &[Feature::Extraction, Feature::Forensics]);
     let failed = world.finish("late", Feature::Extraction, Stage::Failed, AT).unwrap();
     fixture.send_accepted(&failed).await;
-    eventually("the case was looked at more than once", async || world.calls() >= 2).await;
+    eventually("the event had several attempts", async || world.calls() >= 2).await;
     assert_eq!(fixture.simulator.application.counts(), (0, 0));
     fixture.send_accepted(&world.finish("late", Feature::Forensics, Stage::Completed, AT).unwrap()).await;
     fixture.delivered_once(2).await;
@@ -81,7 +81,7 @@ async fn a_recommendation_waits_for_the_rest_of_the_case() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_comes_again_is_dropped_however_it_is_written() {
+async fn a_redelivered_event_is_a_duplicate_even_if_its_body_is_written_differently() {
     let fixture = Fixture::start().await;
     let event = fixture.event("again", Feature::Extraction, Stage::Completed, AT);
     fixture.send_accepted(&event).await;
@@ -91,19 +91,23 @@ async fn an_event_that_comes_again_is_dropped_however_it_is_written() {
         assert_eq!(fixture.sender.send(again).await, Answer::Duplicate(event.key.clone()));
     }
     fixture.delivered_once(1).await;
-    assert_eq!(fixture.sender.send(&event).await, Answer::Duplicate(event.key.clone()), "after it was handled as well");
+    assert_eq!(
+        fixture.sender.send(&event).await,
+        Answer::Duplicate(event.key.clone()),
+        "an event is also a duplicate after it was handled"
+    );
 
     let metrics = fixture.stack.backend_metrics().await.unwrap();
     assert_eq!(metrics.sum("truenroll_backend_ingest_total", &["answer=\"duplicate\""]), 3);
     assert_eq!(
         metrics.sum("truenroll_backend_ingest_total", &["answer=\"conflict\""]),
         1,
-        "the one with another body is flagged"
+        "the redelivery with another body is counted as a conflict"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hundred_deliveries_at_once_are_one_event() {
+async fn a_hundred_concurrent_deliveries_are_one_event() {
     let fixture = Fixture::start().await;
     let event = fixture.event("at-once", Feature::Forensics, Stage::Completed, AT);
     let mut sending = tokio::task::JoinSet::new();
@@ -130,7 +134,7 @@ async fn two_uploads_of_one_case_are_both_handled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lane_keeps_its_order_while_calls_fail_and_other_lanes_go_on() {
+async fn each_lane_keeps_its_order_while_calls_of_the_partner_api_fail() {
     let fixture = Fixture::start().await;
     let lanes = [("order-1", Feature::Extraction), ("order-1", Feature::Forensics), ("order-2", Feature::Translation)];
     let mut sent: Vec<Vec<String>> = vec![Vec::new(); lanes.len()];
@@ -154,25 +158,24 @@ async fn a_lane_keeps_its_order_while_calls_fail_and_other_lanes_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lane_that_waits_does_not_hold_up_another() {
+async fn a_lane_that_waits_for_retry_does_not_delay_other_lanes() {
     let fixture = Fixture::start().await;
     let slow = Fault { status: 503, retry_after: Some(3_600), delay: Duration::ZERO };
     fixture.simulator.world.fail_next([slow]);
-    let (stuck, other) = ("stuck", "other");
-    let first = fixture.event(stuck, Feature::Extraction, Stage::Completed, AT);
+    let first = fixture.event("stuck", Feature::Extraction, Stage::Completed, AT);
     fixture.send_accepted(&first).await;
-    eventually("the first try failed", async || {
+    eventually("the first attempt failed", async || {
         fixture.stack.backend_metrics().await.unwrap().sum("truenroll_backend_retries_total", &[]) == 1
     })
     .await;
-    for (case, feature) in [(stuck, Feature::Forensics), (other, Feature::Extraction)] {
+    for (case, feature) in [("stuck", Feature::Forensics), ("other", Feature::Extraction)] {
         fixture.send_accepted(&fixture.event(case, feature, Stage::Completed, AT)).await;
     }
     fixture.delivered(3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_never_be_handled_is_a_dead_letter_with_its_error() {
+async fn an_event_that_can_never_be_handled_is_dead_lettered_with_its_error() {
     let fixture =
         Fixture::start_with(|options| options.backend("worker.give_up_after_s", 0).backend("worker.min_attempts", 3))
             .await;
@@ -185,10 +188,10 @@ async fn what_can_never_be_handled_is_a_dead_letter_with_its_error() {
     for event in [&deleted, &not_asked] {
         assert!(matches!(fixture.sender.send(event).await, Answer::Accepted(_)));
     }
-    eventually("both are buried", async || fixture.dead_letters().await.len() == 2).await;
+    eventually("both are dead letters", async || fixture.dead_letters().await.len() == 2).await;
     world.fail_next((0..3).map(|_| Fault::status(500)));
     fixture.send_accepted(&fixture.event("unlucky", Feature::Extraction, Stage::Completed, AT)).await;
-    eventually("the third is buried", async || fixture.dead_letters().await.len() == 3).await;
+    eventually("the third is a dead letter", async || fixture.dead_letters().await.len() == 3).await;
     let codes = fixture.dead_letters().await;
     let expected = ["api_case_not_found", "api_not_requested", "api_server_error"];
     assert_eq!(codes, expected.map(|code| (code.to_owned(), 1)));
@@ -209,7 +212,7 @@ async fn what_can_never_be_handled_is_a_dead_letter_with_its_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_application_that_fails_gets_the_same_outcome_again_with_the_same_key() {
+async fn a_failing_application_gets_the_same_outcome_again_with_the_same_idempotency_key() {
     let fixture = Fixture::start().await;
     let failures = [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::BAD_REQUEST, StatusCode::TOO_MANY_REQUESTS];
     fixture.simulator.application.fail_next(failures.map(|status| (status, Duration::ZERO)));
@@ -222,7 +225,7 @@ async fn an_application_that_fails_gets_the_same_outcome_again_with_the_same_key
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_is_refused_is_no_fault_of_the_event() {
+async fn an_event_is_retried_while_the_api_key_is_rejected() {
     let fixture = Fixture::start().await;
     let rejections =
         [Fault::status(401), Fault::status(403), Fault { delay: Duration::from_millis(1), ..Fault::status(401) }];
@@ -235,21 +238,21 @@ async fn a_key_that_is_refused_is_no_fault_of_the_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_as_a_sink_names_each_event_and_tells_nothing_of_its_result() {
+async fn the_log_sink_names_each_event_and_does_not_show_its_result() {
     let fixture = Fixture::start_with(|options| options.backend("sink.kind", "log")).await;
     let events = fixture.events("logged", 4);
     for event in &events {
         fixture.send_accepted(event).await;
     }
     let log = || fixture.stack.backend.log();
-    eventually("each is logged", async || events.iter().all(|event| log().contains(&event.key))).await;
+    eventually("each event is logged", async || events.iter().all(|event| log().contains(&event.key))).await;
     assert!(!log().contains("Nonymous") && !log().contains("applicant-1"));
     assert_eq!(fixture.simulator.application.counts(), (0, 0));
     fixture.nothing_left_over().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_backend_takes_nothing_that_the_edge_has_not_judged() {
+async fn the_backend_rejects_requests_that_the_filter_has_not_judged() {
     let fixture = Fixture::start().await;
     let event = fixture.event("direct", Feature::Extraction, Stage::Completed, AT);
     let client = harness::simulator::sender::client();
@@ -265,25 +268,25 @@ async fn the_backend_takes_nothing_that_the_edge_has_not_judged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_personal_is_in_a_log() {
+async fn nothing_personal_is_logged() {
     let fixture = Fixture::start().await;
-    // What succeeds is not logged by the backend, so every event fails once.
+    // The backend logs only failed attempts, so every event fails once.
     fixture.simulator.world.fail_next((0..4).map(|_| Fault::status(500)));
     for event in fixture.events("private", 4) {
         fixture.send_accepted(&event).await;
     }
     fixture.delivered_once(4).await;
     for program in [&fixture.stack.backend, &fixture.stack.envoy] {
-        eventually("the event's key is there, to find it by", async || program.log().contains("private-0")).await;
+        eventually("the event key is logged", async || program.log().contains("private-0")).await;
         let log = program.log();
         for personal in ["applicant-1", "Nonymous", "Zeugnis", "a-proof-for", harness::backend_settings::API_KEY] {
-            assert!(!log.contains(personal), "{personal} is in a log");
+            assert!(!log.contains(personal), "{personal} is logged");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dead_letters_are_replayed_by_what_they_are_and_in_their_order() {
+async fn dead_letters_are_selected_by_criteria_and_replayed_in_order() {
     let fixture =
         Fixture::start_with(|options| options.backend("worker.give_up_after_s", 0).backend("worker.min_attempts", 1))
             .await;
@@ -294,7 +297,7 @@ async fn dead_letters_are_replayed_by_what_they_are_and_in_their_order() {
     lane.push(fixture.event("other", Feature::Forensics, Stage::Completed, AT));
     for (number, event) in lane.iter().enumerate() {
         fixture.send_accepted(event).await;
-        eventually("it is buried", async || {
+        eventually("the event is a dead letter", async || {
             fixture.dead_letters().await.iter().any(|(_, count)| *count == number as u64 + 1)
         })
         .await;
@@ -317,7 +320,7 @@ async fn dead_letters_are_replayed_by_what_they_are_and_in_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partner_api_that_is_down_is_left_alone_and_costs_no_event_its_tries() {
+async fn while_the_partner_api_is_down_the_circuit_opens_and_events_lose_no_attempts() {
     let fixture = Fixture::start_with(|options| {
         options
             .backend("worker.give_up_after_s", 0)
@@ -330,7 +333,7 @@ async fn a_partner_api_that_is_down_is_left_alone_and_costs_no_event_its_tries()
         let metrics = fixture.stack.backend_metrics().await.unwrap();
         metrics.sum("truenroll_backend_retries_total", &[&format!("code=\"{code}\"")])
     };
-    // Two calls fail, and two more of those with which it is tried later.
+    // The first two calls fail, which opens the circuit, and then two of the trial calls.
     fixture.simulator.world.fail_next(vec![Fault::status(500); 4]);
     let events = fixture.events("outage", 42);
     for (number, event) in events[..2].iter().enumerate() {
@@ -340,13 +343,13 @@ async fn a_partner_api_that_is_down_is_left_alone_and_costs_no_event_its_tries()
     for event in &events[2..] {
         fixture.send_accepted(event).await;
     }
-    eventually("it is not called any more", async || retries("api_circuit_open").await >= 40).await;
+    eventually("the circuit is open", async || retries("api_circuit_open").await >= 40).await;
     fixture.delivered_once(42).await;
     assert!(fixture.dead_letters().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partners_own_handler_takes_the_place_of_ours() {
+async fn a_custom_handler_replaces_the_default_one() {
     let fixture = Fixture::start_with(|options| harness::stack::Options { program: "own-handler", ..options }).await;
     for feature in [Feature::Classification, Feature::Extraction, Feature::Forensics] {
         fixture.send_accepted(&fixture.event("own", feature, Stage::Completed, AT)).await;
@@ -357,5 +360,5 @@ async fn a_partners_own_handler_takes_the_place_of_ours() {
         assert_eq!(is_its_own, delivery.lane.1 == "extraction", "{}", delivery.body);
     }
     fixture.nothing_left_over().await;
-    assert_eq!(fixture.simulator.application.counts(), (2, 0), "the classification's handler has nothing to tell");
+    assert_eq!(fixture.simulator.application.counts(), (2, 0), "the custom handler of classification delivers nothing");
 }

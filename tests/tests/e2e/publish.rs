@@ -1,4 +1,5 @@
-//! What `guardctl publish` believes, what it refuses, and what strangers cannot do to it.
+//! What makes `guardctl publish` succeed, fail or roll back, and that strangers cannot influence
+//! it.
 
 use std::{
     fs, io,
@@ -29,7 +30,7 @@ use tokio::{
 use crate::fixture::{Fixture, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proof_that_the_backend_does_not_know_is_not_published_and_no_event_is_rejected() {
+async fn a_proof_that_the_backend_does_not_know_is_not_published() {
     let fixture = Fixture::start().await;
     let steady = fixture.steady("proof");
     eventually("there is traffic", async || steady.sent() > 20).await;
@@ -37,20 +38,20 @@ async fn a_proof_that_the_backend_does_not_know_is_not_published_and_no_event_is
     let served = publisher.edge.as_ref().unwrap().probe().unwrap();
     let mut build = fixture.stack.build(json!({ "max_depth": 9 })).unwrap();
     build.proof = "a-proof-that-no-backend-knows".to_owned();
-    let refused = tokio::task::spawn_blocking(move || publisher.publish(&build)).await.unwrap();
-    let refused = refused.expect_err("the backend does not know the proof").to_string();
-    assert!(refused.contains("does not know"), "{refused}");
+    let rejected = tokio::task::spawn_blocking(move || publisher.publish(&build)).await.unwrap();
+    let rejected = rejected.expect_err("the backend does not know the proof").to_string();
+    assert!(rejected.contains("does not know"), "{rejected}");
     let publisher = fixture.stack.publisher().unwrap();
     assert_eq!(publisher.edge.as_ref().unwrap().probe().unwrap(), served);
     fixture.all_accepted_and_delivered(steady).await;
 }
 
-/// Sends an event straight to the backend, with a judgement that shows `proof`.
+/// Sends an event straight to the backend, with a judgement that contains `proof`.
 async fn send_judged(fixture: &Fixture, proof: &str) -> (u16, Value) {
     send_marked(fixture, proof, "accepted").await
 }
 
-/// Sends an event straight to the backend, with a judgement that shows `proof` and says `mark`.
+/// Sends an event straight to the backend, with a judgement that contains `proof` and `mark`.
 async fn send_marked(fixture: &Fixture, proof: &str, mark: &str) -> (u16, Value) {
     let event = fixture.events("judged", 1).remove(0);
     let request = harness::simulator::sender::client().post(fixture.stack.ingest()).body(event.body);
@@ -59,7 +60,7 @@ async fn send_marked(fixture: &Fixture, proof: &str, mark: &str) -> (u16, Value)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_with_an_unknown_proof_is_unavailable_and_readiness_says_why() {
+async fn a_request_with_an_unknown_proof_gets_503_and_readiness_says_why() {
     let fixture = Fixture::start().await;
     let ready = async || {
         let answer = reqwest::get(format!("{}/readyz", fixture.stack.admin())).await.unwrap();
@@ -74,22 +75,29 @@ async fn a_request_with_an_unknown_proof_is_unavailable_and_readiness_says_why()
     assert!(status == 503 && why.contains("proof that this backend does not know"), "{status} {why}");
     let log = fixture.stack.backend.log();
     let lines = log.matches("does not know").count();
-    assert!((1..10).contains(&lines), "logged, at a bounded rate: {lines} lines\n{log}");
+    assert!(
+        (1..10).contains(&lines),
+        "unknown proofs are logged at a bounded rate, but there are {lines} lines\n{log}"
+    );
     let event = fixture.events("known", 1).remove(0);
     fixture.send_accepted(&event).await;
-    assert_eq!(ready().await.0, 200, "the last judged request was proven");
+    assert_eq!(ready().await.0, 200, "the last request had a known proof");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_check_of_the_proof_a_forged_judgement_is_stored() {
+async fn a_forged_judgement_is_stored_only_if_the_proof_is_not_checked() {
     let intact = Fixture::start().await;
     assert_eq!(send_judged(&intact, "a-proof-that-no-backend-knows").await.0, 503);
     let mutated = Fixture::start_with(|options| Options { mutation: Some("proof".to_owned()), ..options }).await;
-    assert_eq!(send_judged(&mutated, "a-proof-that-no-backend-knows").await.0, 202, "the check above notices");
+    assert_eq!(
+        send_judged(&mutated, "a-proof-that-no-backend-knows").await.0,
+        202,
+        "the mutated backend stores the event"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_publisher_s_questions_are_not_for_strangers_and_count_as_no_rejection() {
+async fn the_publishers_probes_are_closed_to_strangers_and_do_not_count_as_rejections() {
     let fixture = Fixture::start().await;
     let client = harness::simulator::sender::client();
     let prove = |base: String| client.get(base + "/-/guardctl/prove").send();
@@ -97,13 +105,13 @@ async fn the_publisher_s_questions_are_not_for_strangers_and_count_as_no_rejecti
     assert_eq!(operators.status(), 200);
     assert_eq!(operators.text().await.unwrap(), r#"{"status":"proven"}"#);
     assert_eq!(prove(fixture.stack.edge()).await.unwrap().status(), 404);
-    let made_up = client.get(fixture.stack.envoy_admin_url() + "/-/guardctl/prove").bearer_auth("made-up");
-    assert_eq!(made_up.send().await.unwrap().status(), 503);
+    let forged = client.get(fixture.stack.envoy_admin_url() + "/-/guardctl/prove").bearer_auth("forged");
+    assert_eq!(forged.send().await.unwrap().status(), 503);
 
     let build = fixture.stack.build(json!({ "max_depth": 9 })).unwrap();
     fixture.stack.publisher().unwrap().publish(&build).unwrap();
-    let (edge, backend) =
-        (fixture.stack.envoy_metrics().await.unwrap(), fixture.stack.backend_metrics().await.unwrap());
+    let edge = fixture.stack.envoy_metrics().await.unwrap();
+    let backend = fixture.stack.backend_metrics().await.unwrap();
     assert_eq!(edge.sum("truenroll_filter_requests", &[]), 0);
     assert!(edge.sum("truenroll_filter_probes", &[]) > 16);
     assert_eq!(backend.sum("truenroll_backend_ingest_total", &[]), 0);
@@ -111,13 +119,13 @@ async fn the_publisher_s_questions_are_not_for_strangers_and_count_as_no_rejecti
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_question_of_the_publisher_s_is_never_stored_as_an_event() {
+async fn a_probe_of_the_publisher_is_never_stored_as_an_event() {
     let fixture = Fixture::start().await;
     let proof = fixture.stack.build(json!({})).unwrap().proof;
     let (status, problem) = send_marked(&fixture, &proof, "probe").await;
     assert_eq!((status, &problem["code"]), (404, &json!("not_found")), "{problem}");
     let (status, answer) = send_marked(&fixture, &proof, "accepted").await;
-    assert_eq!((status, &answer["status"]), (202, &json!("accepted")), "it was not there yet: {answer}");
+    assert_eq!((status, &answer["status"]), (202, &json!("accepted")), "the probe stored nothing: {answer}");
 }
 
 const TOKEN: &str = "token-of-the-genuine-sender";
@@ -128,7 +136,7 @@ fn with_token(mut policy: Value) -> Value {
     policy
 }
 
-/// A stack that asks for a token, and a genuine sender that shows it.
+/// Starts a stack that demands a token, and a genuine sender that has it.
 async fn with_genuine_sender(name: &str) -> (Fixture, Steady) {
     let mut fixture = Fixture::start_with(|options| Options { policy: with_token(json!({})), ..options }).await;
     fixture.sender = Arc::new(Sender::new(format!("{}/{TOKEN}", fixture.stack.webhook())));
@@ -137,13 +145,14 @@ async fn with_genuine_sender(name: &str) -> (Fixture, Steady) {
     (fixture, steady)
 }
 
-/// Publishes, and watches for as long as a verdict may take.
+/// Publishes a build, and watches its traffic for `watch` seconds.
 async fn publish(fixture: &Fixture, build: Build, watch: u64) -> Result<Outcome, PublishError> {
     let publisher = Publisher { watch: Duration::from_secs(watch), ..fixture.stack.publisher().unwrap() };
     tokio::task::spawn_blocking(move || publisher.publish(&build).map(|(_, outcome)| outcome)).await.unwrap()
 }
 
-/// Strangers who send junk to every place, and well-formed forgeries to the webhook, until the task is aborted.
+/// Starts a stranger that sends garbage and well-formed forged events to several paths, until the
+/// task is aborted.
 fn strangers(fixture: &Fixture) -> JoinHandle<()> {
     let (client, webhook) = (harness::simulator::sender::client(), fixture.stack.webhook());
     let edge = fixture.stack.edge().trim_start_matches("http://").to_owned();
@@ -159,7 +168,8 @@ fn strangers(fixture: &Fixture) -> JoinHandle<()> {
     })
 }
 
-/// Sends a request that Envoy answers by itself, with 501 unless told otherwise. Clients do not let one send it.
+/// Sends a request with an unknown transfer coding, which Envoy itself rejects. HTTP clients cannot
+/// send such a request.
 async fn send_in_an_unknown_coding(edge: &str) -> io::Result<u8> {
     let mut connection = TcpStream::connect(edge).await?;
     let request = b"POST /webhooks/truenroll HTTP/1.1\r\nhost: edge\r\ntransfer-encoding: gzip\r\n\r\n";
@@ -168,7 +178,7 @@ async fn send_in_an_unknown_coding(edge: &str) -> io::Result<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_strangers_send_does_not_roll_a_build_back() {
+async fn requests_of_strangers_do_not_roll_a_build_back() {
     let (fixture, steady) = with_genuine_sender("strangers").await;
     let strangers = strangers(&fixture);
     let build = fixture.stack.build(with_token(json!({ "max_body_bytes": 10_000 }))).unwrap();
@@ -187,7 +197,7 @@ async fn without_authenticity_rejections_do_not_roll_a_build_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn signatures_are_switched_on_under_forged_traffic_and_kept() {
+async fn signatures_can_be_switched_on_under_forged_traffic() {
     let fixture = Fixture::start().await;
     let strangers = strangers(&fixture);
     let policy = json!({ "authenticity": { "kind": "standard_webhooks", "secrets": [SECRET] } });
@@ -203,7 +213,7 @@ async fn signatures_are_switched_on_under_forged_traffic_and_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_policy_that_rejects_what_it_says_is_kept() {
+async fn a_policy_that_rejects_requests_as_configured_is_not_rolled_back() {
     let (fixture, steady) = with_genuine_sender("stricter").await;
     let build = fixture.stack.build(with_token(json!({ "audience": "required" }))).unwrap();
     assert_eq!(publish(&fixture, build, 3).await.unwrap(), Outcome::Verified);
@@ -213,22 +223,22 @@ async fn a_policy_that_rejects_what_it_says_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_build_that_fails_at_authenticated_requests_is_rolled_back() {
+async fn a_build_that_fails_on_authenticated_requests_is_rolled_back() {
     let (fixture, steady) = with_genuine_sender("faulty").await;
     let module = fs::read(tools::wasm_module("faulty", &[]).unwrap()).unwrap();
     let edge = fixture.stack.publisher().unwrap().edge.unwrap();
     let served = edge.probe().unwrap();
     for (depth, expected) in [(11, "rejects"), (12, "5xx"), (10, "the filter crashed")] {
         let build = fixture.stack.build(with_token(json!({ "max_depth": depth }))).unwrap();
-        let refused = publish(&fixture, Build { module: module.clone(), ..build }, 60).await;
-        let Err(PublishError::Rejected { reason, .. }) = refused else { panic!("{depth}: {refused:?}") };
+        let rejected = publish(&fixture, Build { module: module.clone(), ..build }, 60).await;
+        let Err(PublishError::Rejected { reason, .. }) = rejected else { panic!("{depth}: {rejected:?}") };
         assert!(reason.contains(expected), "{depth}: {reason}");
-        eventually("the build before serves again", async || edge.probe().as_ref() == Ok(&served)).await;
+        eventually("the previous build serves again", async || edge.probe().as_ref() == Ok(&served)).await;
     }
     let metrics = fixture.stack.envoy_metrics().await.unwrap();
     let crashes = metrics.sum("envoy_wasm_truenroll_filter_vm_reload_success", &[])
         + metrics.sum("envoy_wasm_truenroll_filter_vm_reload_backoff", &[]);
-    assert!(crashes > 0, "the metric that operators alarm on counts crashes");
+    assert!(crashes > 0, "the metric for alerts counts crashes");
     drop(steady);
 }
 
@@ -246,7 +256,7 @@ fn guardctl(subcommand: &str, dir: &Path, edge: &str, more: &[&str]) -> Output {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exit_codes_tell_whether_envoy_serves_the_build() {
+async fn exit_codes_say_whether_envoy_serves_the_build() {
     let folder = tempfile::tempdir().unwrap();
     let (dir, dead) = (folder.path().join("edge"), format!("http://127.0.0.1:{}", free_port().unwrap()));
     let policy = folder.path().join("policy.toml");
@@ -271,7 +281,7 @@ async fn exit_codes_tell_whether_envoy_serves_the_build() {
     expect(run("rollback", &dead, &["--stage"]), 0, "is staged");
     expect(run("status", &dead, &[]), 1, "does not say what it serves");
     expect(run("publish", "http://no-such-host.invalid:9902", &other), 1, "no Envoy answers");
-    // Something else answers there: that is a wrong address, whatever is to be staged.
+    // Another program answers at that address, so it is wrong, even if the build is only staged.
     let fixture = Fixture::start().await;
     for more in [&other[..], &[&other[..], &["--stage"]].concat()] {
         expect(run("publish", &fixture.simulator.url(), more), 1, "not an Envoy with the filter");

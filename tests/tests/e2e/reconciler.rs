@@ -1,4 +1,4 @@
-//! Events that never come.
+//! Events that never arrive are backfilled.
 
 use std::{
     fs,
@@ -13,12 +13,12 @@ use crate::fixture::{Fixture, IN_PROCESS_PREFIX, PATIENCE, config, eventually};
 
 const AT: &str = "2025-06-22T10:30:00Z";
 
-/// A stack whose reconciler pages by two and waits for nothing.
+/// Starts a stack whose reconciler uses pages of two cases and no grace period.
 async fn start() -> Fixture {
     Fixture::start_with(|options| options.backend("partner_api.paging.size", 2).backend("reconciler.grace_s", 0)).await
 }
 
-/// The time, RFC 3339.
+/// The current time in RFC 3339 format.
 fn now() -> String {
     let millis = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
     Timestamp::from_unix_millis(i64::try_from(millis).unwrap()).to_string()
@@ -28,25 +28,25 @@ fn reconcile(fixture: &Fixture) -> String {
     fixture.stack.backend_command(&["reconcile"]).unwrap()
 }
 
-/// A case with one upload whose features are all at their end: the events that TruEnroll sends of
-/// it.
-fn ended(fixture: &Fixture, case: &str) -> Vec<Event> {
+/// Creates a case with one upload whose stages have all finished, and returns the events that
+/// TruEnroll sends.
+fn finished_case(fixture: &Fixture, case: &str) -> Vec<Event> {
     fixture.simulator.world.upload(case, Some("applicant-1"), &Feature::ALL);
-    let end = |feature| fixture.simulator.world.finish(case, feature, Stage::Completed, AT).unwrap();
-    Feature::ALL.into_iter().map(end).collect()
+    let finish = |feature| fixture.simulator.world.finish(case, feature, Stage::Completed, AT).unwrap();
+    Feature::ALL.into_iter().map(finish).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_never_came_is_made_up_for_once_even_if_it_comes_after_all() {
+async fn a_missing_event_is_backfilled_once_even_if_it_arrives_later() {
     let fixture = start().await;
     for number in 0..5 {
-        ended(&fixture, &format!("before-{number}"));
+        finished_case(&fixture, &format!("before-{number}"));
     }
     let said = reconcile(&fixture);
     let first = "compared 5 cases: 0 events backfilled, 0 within the grace period, 20 assumed received\n";
     assert!(said.starts_with(first) && said.contains("backend reconcile --since"), "a first round: {said}");
 
-    let mut events = ended(&fixture, "missed");
+    let mut events = finished_case(&fixture, "incomplete");
     let lost = events.remove(2);
     for event in &events {
         fixture.send_accepted(event).await;
@@ -57,30 +57,35 @@ async fn an_event_that_never_came_is_made_up_for_once_even_if_it_comes_after_all
     );
     fixture.delivered_once(4).await;
     let deliveries = fixture.simulator.application.deliveries();
-    let made_up: Vec<_> = deliveries.iter().filter(|delivery| delivery.body["backfilled"] == true).collect();
-    assert_eq!(made_up.len(), 1);
-    assert_eq!(made_up[0].lane, ("missed".to_owned(), "forensics".to_owned()));
-    assert!(made_up[0].body["outcome"]["result"].is_object(), "its result was fetched as any other's");
+    let backfilled: Vec<_> = deliveries.iter().filter(|delivery| delivery.body["backfilled"] == true).collect();
+    assert_eq!(backfilled.len(), 1);
+    assert_eq!(backfilled[0].lane, ("incomplete".to_owned(), "forensics".to_owned()));
+    assert!(backfilled[0].body["outcome"]["result"].is_object(), "the result was fetched as for any other event");
     assert_eq!(
         reconcile(&fixture),
         "compared 6 cases: 0 events backfilled, 0 within the grace period, 0 assumed received\n",
-        "it does not repeat itself"
+        "a second round backfills nothing"
     );
 
-    assert_eq!(fixture.sender.send(&lost).await, Answer::Duplicate(lost.key.clone()), "late after all");
+    assert_eq!(
+        fixture.sender.send(&lost).await,
+        Answer::Duplicate(lost.key.clone()),
+        "a backfilled event that arrives later is a duplicate"
+    );
     assert_eq!(fixture.sender.send(&lost).await, Answer::Duplicate(lost.key.clone()));
 
-    // A second upload, one of whose events is lost as well.
-    fixture.simulator.world.upload("missed", None, &[Feature::Forensics, Feature::Extraction]);
-    let end = |feature| fixture.simulator.world.finish("missed", feature, Stage::Completed, "2099-06-22T10:31:00Z");
-    end(Feature::Forensics).unwrap();
+    // A second upload, whose events are lost.
+    fixture.simulator.world.upload("incomplete", None, &[Feature::Forensics, Feature::Extraction]);
+    let finish =
+        |feature| fixture.simulator.world.finish("incomplete", feature, Stage::Completed, "2099-06-22T10:31:00Z");
+    finish(Feature::Forensics).unwrap();
     fixture.simulator.world.delete("before-3");
     assert_eq!(
         reconcile(&fixture),
         "compared 5 cases: 0 events backfilled, 0 within the grace period, 0 assumed received\n",
-        "it is not at its end"
+        "one stage of the upload has not finished"
     );
-    end(Feature::Extraction).unwrap();
+    finish(Feature::Extraction).unwrap();
     assert_eq!(
         reconcile(&fixture),
         "compared 5 cases: 2 events backfilled, 0 within the grace period, 0 assumed received\n"
@@ -90,7 +95,7 @@ async fn an_event_that_never_came_is_made_up_for_once_even_if_it_comes_after_all
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_running_backend_reconciles_by_itself() {
+async fn a_running_backend_reconciles_periodically() {
     let fixture = Fixture::start_with(|options| {
         options
             .backend("reconciler.interval_s", 1)
@@ -98,31 +103,32 @@ async fn a_running_backend_reconciles_by_itself() {
             .backend("reconciler.backfill_first_round", true)
     })
     .await;
-    ended(&fixture, "lost");
+    finished_case(&fixture, "lost");
     fixture.delivered_once(4).await;
-    eventually("the missed events are counted", async || {
+    eventually("the backfilled events are counted", async || {
         fixture.stack.backend_metrics().await.unwrap().sum("truenroll_backend_backfilled_total", &[]) == 4
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_api_that_ignores_the_skip_parameter_ends_the_round_with_an_error_that_names_the_setting() {
+async fn a_round_ends_with_an_error_that_names_the_setting_if_the_api_ignores_the_skip_parameter() {
     let fixture = Fixture::start_with(|options| {
         options.backend("partner_api.paging.size", 2).backend("reconciler.interval_s", 20)
     })
     .await;
     let world = &fixture.simulator.world;
     for number in 0..5 {
-        ended(&fixture, &format!("case-{number}"));
+        finished_case(&fixture, &format!("case-{number}"));
     }
     world.ignore_skip();
-    eventually("the round of the running backend has ended", async || {
+    eventually("the round of the running backend has failed", async || {
         fixture.stack.backend.log().contains("`partner_api.paging.skip_parameter`")
     })
     .await;
     assert!(world.calls() <= 12, "{} calls", world.calls());
-    // What it has taken until then is said too: no later round takes it again and could say so.
+    // The log also says what the round assumed received before it failed, since no later round
+    // reports that.
     let log = fixture.stack.backend.log();
     assert!(log.contains("8 missing events were taken as already received") && log.contains("--since TIME"), "{log}");
     let error = fixture.stack.backend_command(&["reconcile"]).unwrap_err().to_string();
@@ -130,19 +136,19 @@ async fn an_api_that_ignores_the_skip_parameter_ends_the_round_with_an_error_tha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cases_that_are_deleted_between_two_pages_make_no_other_case_be_passed_over() {
+async fn no_case_is_skipped_when_others_are_deleted_between_two_pages() {
     let fixture = start().await;
-    ended(&fixture, "before");
+    finished_case(&fixture, "before");
     reconcile(&fixture);
     fixture.simulator.world.delete("before");
     for number in 0..8 {
-        ended(&fixture, &format!("case-{number}"));
+        finished_case(&fixture, &format!("case-{number}"));
     }
     fixture.simulator.world.delete_listed();
     reconcile(&fixture);
     let left = fixture.simulator.world.case_ids();
     assert!(!left.is_empty());
-    eventually("every event of the cases that are left was backfilled", async || {
+    eventually("every event of the remaining cases is backfilled", async || {
         let deliveries = fixture.simulator.application.deliveries();
         left.iter().all(|case| deliveries.iter().filter(|delivery| delivery.lane.0 == *case).count() == 4)
     })
@@ -151,7 +157,7 @@ async fn cases_that_are_deleted_between_two_pages_make_no_other_case_be_passed_o
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_missing_event_has_its_own_grace_period() {
-    let fixture = Fixture::start_with(|options| options.backend("reconciler.grace_s", 3)).await;
+    let fixture = Fixture::start_with(|options| options.backend("reconciler.grace_s", 2)).await;
     let world = &fixture.simulator.world;
     reconcile(&fixture);
     let upload = |at: &str| {
@@ -161,15 +167,21 @@ async fn each_missing_event_has_its_own_grace_period() {
     let lost = upload(AT);
     reconcile(&fixture);
     let noticed = SystemTime::now();
-    eventually("the grace period of the first is over", async || noticed.elapsed().unwrap() > Duration::from_secs(3))
-        .await;
-    // Its stage ended after the first was found to be missing, and it is on its way when the round
-    // is made.
+    eventually("the grace period of the first event is over", async || {
+        noticed.elapsed().unwrap() > Duration::from_secs(2)
+    })
+    .await;
+    // The stage of this event finished after the first event was found missing; the event is on its
+    // way during the round.
     let on_its_way = upload(&now());
     let said = reconcile(&fixture);
     assert!(said.starts_with("compared 1 case: 1 event backfilled, 1 within the grace period"), "{said}");
     fixture.send_accepted(&on_its_way).await;
-    assert_eq!(fixture.sender.send(&lost).await, Answer::Duplicate(lost.key.clone()), "late after all");
+    assert_eq!(
+        fixture.sender.send(&lost).await,
+        Answer::Duplicate(lost.key.clone()),
+        "a backfilled event that arrives later is a duplicate"
+    );
     let said = reconcile(&fixture);
     assert!(said.starts_with("compared 1 case: 0 events backfilled, 0 within the grace period"), "{said}");
     fixture.delivered_once(2).await;
@@ -177,10 +189,10 @@ async fn each_missing_event_has_its_own_grace_period() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_the_loss_of_the_whole_store_what_ended_since_a_time_is_backfilled() {
+async fn after_the_loss_of_all_data_events_that_finished_since_a_given_time_are_backfilled() {
     let mut fixture = start().await;
     let world = fixture.simulator.world.clone();
-    let old = ended(&fixture, "old");
+    let old = finished_case(&fixture, "old");
     world.upload("recent", None, &[Feature::Extraction]);
     let first = world.finish("recent", Feature::Extraction, Stage::Completed, AT).unwrap();
     world.upload("recent", None, &[Feature::Extraction, Feature::Forensics]);
@@ -196,7 +208,7 @@ async fn after_the_loss_of_the_whole_store_what_ended_since_a_time_is_backfilled
     redis::cmd("FLUSHALL").exec(&mut client.get_connection().unwrap()).unwrap();
     fixture.stack.start_backend().unwrap();
 
-    // One more event arrives before anybody notices.
+    // One more event arrives before the loss is noticed.
     world.upload("recent", None, &[Feature::Extraction]);
     let last = world.finish("recent", Feature::Extraction, Stage::Completed, "2026-01-03T00:00:00Z").unwrap();
     fixture.send_accepted(&last).await;
@@ -213,7 +225,7 @@ async fn after_the_loss_of_the_whole_store_what_ended_since_a_time_is_backfilled
     assert!(said.contains("3 cases: 2 events backfilled") && said.contains("0 assumed received"), "{said}");
     assert!(said.contains("skipped 1 upload for --since"), "{said}");
     fixture.delivered_once(10).await;
-    assert!(since().contains("3 cases: 0 events backfilled"), "it does not repeat itself");
+    assert!(since().contains("3 cases: 0 events backfilled"), "a second round backfills nothing");
     let deliveries = fixture.simulator.application.deliveries();
     let mut lanes: Vec<_> =
         deliveries.iter().filter(|one| one.body["backfilled"] == true).map(|one| &one.lane).collect();
@@ -223,9 +235,9 @@ async fn after_the_loss_of_the_whole_store_what_ended_since_a_time_is_backfilled
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_round_backfills_what_ended_since_a_time_if_that_is_asked_for() {
+async fn a_first_round_backfills_events_since_a_given_time_if_requested() {
     let fixture = start().await;
-    ended(&fixture, "old");
+    finished_case(&fixture, "old");
     fixture.simulator.world.upload("recent", None, &[Feature::Extraction]);
     fixture.simulator.world.finish("recent", Feature::Extraction, Stage::Completed, "2026-01-02T00:00:00Z").unwrap();
     let said = fixture.stack.backend_command(&["reconcile", "--since", "2026-01-01T00:00:00Z"]).unwrap();
@@ -234,7 +246,7 @@ async fn a_first_round_backfills_what_ended_since_a_time_if_that_is_asked_for() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn features_that_the_edges_policy_disables_are_not_backfilled() {
+async fn features_that_the_policy_disables_are_not_backfilled() {
     let policy = tempfile::NamedTempFile::new().unwrap();
     let file = policy.path().display().to_string();
     fs::write(policy.path(), "disabled_features = [\"translation\"]").unwrap();
@@ -243,16 +255,19 @@ async fn features_that_the_edges_policy_disables_are_not_backfilled() {
         options.backend("reconciler.grace_s", 0).backend("reconciler.backfill_first_round", true)
     })
     .await;
-    ended(&fixture, "lost");
+    finished_case(&fixture, "lost");
     assert!(reconcile(&fixture).starts_with("compared 1 case: 3 events backfilled"));
     fixture.delivered_once(3).await;
     let deliveries = fixture.simulator.application.deliveries();
     assert!(deliveries.iter().all(|delivery| delivery.lane.1 != "translation"));
 
-    // The file is read anew for each round.
+    // Each round reads the file again.
     fs::write(policy.path(), "").unwrap();
-    assert!(reconcile(&fixture).starts_with("compared 1 case: 0 events backfilled"), "it ended while it was disabled");
-    ended(&fixture, "later");
+    assert!(
+        reconcile(&fixture).starts_with("compared 1 case: 0 events backfilled"),
+        "a stage that finished while its feature was disabled is not backfilled later"
+    );
+    finished_case(&fixture, "later");
     assert!(reconcile(&fixture).starts_with("compared 2 cases: 4 events backfilled"));
     fs::write(policy.path(), "disabled_features = [\"verification\"]").unwrap();
     let error = fixture.stack.backend_command(&["reconcile"]).unwrap_err().to_string();
@@ -260,7 +275,7 @@ async fn features_that_the_edges_policy_disables_are_not_backfilled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_missing_event_keeps_its_time_and_one_that_lies_ahead_counts_from_now() {
+async fn each_missing_event_keeps_its_time_and_a_time_in_the_future_is_replaced() {
     let fixture = Fixture::start().await;
     let inbox = Inbox::connect(&config(&fixture.stack.redis_url()).redis, PATIENCE).await.unwrap();
     let case = CaseId::new("times").unwrap();
@@ -278,8 +293,8 @@ async fn each_missing_event_keeps_its_time_and_one_that_lies_ahead_counts_from_n
     let mut set = |field: &str, value: &str| {
         redis::cmd("HSET").arg(&key).arg(field).arg(value).exec(&mut connection).unwrap();
     };
-    // One of the two arrives. Which one is not known, so the oldest time goes, and the other keeps
-    // its own.
+    // One of the two events arrives. Which one is not known, so the older time is removed, and the
+    // other one stays.
     set("extraction", "1");
     assert_eq!(missing(2, false, None).await.since, both[1..]);
     for ahead in ["4102444800000 4102444800000", "99999999999999999999999"] {
@@ -299,10 +314,10 @@ async fn each_missing_event_keeps_its_time_and_one_that_lies_ahead_counts_from_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_running_backend_says_loudly_what_its_first_round_takes_as_received() {
+async fn a_running_backend_warns_about_what_its_first_round_assumes_received() {
     let fixture = Fixture::start_with(|options| options.backend("reconciler.interval_s", 10)).await;
-    ended(&fixture, "before");
-    eventually("the first round is in the log, with what to do if the store was lost", async || {
+    finished_case(&fixture, "before");
+    eventually("the log reports the first round, and says what to do if the data was lost", async || {
         let log = fixture.stack.backend.log();
         log.lines()
             .any(|line| line.contains("WARN") && line.contains("4") && line.contains("backend reconcile --since TIME"))

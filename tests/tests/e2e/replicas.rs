@@ -1,4 +1,4 @@
-//! Several backends over one Redis, and lanes that do not wait for each other.
+//! Several backends share one Redis, and lanes do not wait for each other.
 
 use std::time::Duration;
 
@@ -8,32 +8,33 @@ use harness::{keys, simulator::world::Event, stack::Options};
 
 use crate::fixture::{Fixture, PATIENCE, eventually};
 
-/// How many partitions each backend owns.
+/// The number of partitions that each backend owns.
 async fn owned(fixture: &Fixture) -> Vec<u64> {
     let all = fixture.stack.all_backend_metrics().await.unwrap_or_default();
     all.iter().map(|metrics| metrics.sum("truenroll_backend_partitions_owned", &[])).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn partitions_are_shared_evenly_given_back_on_shutdown_and_taken_over_after_a_kill() {
+async fn partitions_are_shared_evenly_released_on_shutdown_and_taken_over_after_a_kill() {
     let mut fixture = Fixture::start_with(|options| Options { replicas: 2, ..options }).await;
     let sorted = async |fixture: &Fixture| {
         let mut owned = owned(fixture).await;
         owned.sort_unstable();
         owned
     };
-    eventually("16 partitions are 6, 5 and 5", async || sorted(&fixture).await == [5, 5, 6]).await;
+    eventually("the 16 partitions are shared as 6, 5 and 5", async || sorted(&fixture).await == [5, 5, 6]).await;
 
     let slow = (StatusCode::OK, Duration::from_millis(5));
     fixture.simulator.application.fail_next(vec![slow; 1_000]);
     for event in fixture.events("shared", 60) {
         fixture.send_accepted(&event).await;
     }
-    // One leaves, and the others have its part well before a lease of its would have run out.
+    // One backend stops, and the others take over its partitions without waiting for its leases to
+    // expire.
     assert!(fixture.stack.replicas[1].stop(PATIENCE).unwrap().expect("it stops by itself").success());
     fixture.delivered_once(60).await;
     fixture.stack.start_replica(1).unwrap();
-    eventually("it has its share again", async || sorted(&fixture).await == [5, 5, 6]).await;
+    eventually("the restarted backend has its share again", async || sorted(&fixture).await == [5, 5, 6]).await;
 
     fixture.stack.backend.kill().unwrap();
     for event in fixture.events("taken-over", 60) {
@@ -41,16 +42,16 @@ async fn partitions_are_shared_evenly_given_back_on_shutdown_and_taken_over_afte
     }
     fixture.delivered(120).await;
     fixture.stack.start_backend().unwrap();
-    eventually("all three share again", async || sorted(&fixture).await == [5, 5, 6]).await;
+    eventually("all three backends share the partitions again", async || sorted(&fixture).await == [5, 5, 6]).await;
     fixture.nothing_left_over().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_feature_waits_and_no_other_does() {
+async fn a_paused_feature_does_not_delay_other_features() {
     let fixture = Fixture::start_with(|options| options.backend("worker.window", 2)).await;
     let said = fixture.stack.backend_command(&["pause", "extraction"]).unwrap();
     assert_eq!(said, "paused: extraction\n");
-    eventually("the backend has heard of it", async || {
+    eventually("the backend knows of the pause", async || {
         fixture
             .stack
             .backend_metrics()
@@ -73,7 +74,7 @@ async fn a_paused_feature_waits_and_no_other_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pause_holds_in_every_backend_from_the_moment_it_returns() {
+async fn a_pause_is_in_effect_in_every_backend_when_the_command_returns() {
     let fixture = Fixture::start_with(|options| Options { replicas: 1, ..options }).await;
     let event = |case: String| fixture.event(&case, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
     for round in 0..3 {
@@ -89,18 +90,19 @@ async fn a_pause_holds_in_every_backend_from_the_moment_it_returns() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pause_lets_what_waits_for_a_permit_wait() {
-    // One attempt at a time, so that most events wait for that one.
+async fn a_pause_also_applies_to_events_that_wait_for_a_permit() {
+    // With one permit, most events wait for it.
     let fixture = Fixture::start_with(|options| options.backend("worker.parallelism", 1)).await;
-    fixture.simulator.application.fail_next([(StatusCode::OK, Duration::from_secs(3))]);
+    fixture.simulator.application.fail_next([(StatusCode::OK, Duration::from_secs(2))]);
     let event = |case: String| fixture.event(&case, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
     for number in 0..20 {
         fixture.send_accepted(&event(format!("permit-{number}"))).await;
     }
-    eventually("one is attempted", async || fixture.simulator.application.busy() == 1).await;
+    eventually("one attempt is running", async || fixture.simulator.application.busy() == 1).await;
     fixture.stack.backend_command(&["pause", "extraction"]).unwrap();
-    assert_eq!(fixture.simulator.application.counts().0, 0, "the pause does not wait for the attempt in progress");
-    // What is resumed is worked on only after what is paused was not.
+    assert_eq!(fixture.simulator.application.counts().0, 0, "the pause does not wait for the running attempt");
+    // An event of another feature is handled first, which shows that the waiting ones are not
+    // attempted.
     fixture.delivered(1).await;
     fixture.send_accepted(&fixture.event("other", Feature::Forensics, Stage::Completed, "2025-06-22T10:30:00Z")).await;
     fixture.delivered_once(2).await;
@@ -109,7 +111,7 @@ async fn a_pause_lets_what_waits_for_a_permit_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pause_waits_for_no_backend_that_is_gone_and_names_one_that_does_not_confirm() {
+async fn a_pause_ignores_dead_backends_and_names_one_that_does_not_confirm() {
     let mut fixture = Fixture::start_with(|options| Options { replicas: 1, ..options }).await;
     fixture.stack.replicas[0].kill().unwrap();
     assert_eq!(fixture.stack.backend_command(&["pause", "extraction"]).unwrap(), "paused: extraction\n");
@@ -122,7 +124,7 @@ async fn a_pause_waits_for_no_backend_that_is_gone_and_names_one_that_does_not_c
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lanes_that_fail_do_not_keep_others_waiting_even_if_they_are_more_than_the_window_holds() {
+async fn failing_lanes_do_not_delay_others_even_if_they_exceed_the_window() {
     let fixture = Fixture::start_with(|options| {
         options
             .backend("worker.window", 2)
@@ -137,7 +139,7 @@ async fn lanes_that_fail_do_not_keep_others_waiting_even_if_they_are_more_than_t
     for event in &failing {
         fixture.send_accepted(event).await;
     }
-    eventually("all of them have failed", async || {
+    eventually("all attempts have failed", async || {
         fixture.stack.backend_metrics().await.unwrap().sum("truenroll_backend_retries_total", &[]) == 20
     })
     .await;
@@ -145,16 +147,16 @@ async fn lanes_that_fail_do_not_keep_others_waiting_even_if_they_are_more_than_t
         fixture.send_accepted(&event(&format!("good-{number}"))).await;
     }
     let is_good = |case: &str| case.starts_with("good");
-    eventually("all the others are delivered", async || {
+    eventually("all other events are delivered", async || {
         fixture.simulator.application.deliveries().iter().filter(|delivery| is_good(&delivery.lane.0)).count() == 20
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backlog_of_one_feature_is_not_held_up_by_features_without_events() {
+async fn a_backlog_of_one_feature_is_not_delayed_by_features_without_events() {
     let fixture = Fixture::start_with(|options| {
-        // With room for one event at a time, each waited for would take a second.
+        // With a window of one event, waiting for each empty feature would take a second per event.
         options.backend("redis.partitions", 1).backend("worker.window", 1)
     })
     .await;

@@ -1,4 +1,4 @@
-//! The events of dead letters are sent again.
+//! Redeliveries of events that are dead letters.
 
 use axum::http::StatusCode;
 use envelope::{CaseId, Feature, Stage};
@@ -9,12 +9,15 @@ use harness::{
 
 use crate::fixture::{Fixture, eventually};
 
-/// An event that the application does not want, and that is a dead letter therefore.
+/// Returns an event that is a dead letter because the application answered 410.
 async fn dead_letter(fixture: &Fixture, case: &str) -> Event {
     let event = fixture.event(case, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
     fixture.simulator.application.fail_next([(StatusCode::GONE, std::time::Duration::ZERO)]);
     fixture.send_accepted(&event).await;
-    eventually("it is a dead letter", async || letters(fixture).iter().any(|letter| letter.contains(&event.key))).await;
+    eventually("the event is a dead letter", async || {
+        letters(fixture).iter().any(|letter| letter.contains(&event.key))
+    })
+    .await;
     event
 }
 
@@ -28,7 +31,7 @@ async fn revived(fixture: &Fixture) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redelivery_brings_a_dead_letter_back() {
+async fn a_redelivered_dead_letter_returns_to_its_lane() {
     let fixture = Fixture::start().await;
     let event = dead_letter(&fixture, "revived").await;
     fixture.send_accepted(&event).await;
@@ -40,7 +43,7 @@ async fn a_redelivery_brings_a_dead_letter_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_redelivery_with_another_body_brings_back_what_was_stored_first() {
+async fn a_redelivery_with_another_body_revives_the_body_that_was_stored_first() {
     let fixture = Fixture::start().await;
     let event = dead_letter(&fixture, "other-body").await;
     let other = Event { body: format!("{} ", event.body), ..event.clone() };
@@ -50,7 +53,7 @@ async fn a_redelivery_with_another_body_brings_back_what_was_stored_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_letter_that_was_replayed_is_known_again() {
+async fn a_redelivery_after_a_replay_is_a_duplicate() {
     let fixture = Fixture::start().await;
     let event = dead_letter(&fixture, "replayed").await;
     assert!(fixture.stack.backend_command(&["replay"]).unwrap().starts_with("replayed 1 dead letter"));
@@ -61,7 +64,7 @@ async fn a_dead_letter_that_was_replayed_is_known_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_the_dead_letter_has_expired_the_redelivery_is_stored_as_new() {
+async fn a_redelivery_after_the_dead_letter_expired_is_stored_as_new() {
     let fixture = Fixture::start().await;
     let event = dead_letter(&fixture, "expired").await;
     let client = redis::Client::open(fixture.stack.redis_url()).unwrap();

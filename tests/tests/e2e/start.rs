@@ -1,4 +1,4 @@
-//! Things that are started wrongly say what is wrong.
+//! Errors at startup say what is wrong.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use harness::{
 
 use crate::fixture::{PATIENCE, redis};
 
-/// Runs the backend where it is expected to refuse.
+/// Runs a backend that is expected to fail at startup. Returns its exit code and its log.
 pub(crate) fn backend(settings: &[(&str, &str)]) -> (Option<i32>, String) {
     backend_with_variables(settings, &[])
 }
@@ -32,7 +32,7 @@ pub(crate) fn backend_with_variables(settings: &[(&str, &str)], variables: &[(&s
     let mut command = Command::new(tools::workspace_binary("backend", "backend", &[]).unwrap());
     command.arg("serve").envs(usual.environment()).envs(variables.iter().copied());
     let mut process = Process::start("backend", &mut command, log.path()).unwrap();
-    // It ends by itself: that it does not get ready is what is waited for.
+    // The backend never becomes ready: wait until it has ended.
     let ended = process.wait_until(PATIENCE, || false).unwrap_err().to_string();
     assert!(ended.contains("ended with"), "{ended}");
     let status = process.stop(Duration::from_secs(1)).unwrap();
@@ -40,14 +40,14 @@ pub(crate) fn backend_with_variables(settings: &[(&str, &str)], variables: &[(&s
 }
 
 #[test]
-fn a_setting_that_cannot_be_used_is_named_with_its_place() {
+fn an_invalid_setting_is_reported_with_its_source() {
     let (code, said) = backend(&[("redis.partitions", "0")]);
     assert_eq!(code, Some(78));
     assert!(said.contains("`redis.partitions`") && said.contains("BACKEND__REDIS__PARTITIONS"), "{said}");
 }
 
 #[test]
-fn a_missing_redis_is_named() {
+fn an_unreachable_redis_is_reported_with_its_address() {
     let url = format!("redis://127.0.0.1:{}", free_port().unwrap());
     let (code, said) = backend(&[("redis.url", &url)]);
     assert_eq!(code, Some(1));
@@ -55,7 +55,7 @@ fn a_missing_redis_is_named() {
 }
 
 #[test]
-fn a_redis_that_would_lose_events_is_refused() {
+fn a_redis_that_would_lose_events_is_rejected() {
     for (settings, said) in [
         (["--appendonly", "no", "--appendfsync", "always"], "appendonly yes"),
         (["--appendonly", "yes", "--appendfsync", "no"], "appendfsync always"),
@@ -69,7 +69,7 @@ fn a_redis_that_would_lose_events_is_refused() {
 }
 
 #[test]
-fn a_replica_and_too_few_replicas_are_refused() {
+fn a_replica_and_a_primary_with_too_few_replicas_are_rejected() {
     let primary = redis(&FSYNC);
     let of = format!("127.0.0.1 {}", primary.port());
     let replica = redis(&[&FSYNC[..], &["--replicaof", &of]].concat());
@@ -81,7 +81,7 @@ fn a_replica_and_too_few_replicas_are_refused() {
 }
 
 #[test]
-fn a_topology_that_is_not_the_servers_is_refused() {
+fn a_topology_that_does_not_match_the_servers_is_rejected() {
     let single = redis(&FSYNC);
     let clustered = redis(&[&FSYNC[..], &["--cluster-enabled", "yes", "--cluster-port", "0"]].concat());
     let url = RedisServer::url;
@@ -107,7 +107,7 @@ fn a_topology_that_is_not_the_servers_is_refused() {
 }
 
 #[test]
-fn another_number_of_partitions_than_is_stored_is_refused() {
+fn a_number_of_partitions_that_differs_from_the_stored_one_is_rejected() {
     let server = redis(&FSYNC);
     let url = server.url();
     let client = redis::Client::open(url.as_str()).unwrap();
@@ -118,16 +118,16 @@ fn another_number_of_partitions_than_is_stored_is_refused() {
 }
 
 #[test]
-fn a_port_in_use_is_named() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
+fn a_port_in_use_is_reported_with_its_setting() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
     let (code, said) = backend(&[("ingest.listen", &address)]);
     assert_eq!(code, Some(1));
     assert!(said.contains(&address) && said.contains("`ingest.listen`"), "{said}");
 }
 
 #[test]
-fn guardctl_says_what_it_cannot_do() {
+fn guardctl_errors_name_the_cause() {
     let folder = tempfile::tempdir().unwrap();
     let guardctl = |arguments: &[&str]| -> Output {
         let mut command = Command::new(tools::workspace_binary("envoy", "guardctl", &[]).unwrap());

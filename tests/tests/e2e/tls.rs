@@ -1,4 +1,4 @@
-//! HTTPS at the edge, a sender that has to show a certificate, and TLS towards Redis.
+//! HTTPS at the edge, client certificates of senders, and TLS to Redis.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -24,7 +24,7 @@ use crate::{
     start::backend_with_variables,
 };
 
-/// The name that a sender's certificate has to hold.
+/// The name that a sender's certificate must contain.
 const SENDER: &str = "webhooks.sender.example";
 
 /// A certificate authority that exists for one test.
@@ -41,14 +41,13 @@ impl Authority {
     fn sign(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        // Otherwise it is called as its authority is, and so looks self-signed.
+        // Otherwise it has the same name as its authority, and looks self-signed.
         params.distinguished_name.push(DnType::CommonName, name);
         (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
     }
 }
 
-/// Writes a certificate where Envoy looks for it, as a renewal would: complete files, renamed into
-/// place.
+/// Installs a certificate for Envoy as a renewal would: complete files that are renamed into place.
 fn install(folder: &Path, (certificate, key): (String, String)) {
     for (name, text) in [("certificate.pem", certificate), ("key.pem", key)] {
         fs::write(folder.join("new"), text).unwrap();
@@ -56,14 +55,19 @@ fn install(folder: &Path, (certificate, key): (String, String)) {
     }
 }
 
-/// A stack whose edge has a certificate of `authority`; senders need one of `senders` where that is
+/// Starts a stack whose edge has a certificate of `authority`. Senders need one of `senders`, if
 /// given.
 async fn start(authority: &Authority, senders: Option<&Authority>, folder: &Path) -> Fixture {
     install(folder, authority.sign("localhost"));
     let shipped = include_str!("../../../envoy/tls.yaml");
     let file = folder.join("tls.yaml");
     fs::write(&file, shipped.replace("/etc/edge/tls", folder.to_str().unwrap())).unwrap();
-    let mut bootstrap = vec![("tls_file", file.display().to_string())];
+    let mut bootstrap = vec![
+        ("tls_file", file.display().to_string()),
+        // Shorter than the shipped timeouts, to save time.
+        ("first_bytes_timeout", "2s".to_owned()),
+        ("handshake_timeout", "2s".to_owned()),
+    ];
     let mut enable = vec!["tls"];
     if let Some(senders) = senders {
         let file = folder.join("sender-ca.pem");
@@ -89,31 +93,31 @@ async fn post(client: &Client, fixture: &Fixture, event: &Event) -> Result<Statu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn https_takes_a_renewed_certificate_over_without_a_restart() {
+async fn a_renewed_certificate_is_used_without_a_restart() {
     let (authority, next, folder) = (Authority::new(), Authority::new(), tempfile::tempdir().unwrap());
     let fixture = start(&authority, None, folder.path()).await;
     let event = fixture.events("tls", 1).remove(0);
     assert_eq!(post(&client(&authority, None), &fixture, &event).await.unwrap(), 202);
-    assert!(post(&client(&next, None), &fixture, &event).await.is_err(), "it is signed by somebody else");
+    assert!(post(&client(&next, None), &fixture, &event).await.is_err(), "the certificate is of another authority");
     let plain = harness::simulator::sender::client().post(fixture.stack.webhook()).body(event.body.clone());
-    assert!(plain.send().await.is_err(), "plain HTTP is over");
+    assert!(plain.send().await.is_err(), "plain HTTP is not accepted");
 
     install(folder.path(), next.sign("localhost"));
     let renewed = client(&next, None);
-    eventually("the renewed certificate is shown", async || post(&renewed, &fixture, &event).await.is_ok()).await;
-    // The filter is published and verified behind TLS as it is without.
+    eventually("Envoy uses the renewed certificate", async || post(&renewed, &fixture, &event).await.is_ok()).await;
+    // Publication and verification of a build also work with TLS.
     let build = fixture.stack.build(serde_json::json!({ "disabled_features": [Feature::Classification.as_str()] }));
     fixture.stack.publisher().unwrap().publish(&build.unwrap()).unwrap();
     assert_eq!(post(&renewed, &fixture, &event).await.unwrap(), 422);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handshake_that_does_not_end_is_given_up() {
+async fn an_unfinished_tls_handshake_is_closed() {
     let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
     let fixture = start(&authority, None, folder.path()).await;
     let edge = fixture.stack.edge().replace("http://", "");
     let mut stalled = Vec::new();
-    // Nothing; and the beginning of a handshake.
+    // A client that sends nothing, and one that sends only the beginning of a handshake.
     for begun in [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"] {
         let mut socket = TcpStream::connect(&edge).await.unwrap();
         socket.write_all(begun).await.unwrap();
@@ -128,13 +132,13 @@ async fn a_handshake_that_does_not_end_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_mtls_only_the_named_sender_is_let_in() {
+async fn with_mtls_only_the_configured_sender_is_accepted() {
     let (authority, senders, folder) = (Authority::new(), Authority::new(), tempfile::tempdir().unwrap());
     let fixture = start(&authority, Some(&senders), folder.path()).await;
     let event = fixture.events("mtls", 1).remove(0);
     for (identity, why) in [
         (None, "no certificate"),
-        (Some(authority.sign(SENDER)), "the right name, signed by somebody else"),
+        (Some(authority.sign(SENDER)), "the right name, but another authority"),
         (Some(senders.sign("other.example")), "another name"),
     ] {
         assert!(post(&client(&authority, identity), &fixture, &event).await.is_err(), "{why}");
@@ -144,7 +148,7 @@ async fn with_mtls_only_the_named_sender_is_let_in() {
     fixture.delivered_once(1).await;
 }
 
-/// A TLS endpoint on a port of its own in front of the server at `behind`.
+/// Starts a TLS endpoint in front of the server at port `behind`, and returns its port.
 async fn tls_in_front_of(behind: u16, (certificate, key): (String, String)) -> u16 {
     backend::test_support::tls::prepare();
     let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
@@ -167,7 +171,7 @@ async fn tls_in_front_of(behind: u16, (certificate, key): (String, String)) -> u
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_is_used_over_tls_when_its_certificate_is_trusted() {
+async fn redis_is_used_over_tls_if_its_certificate_is_trusted() {
     let server = redis(&FSYNC);
     let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
     let port = tls_in_front_of(server.port(), authority.sign("localhost")).await;

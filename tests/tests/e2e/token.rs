@@ -1,4 +1,4 @@
-//! How a sender shows that an event is TruEnroll's, and how that is changed on a live endpoint.
+//! Authentication of the sender by tokens and signatures, and how it is changed on a live endpoint.
 
 use std::{
     fs,
@@ -34,14 +34,15 @@ async fn superseded(fixture: &Fixture) -> u64 {
     fixture.stack.envoy_metrics().await.unwrap().sum("truenroll_filter_superseded", &[])
 }
 
-/// Publishes the step at which the old way and the new one pass, moves the sender, and waits until the old way is unused.
+/// Publishes a policy that accepts both the old and the new authentication, moves the sender to the
+/// new one, and waits until the old one is unused.
 async fn migrate(fixture: &Fixture, steady: &Steady, both: Value, webhook: &str, signing: Option<&str>) {
     let before = superseded(fixture).await;
     publish(fixture, both).await;
-    eventually("the old way is counted", async || superseded(fixture).await > before).await;
+    eventually("requests with the old authentication are counted", async || superseded(fixture).await > before).await;
     let signing = signing.map(|secret| SigningKey::parse(secret).unwrap());
     fixture.sender.change_target(format!("{}{webhook}", fixture.stack.webhook()), signing);
-    eventually("the old way is no longer used", async || {
+    eventually("the old authentication is no longer used", async || {
         let used = superseded(fixture).await;
         more(steady, 25).await;
         superseded(fixture).await == used
@@ -50,7 +51,7 @@ async fn migrate(fixture: &Fixture, steady: &Steady, both: Value, webhook: &str,
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_introduced_and_changed_and_gives_way_to_signatures_and_nothing_is_rejected() {
+async fn nothing_is_rejected_while_a_token_is_introduced_rotated_and_replaced_by_signatures() {
     let fixture = Fixture::start().await;
     let token = |tokens: &[&str]| json!({ "kind": "path_token", "tokens": tokens });
     let or = |mut authenticity: Value, or: Value| {
@@ -75,7 +76,7 @@ async fn a_token_is_introduced_and_changed_and_gives_way_to_signatures_and_nothi
     publish(&fixture, signatures).await;
     more(&steady, 25).await;
 
-    // What was superseded is rejected in the end.
+    // Requests with an old authentication are now rejected.
     let event = fixture.events("old", 1).remove(0);
     for (path, status) in [("", 401), (SECOND, 404), (FIRST, 404)] {
         let url = if path.is_empty() { fixture.stack.webhook() } else { format!("{}/{path}", fixture.stack.webhook()) };
@@ -95,7 +96,7 @@ fn guardctl(folder: &Path, arguments: &[&str], token: &str) -> (Output, String) 
 }
 
 #[test]
-fn guardctl_makes_tokens_takes_them_from_files_or_the_environment_and_warns_of_none() {
+fn guardctl_creates_tokens_reads_them_from_files_or_the_environment_and_warns_without_one() {
     let folder = tempfile::tempdir().unwrap();
     let module = fs::canonicalize(tools::wasm_filter().unwrap()).unwrap();
     let publish = |policy: &str, token: &str| {

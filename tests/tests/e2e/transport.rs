@@ -1,4 +1,4 @@
-//! The ways in which a request can get to the edge.
+//! The transports over which a request can reach the edge.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use tokio::{
     time::timeout,
 };
 
-/// How a request is sent.
+/// A transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     /// HTTP/1.1 with Content-Length.
     Http1,
-    /// HTTP/1.1, chunked into single bytes.
+    /// HTTP/1.1 with chunks of one byte.
     Http1Chunked,
-    /// HTTP/2, the body in one frame.
+    /// HTTP/2 with the body in one frame.
     Http2,
-    /// HTTP/2, a frame for each byte.
+    /// HTTP/2 with one frame per byte.
     Http2Frames,
-    /// HTTP/2, ended by trailers.
+    /// HTTP/2 with trailers.
     Http2Trailers,
 }
 
@@ -32,11 +32,11 @@ impl Transport {
         [Self::Http1, Self::Http1Chunked, Self::Http2, Self::Http2Frames, Self::Http2Trailers];
 }
 
-/// Past this a body is sent in larger pieces, or a test would take minutes.
+/// Bodies of more bytes are sent in larger pieces, to save time.
 const SMALL: usize = 2_000;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Sends a vector over a connection of its own.
+/// Sends a vector on a new connection.
 pub(crate) async fn send(transport: Transport, edge: &str, vector: &Vector) -> Answer {
     let address = edge.trim_start_matches("http://");
     let answer = async {
@@ -73,7 +73,7 @@ async fn http1(address: &str, vector: &Vector, chunked: bool) -> Option<Answer> 
     }
     let (mut reading, mut writing) = TcpStream::connect(address).await.ok()?.into_split();
     let writer = tokio::spawn(async move {
-        // The edge may have answered, and closed, before it has all.
+        // Envoy may answer and close the connection before it has read everything.
         _ = writing.write_all(&request).await;
         writing
     });
@@ -82,8 +82,9 @@ async fn http1(address: &str, vector: &Vector, chunked: bool) -> Option<Answer> 
     answer
 }
 
-/// Reads up to the end of the answer that Content-Length tells: the edge keeps a connection half open for a second after
-/// it has refused what it has not read.
+/// Reads an answer up to the length that Content-Length states. Waiting for the end of the
+/// connection would take a second longer: Envoy keeps it half open after it rejected a request
+/// without reading all of it.
 async fn read_answer(reading: &mut OwnedReadHalf) -> Option<Answer> {
     let mut bytes = Vec::new();
     loop {
@@ -126,7 +127,7 @@ async fn exchange(client: SendRequest<bytes::Bytes>, vector: &Vector, transport:
         let mut pieces = body.chunks(piece).peekable();
         while let Some(chunk) = pieces.next() {
             let is_last = pieces.peek().is_none() && !trailers;
-            // The edge may have answered, and reset the stream, before it has all.
+            // Envoy may answer and reset the stream before it has read everything.
             if stream.send_data(chunk.to_vec().into(), is_last).is_err() {
                 break;
             }
