@@ -95,3 +95,21 @@ impl Permits {
 pub fn start(inbox: &Inbox, work: &Arc<Work>, tasks: &TaskTracker, shutdown: &CancellationToken) {
     tasks.spawn(share::run(inbox.clone(), Arc::clone(work), shutdown.clone()));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_feature_takes_at_most_three_quarters_of_the_permits() {
+        for (parallelism, per_feature) in [(1, 1), (2, 2), (3, 3), (4, 3), (5, 4), (64, 48)] {
+            let permits = Permits::new(parallelism);
+            let mut taken = Vec::new();
+            for _ in 0..per_feature {
+                taken.push(permits.acquire(Feature::Extraction).await.unwrap());
+            }
+            assert_eq!(permits.features[Feature::Extraction as usize].available_permits(), 0, "{parallelism}");
+            assert_eq!(permits.total.available_permits(), parallelism - per_feature, "{parallelism}");
+        }
+    }
+}

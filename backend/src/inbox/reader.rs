@@ -178,3 +178,58 @@ impl Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use redis::{FromRedisValue, Value};
+
+    use super::*;
+
+    fn entry(id: &str, fields: &[(&str, &str)], attempts: Option<&str>) -> Entry {
+        let text = |text: &str| Value::BulkString(text.into());
+        let fields = fields.iter().flat_map(|(name, value)| [text(name), text(value)]).collect();
+        let entry = StreamEntry::from_redis_value(Value::Array(vec![text(id), Value::Array(fields)])).unwrap();
+        Entry::read(Feature::Forensics, entry, attempts)
+    }
+
+    #[test]
+    fn an_entry_is_decoded_from_its_fields() {
+        let read = entry("1750588200000-3", &[("body", "{}"), ("received", "1750588199999"), ("missed", "1")], None);
+        assert_eq!(read.id, EntryId::new(Feature::Forensics, 1_750_588_200_000, 3));
+        assert_eq!(read.id.to_string(), "1750588200000-3");
+        assert_eq!(read.id.added_at(), from_millis(1_750_588_200_000));
+        assert_eq!(read.body, b"{}");
+        assert_eq!(read.received_at, from_millis(1_750_588_199_999));
+        assert!(read.backfilled);
+    }
+
+    #[test]
+    fn missing_and_damaged_fields_count_as_empty() {
+        for fields in [&[][..], &[("received", "yesterday"), ("missed", "perhaps")]] {
+            let read = entry("1-0", fields, None);
+            assert!(read.body.is_empty() && !read.backfilled);
+            assert_eq!(read.received_at, from_millis(0));
+        }
+    }
+
+    #[test]
+    fn the_number_of_attempts_and_the_due_time_are_decoded() {
+        for (stored, attempts, due) in [
+            (None, 0, None),
+            (Some("3 1750588200000"), 3, Some(from_millis(1_750_588_200_000))),
+            (Some("0 7"), 0, Some(from_millis(7))),
+            (Some("3"), 0, None),
+            (Some("3 soon"), 3, None),
+            (Some("many 7"), 0, Some(from_millis(7))),
+        ] {
+            let read = entry("1-0", &[], stored);
+            assert_eq!((read.attempts, read.due), (attempts, due), "{stored:?}");
+        }
+    }
+
+    #[test]
+    fn identifiers_of_a_feature_are_ordered_as_in_redis() {
+        let id = |added_ms, sequence| EntryId::new(Feature::Extraction, added_ms, sequence);
+        assert!(id(1, 9) < id(2, 0) && id(2, 0) < id(2, 1) && id(9, 0) < id(10, 0));
+    }
+}

@@ -1,6 +1,6 @@
 //! Decides which lane's first event may be worked on. No I/O, no tasks, no clock.
 //!
-//! A lane that has events is in exactly one state:
+//! Until the partition is given back, a lane that has events is in exactly one state:
 //! - **ready**: its first event may start.
 //! - **in progress**: an attempt of its first event is running.
 //! - **handled**: its first event was handled and has yet to leave the inbox.

@@ -1,8 +1,9 @@
 //! A model check of the schedule: random interleavings of what can happen to a partition, compared
-//! with a reference that keeps one queue for each lane ([`world::World`]).
+//! with a reference that keeps one queue for each lane ([`reference::Reference`]).
 
 use proptest::{collection::vec, prelude::*, proptest};
 
+mod reference;
 mod world;
 
 use super::Limits;

@@ -1,13 +1,13 @@
-//! A partition in which everything but the schedule is simulated, and the reference for the
-//! schedule.
+//! A partition in which everything but the schedule is simulated.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use envelope::Feature;
 
 use super::{
     super::{Case, Limits, Priority, Queued, Schedule, Sighting, Turn},
     Step,
+    reference::{Priorities, Reference, State, index_of},
 };
 use crate::{
     event::Event,
@@ -49,37 +49,6 @@ struct InProgress {
     turn: Turn,
     id: EntryId,
     case: usize,
-}
-
-/// What the Partner API has told about the cases.
-#[derive(Default)]
-struct Priorities {
-    is_flooded: bool,
-    known: BTreeSet<usize>,
-}
-
-/// What the schedule should do.
-#[derive(Default)]
-struct Reference {
-    lanes: BTreeMap<usize, Lane>,
-    /// The ready lanes, in the order in which they became ready.
-    ready: Vec<(usize, Priority)>,
-}
-
-#[derive(Default)]
-struct Lane {
-    queue: VecDeque<EntryId>,
-    state: State,
-    has_waited: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum State {
-    #[default]
-    Ready,
-    InProgress,
-    Handled,
-    Waiting,
 }
 
 impl World {
@@ -360,78 +329,12 @@ impl World {
     }
 }
 
-impl Priorities {
-    fn of(&self, case: &Case) -> Priority {
-        self.of_index(index_of(case))
-    }
-
-    fn of_index(&self, case: usize) -> Priority {
-        if self.is_flooded && !self.known.contains(&case) { Priority::Low } else { Priority::Normal }
-    }
-}
-
-impl Reference {
-    fn lane(&mut self, case: usize) -> &mut Lane {
-        self.lanes.get_mut(&case).expect("the lane has events")
-    }
-
-    fn busy(&self) -> usize {
-        self.lanes.values().filter(|lane| matches!(lane.state, State::InProgress | State::Handled)).count()
-    }
-
-    fn add(&mut self, case: usize, id: EntryId, priorities: &Priorities) {
-        let is_new = !self.lanes.contains_key(&case);
-        self.lanes.entry(case).or_default().queue.push_back(id);
-        if is_new {
-            self.make_ready(case, priorities);
-        }
-    }
-
-    /// Returns the event that should start, and whether it has waited for a retry.
-    fn start(&mut self, case: usize, priority: Priority) -> (EntryId, bool) {
-        let normal = self.ready.iter().position(|(_, priority)| *priority == Priority::Normal);
-        let next = normal.or_else(|| (!self.ready.is_empty()).then_some(0)).expect("a lane is ready");
-        assert_eq!(self.ready.remove(next), (case, priority), "another lane became ready before");
-        let lane = self.lane(case);
-        assert_eq!(lane.state, State::Ready, "an event of case {case} was started");
-        lane.state = State::InProgress;
-        (lane.queue[0], lane.has_waited)
-    }
-
-    fn make_ready(&mut self, case: usize, priorities: &Priorities) {
-        self.lane(case).state = State::Ready;
-        self.ready.push((case, priorities.of_index(case)));
-    }
-
-    fn raise_low_priority(&mut self) {
-        self.ready.sort_by_key(|(_, priority)| *priority == Priority::Low);
-        for (_, priority) in &mut self.ready {
-            *priority = Priority::Normal;
-        }
-    }
-
-    fn advance(&mut self, case: usize, priorities: &Priorities) {
-        let lane = self.lane(case);
-        lane.queue.pop_front();
-        lane.has_waited = false;
-        if lane.queue.is_empty() {
-            self.lanes.remove(&case);
-        } else {
-            self.make_ready(case, priorities);
-        }
-    }
-}
-
 fn event(case: usize) -> Event {
     let body = format!(
         r#"{{"eventName":"case.extraction.completed",
             "payload":{{"caseId":"{case}","externalId":null,"occurredAt":"2025-06-22T10:30:00Z"}}}}"#
     );
     Event::parse(body.as_bytes(), from_millis(0), false).expect("the body is an event")
-}
-
-fn index_of(case: &Case) -> usize {
-    case.as_str().parse().expect("the case is a number")
 }
 
 fn entry(id: EntryId) -> Entry {
