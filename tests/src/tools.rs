@@ -44,7 +44,7 @@ pub fn target() -> PathBuf {
 pub fn workspace_binary(package: &str, binary: &str, features: &[&str]) -> Result<PathBuf> {
     once(binary, || {
         let target = target();
-        let mut cargo = Command::new(cargo());
+        let mut cargo = nested_cargo();
         // Together with the harness, so that the dependencies are built with the same features and
         // need not be rebuilt.
         cargo.current_dir(workspace()).args(["build", "--package", "harness", "--package", package, "--bin", binary]);
@@ -61,7 +61,7 @@ pub fn workspace_binary(package: &str, binary: &str, features: &[&str]) -> Resul
 pub fn release_binary(package: &str, binary: &str) -> Result<PathBuf> {
     once(&format!("{binary} (release)"), || {
         let target = target();
-        let mut cargo = Command::new(cargo());
+        let mut cargo = nested_cargo();
         cargo.current_dir(workspace()).args(["build", "--release", "--package", package, "--bin", binary]);
         run(cargo.arg("--target-dir").arg(&target)).with_context(|| format!("cannot build {binary}"))?;
         Ok(target.join("release").join(binary))
@@ -79,6 +79,21 @@ fn once(name: &str, find: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
     let path = find()?;
     found.insert(name.to_owned(), path.clone());
     Ok(path)
+}
+
+/// Returns a cargo command without what an outer cargo sets for the program that it runs. Build
+/// scripts that watch these variables, such as ring's, would otherwise run again, and everything
+/// that depends on them would be compiled again.
+fn nested_cargo() -> Command {
+    let mut command = Command::new(cargo());
+    for (name, _) in env::vars_os() {
+        let is_of_package =
+            name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+        if is_of_package {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 fn cargo() -> PathBuf {
