@@ -1,54 +1,55 @@
-//! Renders Envoy's bootstrap for another place than the one it was written for.
+//! Renders Envoy's bootstrap with other values and options.
 
 use std::collections::BTreeSet;
 
-/// The bootstrap as it ships.
+/// The shipped bootstrap.
 pub const SHIPPED: &str = include_str!("../bootstrap.yaml");
 
-/// What is wrong with a replacement.
+/// Why the bootstrap cannot be rendered.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BootstrapError {
-    /// No line of the bootstrap is marked with that name.
-    #[error("the bootstrap has no value to set that is named `{0}`; its names are those after `# set:`")]
+    /// No value of the bootstrap has that name.
+    #[error("the bootstrap has no value named `{0}`. See the comments `# set: NAME` in envoy/bootstrap.yaml")]
     UnknownName(String),
-    /// No line of the bootstrap belongs to an option of that name.
-    #[error("the bootstrap has no option `{0}`; its options are named in its first lines")]
+    /// The bootstrap has no option with that name.
+    #[error("the bootstrap has no option `{0}`. Its first lines list the options")]
     UnknownOption(String),
-    /// An option is on, and another one without which Envoy cannot read the file is not.
-    #[error("the option `{option}` needs the option `{other}`: enable both")]
+    /// An option is on, but an option that it requires is off.
+    #[error("the option `{option}` requires the option `{other}`. Enable both")]
     Needs {
         /// The option that is on.
         option: &'static str,
-        /// The option that it needs.
+        /// The option that it requires.
         other: &'static str,
     },
     /// The value would change the file's structure.
-    #[error("the value of `{0}` must be 1 to 4096 of A-Z a-z 0-9 . _ : / -")]
+    #[error("the value of `{0}` must be 1 to 4096 characters of A-Z a-z 0-9 . _ : / -")]
     BadValue(String),
 }
 
-/// Options whose lines stand within the lines of another option.
+/// Options with the option that each requires, because its lines are within that option's lines.
 const NEEDS: &[(&str, &str)] = &[("mtls", "tls")];
 
-/// A bootstrap that is being adapted.
+/// A bootstrap to adapt.
 #[derive(Debug, Clone)]
 pub struct Bootstrap(String);
 
 impl Bootstrap {
-    /// The bootstrap as it ships.
+    /// Returns the shipped bootstrap.
     pub fn shipped() -> Self {
         Self(SHIPPED.to_owned())
     }
 
-    /// The names of all options.
+    /// Returns the names of all options.
     pub fn options() -> BTreeSet<&'static str> {
         SHIPPED.lines().filter_map(option).collect()
     }
 
-    /// Replaces the value on every line marked `# set: NAME`; in an access log's format, the maximum length.
+    /// Replaces the value on every line marked `# set: NAME`; on a line with an access-log format,
+    /// the maximum length.
     ///
     /// # Errors
-    /// Where no line is marked so, or where the value is more than a plain YAML scalar.
+    /// If no line has that mark, or the value is not a plain YAML scalar.
     pub fn set(self, name: &str, value: impl ToString) -> Result<Self, BootstrapError> {
         let value = value.to_string();
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._:/-".contains(&byte);
@@ -73,10 +74,10 @@ impl Bootstrap {
         if found { Ok(Self(rendered)) } else { Err(BootstrapError::UnknownName(name.to_owned())) }
     }
 
-    /// Switches an option on: takes the mark away from every line that begins with `#NAME#`.
+    /// Enables an option: removes the mark from every line that begins with `#NAME#`.
     ///
     /// # Errors
-    /// Where no line does.
+    /// If no line has that mark.
     pub fn enable(self, option: &str) -> Result<Self, BootstrapError> {
         let mark = format!("#{option}# ");
         let is_marked = |line: &str| line.trim_start().starts_with(&mark);
@@ -88,15 +89,15 @@ impl Bootstrap {
         Ok(Self(lines.map(|line| line + "\n").collect()))
     }
 
-    /// The file's text, whether or not Envoy can read it with the options that are on.
+    /// Returns the file's text without checking the options.
     pub fn as_yaml(&self) -> &str {
         &self.0
     }
 
-    /// The file's text.
+    /// Returns the file's text.
     ///
     /// # Errors
-    /// If an option is on and another one that it needs is not.
+    /// If an option is on, but an option that it requires is off.
     pub fn render(self) -> Result<String, BootstrapError> {
         let off: BTreeSet<_> = self.0.lines().filter_map(option).collect();
         match NEEDS.iter().find(|(option, other)| !off.contains(option) && off.contains(other)) {
@@ -106,7 +107,7 @@ impl Bootstrap {
     }
 }
 
-/// The option to which a line belongs, if it is off.
+/// Returns the option that a line belongs to, if that option is off.
 fn option(line: &str) -> Option<&str> {
     let (name, _) = line.trim_start().strip_prefix('#')?.split_once("# ")?;
     let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_marked_value_is_replaced_wherever_it_stands() {
+    fn a_marked_value_is_replaced_everywhere() {
         let rendered = Bootstrap::shipped().set("admin_port", 1234).unwrap();
         assert_eq!(rendered.as_yaml().matches("port_value: 1234 } # set: admin_port").count(), 2);
         assert!(!rendered.as_yaml().contains("9901"));
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn an_option_is_switched_on_with_its_values() {
+    fn an_option_is_enabled_with_its_values() {
         let rendered =
             Bootstrap::shipped().enable("ip_allow_list").unwrap().set("allowed_network", "10.0.0.0").unwrap();
         assert!(rendered.as_yaml().contains("\n          - name: envoy.filters.http.rbac\n"));
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_options_are_those_that_the_first_lines_name_and_some_need_another() {
+    fn the_first_lines_list_every_option_and_mtls_requires_tls() {
         let head = SHIPPED.split_once("\nnode:").unwrap().0;
         let options = Bootstrap::options();
         assert!(
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_and_values_that_are_yaml_are_refused() {
+    fn unknown_names_and_values_that_are_not_plain_scalars_are_rejected() {
         let set = |name: &str, value: &str| Bootstrap::shipped().set(name, value).map(drop);
         assert_eq!(set("edge", "1"), Err(BootstrapError::UnknownName("edge".into())));
         for value in ["", "a b", "1 }", "x\ny", "#"] {

@@ -1,8 +1,9 @@
-//! Runs Envoy, and drains it before it ends.
+//! Runs Envoy, and drains it before it stops.
 //!
-//! By itself Envoy ends within some 30 ms of SIGTERM and cuts off the requests in flight. Here SIGTERM and SIGINT first make
-//! it report that it is not ready, so that load balancers send new requests elsewhere; then it closes its listeners; and it
-//! ends when no request is in flight any more, or when the time is up. A second signal ends it at once.
+//! On SIGTERM, Envoy itself stops within about 30 ms and cuts off the requests in flight. Here,
+//! SIGTERM and SIGINT first make Envoy report that it is not ready, so that load balancers send new
+//! requests elsewhere. Then Envoy closes its listeners, and stops when no request is in flight or
+//! the time limit has passed. A second signal stops it at once.
 
 use std::{
     ffi::OsString,
@@ -21,58 +22,62 @@ use tokio::{
     time::{Instant as Deadline, sleep_until},
 };
 
-/// How Envoy is drained.
+/// How to drain Envoy.
 #[derive(Debug, Clone)]
 pub struct Drain {
-    /// Envoy's admin interface, `http://127.0.0.1:9901` for example.
+    /// The URL of Envoy's admin interface, for example `http://127.0.0.1:9901`.
     pub admin: String,
-    /// How long load balancers may take to notice that Envoy is not ready. It takes new connections until then.
+    /// The time that load balancers have to notice that Envoy is not ready. Until then it accepts
+    /// connections.
     pub notice: Duration,
-    /// How long it may take until no request is in flight, `notice` included.
+    /// The longest time until Envoy stops. Includes `notice`.
     pub limit: Duration,
 }
 
-/// For so long no request has to be in flight: one may be between a connection and its first byte.
+/// The time without a request in flight after which Envoy stops. A request may still be between its
+/// connection and its first byte.
 const QUIET: Duration = Duration::from_millis(500);
-/// How often Envoy is asked.
+/// The time between two questions to Envoy.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// How long Envoy may take to end once it is told to, before it is killed.
+/// The time from SIGTERM to Envoy until it is killed.
 const ENDING: Duration = Duration::from_secs(5);
-/// One question to the admin interface takes no longer than this.
+/// The longest time for one question to the admin interface.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// What shells add to the number of the signal that ended a program.
+/// The number that shells add to the signal that killed a program.
 const BY_SIGNAL: i32 = 128;
 
-/// How far Envoy is from its end.
+/// A phase of Envoy's life.
 enum Phase {
     Serving,
     Draining(JoinHandle<()>),
     Ending(Deadline),
 }
 
-/// Runs Envoy until it ends, and returns its exit status; 128 and the signal's number where a signal ended it.
+/// Runs Envoy until it stops, and returns its exit status, or 128 plus the signal's number if a
+/// signal killed it.
 ///
 /// # Errors
-/// Where it cannot be started.
+/// If Envoy cannot be started.
 pub fn run(command: &[OsString], drain: &Drain) -> io::Result<u8> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let status = runtime.block_on(supervise(command, drain));
-    // A drain that was cut short is not waited for.
+    // Does not wait for a drain that was cut short.
     runtime.shutdown_background();
     status
 }
 
 async fn supervise(command: &[OsString], drain: &Drain) -> io::Result<u8> {
     let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    // Before Envoy is started, so that no signal is missed.
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // Before Envoy starts, so that no signal is missed.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let mut child_ended = signal(SignalKind::child())?;
     let mut envoy = Command::new(program);
     envoy.args(arguments);
     if !arguments.iter().any(|argument| argument == "--drain-time-s") {
         envoy.arg("--drain-time-s").arg(drain.notice.as_secs().max(1).to_string());
     }
-    // In a process group of its own, so that Ctrl-C in a terminal reaches it through us alone.
+    // In its own process group, so that Ctrl-C in a terminal reaches only guardctl.
     let envoy = Pid::from_child(&envoy.process_group(0).spawn()?);
     let mut phase = Phase::Serving;
     loop {
@@ -80,7 +85,7 @@ async fn supervise(command: &[OsString], drain: &Drain) -> io::Result<u8> {
             _ = child_ended.recv() => if let Some(status) = reap(envoy) { return Ok(status) },
             () = either(&mut terminate, &mut interrupt) => phase = match phase {
                 Phase::Serving => {
-                    tell("draining Envoy; another signal ends it at once");
+                    tell("draining Envoy; a second signal stops it at once");
                     let drain = drain.clone();
                     Phase::Draining(tokio::task::spawn_blocking(move || drain.wait()))
                 }
@@ -88,8 +93,8 @@ async fn supervise(command: &[OsString], drain: &Drain) -> io::Result<u8> {
             },
             () = phase.is_over() => match phase {
                 Phase::Ending(_) => {
-                    tell("Envoy does not end, and is killed");
-                    // It may have ended meanwhile.
+                    tell("Envoy did not stop in time, killing it");
+                    // Envoy may have stopped meanwhile.
                     _ = kill_process(envoy, Signal::KILL);
                     phase = Phase::Ending(Deadline::now() + ENDING);
                 }
@@ -100,7 +105,7 @@ async fn supervise(command: &[OsString], drain: &Drain) -> io::Result<u8> {
 }
 
 impl Phase {
-    /// Resolves when the phase ends by itself.
+    /// Resolves when the phase is over by itself.
     async fn is_over(&mut self) {
         match self {
             Self::Serving => std::future::pending().await,
@@ -119,13 +124,13 @@ async fn either(one: &mut Signals, other: &mut Signals) {
 }
 
 fn end(envoy: Pid) -> Phase {
-    // It may have ended meanwhile; then its status is about to be read.
+    // Envoy may have stopped meanwhile; then `reap` is about to read its status.
     _ = kill_process(envoy, Signal::TERM);
     Phase::Ending(Deadline::now() + ENDING)
 }
 
-/// Takes the status of every child that has ended, since as process 1 of a container we inherit orphans; Envoy's, if it is
-/// among them.
+/// Reaps every child that has ended, and returns Envoy's status if Envoy is among them. As process
+/// 1 of a container, guardctl inherits orphans.
 fn reap(envoy: Pid) -> Option<u8> {
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
         if pid == envoy {
@@ -138,28 +143,30 @@ fn reap(envoy: Pid) -> Option<u8> {
 }
 
 impl Drain {
-    /// Makes Envoy unready, and waits until it may end.
+    /// Makes Envoy unready, and waits until it may stop.
     fn wait(&self) {
         let began = Instant::now();
         for path in ["/healthcheck/fail", "/drain_listeners?graceful"] {
             if let Err(error) = self.post(path) {
-                return tell(&format!("Envoy cannot be drained, and ends at once: {}{path}: {error}", self.admin));
+                return tell(&format!("cannot drain Envoy, stopping it at once: {}{path}: {error}", self.admin));
             }
         }
         let mut quiet_since = None;
         while began.elapsed() < self.limit {
             let in_flight = match self.requests_in_flight() {
                 Ok(in_flight) => in_flight,
-                Err(error) => return tell(&format!("Envoy does not say what is in flight, and ends at once: {error}")),
+                Err(error) => {
+                    return tell(&format!("cannot tell which requests are in flight, stopping Envoy at once: {error}"));
+                }
             };
             quiet_since = (in_flight == 0).then(|| quiet_since.unwrap_or_else(Instant::now));
             let is_quiet = quiet_since.is_some_and(|since| since.elapsed() >= QUIET);
             if is_quiet && began.elapsed() >= self.notice {
-                return tell("no request is in flight any more: Envoy ends");
+                return tell("no request is in flight, stopping Envoy");
             }
             thread::sleep(INTERVAL);
         }
-        tell("the time for draining is up: Envoy ends with requests in flight");
+        tell("--drain-seconds have passed, stopping Envoy with requests in flight");
     }
 
     fn post(&self, path: &str) -> Result<(), ureq::Error> {
@@ -179,7 +186,7 @@ fn agent() -> ureq::Agent {
     ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).proxy(None).build().into()
 }
 
-/// Writes a line for the operator to standard error, where Envoy's own log goes.
+/// Writes a line to standard error, where Envoy logs as well.
 fn tell(line: &str) {
     _ = writeln!(io::stderr(), "guardctl: {line}");
 }

@@ -1,4 +1,4 @@
-//! The resource through which Envoy gets its filter (ECDS: extension config discovery).
+//! The resource that gives Envoy its filter (ECDS: extension config discovery service).
 
 use std::path::Path;
 
@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 /// The filter's name in the bootstrap.
 pub const FILTER: &str = "truenroll_filter";
 
-/// The exports and imports that the filter needs of the proxy-wasm ABI, and no others.
+/// The functions of the proxy-wasm ABI that the filter exports or imports, and no others.
 ///
-/// The list gates both directions. Without `proxy_on_request_trailers` a request that ends in trailers would pass
-/// unjudged. An export that is not listed is not called: leaving out `proxy_on_done` and `proxy_on_log`, which the SDK exports
-/// and nobody here needs, saves two calls for each request, 2 to 3 % of Envoy's CPU time.
+/// The list restricts both directions: Envoy does not call an export that is not listed. Without
+/// `proxy_on_request_trailers`, a request that ends with trailers would pass unjudged.
+/// `proxy_on_done` and `proxy_on_log` are left out: the SDK exports them and the filter does not
+/// need them, so that saves two calls per request, 2 to 3 % of Envoy's CPU time.
 const CAPABILITIES: [&str; 18] = [
     "proxy_on_vm_start",
     "proxy_on_configure",
@@ -34,10 +35,10 @@ const CAPABILITIES: [&str; 18] = [
     "proxy_record_metric",
 ];
 
-/// The discovery response that makes Envoy load the module at `wasm` with `settings`.
+/// Returns the discovery response that makes Envoy load the module at `wasm` with `settings`.
 ///
-/// `version` only labels the update. Envoy compares the resource itself, which names a build in its path: the same build
-/// is not loaded twice, and another one never goes unnoticed.
+/// `version` only labels the update. Envoy compares the resource itself, which contains the
+/// module's path and the settings, so it loads every new build, and no build twice.
 pub fn response(version: &str, wasm: &Path, settings: &Value) -> Value {
     let capabilities: serde_json::Map<_, _> =
         CAPABILITIES.into_iter().map(|name| (name.to_owned(), json!({}))).collect();
@@ -67,13 +68,13 @@ pub fn response(version: &str, wasm: &Path, settings: &Value) -> Value {
     })
 }
 
-/// The filter's settings in a discovery response, if it has such that this version reads.
+/// Returns the filter's settings in a discovery response, if this version can read them.
 pub fn settings(response: &Value) -> Option<Settings> {
     let value = &response["resources"][0]["typed_config"]["config"]["configuration"]["value"];
     Settings::parse(value.as_str()?.as_bytes()).ok()
 }
 
-/// A capability that the filter needs and that a discovery response does not allow it, if there is one.
+/// Returns a capability that the filter needs and the discovery response omits, if there is one.
 pub fn missing_capability(response: &Value) -> Option<&'static str> {
     let allowed = &response["resources"][0]["typed_config"]["config"]["vm_config"]["capability_restriction_config"]["allowed_capabilities"];
     CAPABILITIES.into_iter().find(|name| allowed.get(name).is_none())

@@ -1,4 +1,4 @@
-//! What a running Envoy says of itself.
+//! Asks a running Envoy about its filter and its backends.
 
 use std::{io, time::Duration};
 
@@ -7,45 +7,45 @@ use serde_json::Value;
 
 use crate::traffic::Snapshot;
 
-/// Where a running Envoy can be asked.
+/// A running Envoy with the filter.
 #[derive(Debug, Clone)]
 pub struct Edge {
-    /// Its listener for operators, `http://127.0.0.1:9902` for example.
+    /// The URL of its operators' listener, for example `http://127.0.0.1:9902`.
     pub url: String,
 }
 
-/// Why Envoy could not be asked.
+/// Why Envoy did not answer a question.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EdgeError {
     /// Nothing answers at that address.
     #[error("no Envoy answers at {0}")]
     NoAnswer(String),
-    /// Something answers, and not as an Envoy with the filter does.
-    #[error("what answers is not an Envoy with the filter: {0}")]
+    /// Something else than an Envoy with the filter answers.
+    #[error("the server at this address is not an Envoy with the filter: {0}")]
     Unexpected(String),
 }
 
-/// What a backend says of a proof.
+/// Whether a backend knows a proof.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proven {
-    /// It knows the proof; with the build whose judgement it saw, if one did.
+    /// It knows the proof. Contains the build whose judgement it saw, if there was one.
     Yes(Option<String>),
     /// It does not know the proof.
     No,
-    /// The filter that serves cannot ask: it is older than the question.
+    /// The serving filter is too old to ask a backend.
     Unsupported,
-    /// No backend could be asked; with what was answered instead.
+    /// No backend could be asked, for this reason.
     Unasked(String),
 }
 
-/// One question takes no longer than this.
+/// The longest time for one question.
 const TIMEOUT: Duration = Duration::from_secs(6);
 
 impl Edge {
-    /// What Envoy and the filter have counted since Envoy started.
+    /// Returns the counters of Envoy and the filter, since Envoy started.
     ///
     /// # Errors
-    /// Where Envoy does not answer, or does not serve the filter's metrics.
+    /// If Envoy does not answer, or does not serve the filter's metrics.
     pub fn snapshot(&self) -> Result<Snapshot, EdgeError> {
         let mut answer = self.get("/stats/prometheus", None)?;
         let text = answer.body_mut().read_to_string().map_err(|error| EdgeError::Unexpected(error.to_string()))?;
@@ -54,25 +54,27 @@ impl Edge {
         })
     }
 
-    /// How many updates of the filter Envoy has refused since it started.
+    /// Returns the number of updates of the filter that Envoy has rejected since it started.
     ///
     /// # Errors
-    /// As [`snapshot`](Self::snapshot).
-    pub fn refused_updates(&self) -> Result<u64, EdgeError> {
-        self.snapshot().map(|snapshot| snapshot.refused_updates)
+    /// As for [`snapshot`](Self::snapshot).
+    pub fn rejected_updates(&self) -> Result<u64, EdgeError> {
+        self.snapshot().map(|snapshot| snapshot.rejected_updates)
     }
 
-    /// Asks the filter, over a connection of its own, which build it is.
+    /// Asks the filter for its build, on a new connection.
     ///
     /// # Errors
-    /// Where Envoy does not answer, or where no filter did.
+    /// If Envoy does not answer, or the answer is not the filter's.
     pub fn probe(&self) -> Result<String, EdgeError> {
         let answer = self.get(Policy::PROBE_PATH, None)?;
-        build(&answer)
-            .ok_or_else(|| EdgeError::Unexpected(format!("{}{} names no build", self.url, Policy::PROBE_PATH)))
+        build(&answer).ok_or_else(|| {
+            EdgeError::Unexpected(format!("the answer of {}{} names no build", self.url, Policy::PROBE_PATH))
+        })
     }
 
-    /// Asks a backend, through Envoy, whether it knows a proof: `candidate`, or the one of the filter that serves.
+    /// Asks a backend, through Envoy, whether it knows the proof `candidate`, or by default the
+    /// proof of the serving filter.
     pub fn prove(&self, candidate: Option<&str>) -> Proven {
         let mut answer = match self.get(Policy::PROVE_PATH, candidate) {
             Ok(answer) => answer,
@@ -86,7 +88,7 @@ impl Edge {
             (_, _, Some("unproven")) => Proven::No,
             (404, ..) if build.is_some() => Proven::Unsupported,
             (404, ..) => Proven::Unasked(format!(
-                "Envoy has no route {}: its bootstrap is older than this guardctl, so render it again and restart Envoy",
+                "Envoy has no route {}, because its bootstrap is older than this guardctl. Render the bootstrap again and restart Envoy",
                 Policy::PROVE_PATH
             )),
             _ => Proven::Unasked(format!("{}{} was answered with status {status}", self.url, Policy::PROVE_PATH)),
@@ -117,7 +119,7 @@ fn build(answer: &ureq::http::Response<ureq::Body>) -> Option<String> {
 }
 
 fn agent() -> ureq::Agent {
-    // No pool: every call has a connection of its own, and so reaches any of Envoy's workers.
+    // Without a connection pool, so that the calls reach different workers of Envoy.
     ureq::Agent::config_builder()
         .http_status_as_error(false)
         .timeout_global(Some(TIMEOUT))

@@ -1,9 +1,14 @@
-//! Envoy's side of the edge: its bootstrap, and the way a filter build gets into it and out again.
+//! The operator's side of the edge: Envoy's bootstrap, and `guardctl`, which guards what Envoy
+//! serves.
 //!
-//! [`cli`] is the command line, [`policy_file`] the policy as it is written, and [`drain`] runs Envoy itself. [`bootstrap`] renders Envoy's configuration. [`ecds`] writes the one resource that Envoy watches, [`store`] keeps
-//! builds and what was published before, [`edge`] asks a running Envoy what it serves, [`traffic`] judges a build by the traffic that it handles, [`rehearsal`] tries a build
-//! in an Envoy of its own, and [`publish`] puts these together: rehearse, store, swap, verify, watch, and back again if the
-//! new build does not report itself, no backend knows its proof, or traffic speaks against it.
+//! - [`cli`] is the command line of `guardctl`.
+//! - [`bootstrap`] renders Envoy's bootstrap, and [`policy_file`] reads the policy.
+//! - [`publish`] publishes a build: it rehearses the build in a temporary Envoy ([`rehearsal`]),
+//!   stores it in the shared directory ([`store`]) as the resource that Envoy watches ([`ecds`]),
+//!   asks the running Envoy whether it serves the build ([`edge`]), watches traffic ([`traffic`]),
+//!   and rolls back if anything fails.
+//! - [`verify`] finds misconfigurations of any running edge from outside.
+//! - [`drain`] runs Envoy, and drains it before it stops.
 
 pub mod bootstrap;
 pub mod cli;

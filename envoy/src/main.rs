@@ -1,4 +1,4 @@
-//! `guardctl`: publishes a filter build to a running Envoy, and goes back to an earlier one.
+//! `guardctl`: publishes builds of the filter to Envoy, verifies them, and rolls them back.
 
 use std::process::ExitCode;
 

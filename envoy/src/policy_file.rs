@@ -1,4 +1,5 @@
-//! The policy as an operator writes it: TOML, with tokens in the file, in a file of their own, or in the environment.
+//! The policy as an operator writes it: a TOML file, with the tokens in it, in a separate file, or
+//! in the environment.
 
 use std::{
     fs, io,
@@ -8,50 +9,51 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-/// What is wrong with a policy file.
+/// Why a policy cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyFileError {
     /// A file cannot be read.
     #[error("cannot read {0}: {1}")]
     Unreadable(PathBuf, io::Error),
-    /// The policy is not TOML; in which line, and why. The line itself may hold a token.
-    #[error("{0} is not TOML, line {1}: {2}")]
+    /// The policy is not TOML. Contains the line's number and the reason, but not the line, which
+    /// may contain a token.
+    #[error("{0} is not valid TOML, line {1}: {2}")]
     NotToml(PathBuf, usize, String),
-    /// Two places name tokens.
-    #[error("`{0}.tokens` and `{0}.tokens_file` are both set: keep one of them")]
+    /// The policy has tokens in two places.
+    #[error("`{0}.tokens` and `{0}.tokens_file` are both set. Keep one of them")]
     Both(String),
-    /// Tokens were given for a policy that asks for something else.
+    /// Tokens were given for a policy with another kind of authenticity.
     #[error(
-        "tokens were given (--token or WEBHOOK_TOKEN), but `authenticity.kind` is \"{0}\": set it to \"path_token\", or put \
-         that kind into [authenticity.or] while senders change to the token"
+        "tokens were given (--token or WEBHOOK_TOKEN), but `authenticity.kind` is \"{0}\". Set it to \"path_token\", and \
+         move the other kind to [authenticity.or] while senders change to the token"
     )]
     OtherKind(String),
-    /// Tokens were given for a policy that has some.
-    #[error("tokens were given (--token or WEBHOOK_TOKEN), and the policy names tokens as well: keep one of them")]
+    /// Tokens were given for a policy that has tokens.
+    #[error("tokens were given (--token or WEBHOOK_TOKEN), but the policy has tokens as well. Keep one of them")]
     TokensTwice,
-    /// The system gives no random numbers.
-    #[error("the system gives no random numbers: {0}")]
+    /// The system provides no random numbers.
+    #[error("cannot get random numbers from the system: {0}")]
     NoRandom(String),
 }
 
-/// The length of a new token, in bytes before they are written in base64url.
+/// The length of a new token in bytes, before base64url encoding.
 const TOKEN_BYTES: usize = 32;
 
-/// A new random token.
+/// Returns a new random token.
 ///
 /// # Errors
-/// Where the system gives no random numbers.
+/// If the system provides no random numbers.
 pub fn new_token() -> Result<String, PolicyFileError> {
     let mut random = [0; TOKEN_BYTES];
     getrandom::fill(&mut random).map_err(|error| PolicyFileError::NoRandom(error.to_string()))?;
     Ok(URL_SAFE_NO_PAD.encode(random))
 }
 
-/// Reads the policy at `path`, the default one where there is none, with `tokens` in it, separated by white space, where any
-/// are given. The filter's own code checks the result.
+/// Reads the policy at `path`, or takes the default policy, and adds `tokens`, separated by white
+/// space. The filter's own code checks the result later.
 ///
 /// # Errors
-/// Where a file cannot be read, or where tokens come from two places.
+/// If a file cannot be read, or tokens come from two places.
 pub fn read(path: Option<&Path>, tokens: Option<&str>) -> Result<Value, PolicyFileError> {
     let mut policy = match path {
         None => json!({}),
@@ -101,7 +103,7 @@ fn with_tokens(mut policy: Value, tokens: &[&str]) -> Result<Value, PolicyFileEr
     if policy.get("authenticity").is_none() {
         policy["authenticity"] = json!({});
     }
-    // What is no table is left for the filter's own code to name.
+    // The filter's own code reports an `authenticity` that is not a table.
     if let Some(table) = policy["authenticity"].as_object_mut() {
         table.insert("kind".to_owned(), json!("path_token"));
         table.insert("tokens".to_owned(), json!(tokens));
@@ -120,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_come_from_the_policy_a_file_or_the_environment_and_only_from_one() {
+    fn tokens_come_from_exactly_one_of_policy_file_and_environment() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("tokens"), "# the new one\nnew-token-0123456789\n\n  old-token-0123456789\n")
             .unwrap();
@@ -158,15 +160,15 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_the_line_and_shows_no_token() {
+    fn an_error_names_the_line_but_not_the_token() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(&file, "[authenticity]\nkind = 'path_token'\ntokens = ['a-secret-0123456789'\n").unwrap();
         let error = read(Some(file.path()), None).unwrap_err().to_string();
-        assert!(error.contains("is not TOML, line 3: ") && !error.contains("secret"), "{error}");
+        assert!(error.contains("is not valid TOML, line 3: ") && !error.contains("secret"), "{error}");
     }
 
     #[test]
-    fn tokens_for_an_authenticity_that_is_no_table_leave_it_to_be_refused() {
+    fn tokens_do_not_hide_an_authenticity_that_is_not_a_table() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(&file, "authenticity = 'none'").unwrap();
         let policy = read(Some(file.path()), Some("a-token-0123456789")).unwrap().to_string();
@@ -175,8 +177,9 @@ mod tests {
     }
 
     #[test]
-    fn a_new_token_is_one_that_the_filter_takes() {
-        let (token, other) = (new_token().unwrap(), new_token().unwrap());
+    fn the_filter_accepts_a_new_token() {
+        let token = new_token().unwrap();
+        let other = new_token().unwrap();
         assert_ne!(token, other);
         let policy = read(None, Some(&format!("{token} {other}"))).unwrap().to_string();
         assert!(Policy::read(Table::parse(policy.as_bytes()).unwrap()).is_ok(), "{token}");

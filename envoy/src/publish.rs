@@ -1,11 +1,6 @@
-//! Publishing a filter build, and going back to an earlier one.
+//! Publishes a build of the filter, and rolls back to an earlier one.
 
-use std::{
-    io,
-    path::PathBuf,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{io, path::PathBuf, time::Duration};
 
 use envelope::{Authenticity, Policy, settings::SettingsError};
 use filter::settings::Settings;
@@ -14,133 +9,89 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     ecds,
-    edge::{Edge, EdgeError, Proven},
-    rehearsal::{RehearsalError, rehearse},
+    edge::{Edge, EdgeError},
+    rehearsal::rehearse,
     store::{Publication, Store, hex},
-    traffic::{Judge, Snapshot},
+    traffic::Judge,
 };
 
-/// What to publish.
+mod checks;
+mod error;
+
+use checks::Proof;
+pub use error::PublishError;
+
+/// One version of the filter: the module with its settings.
 #[derive(Debug, Clone)]
 pub struct Build {
     /// The WebAssembly module.
     pub module: Vec<u8>,
-    /// The policy's settings, as `filter::settings` reads them.
+    /// The policy, as `filter::settings` reads it.
     pub policy: Value,
-    /// The secret that the filter shows to the backend.
+    /// The secret by which the backend recognizes the filter.
     pub proof: String,
 }
 
-/// How to publish.
+/// Publishes builds to one Envoy.
 #[derive(Debug, Clone)]
 pub struct Publisher {
-    /// Where to.
+    /// The directory shared with Envoy.
     pub store: Store,
-    /// The Envoy to verify the swap with; none where none runs yet.
+    /// The Envoy to verify the swap with, or none if none runs yet.
     pub edge: Option<Edge>,
-    /// What to do where that Envoy, or a backend behind it, does not answer.
+    /// What to do if that Envoy, or a backend behind it, does not answer.
     pub unanswered: Unanswered,
-    /// Whether to ask the backends for the proof.
+    /// Whether to ask the backends if they know the proof.
     pub backends: Backends,
-    /// The Envoy program to rehearse builds with; none where there is none here.
+    /// The Envoy program to rehearse builds with, or none to skip the rehearsal.
     pub rehearse_with: Option<PathBuf>,
-    /// How long Envoy may take until the build reports itself, and a backend until it can be asked.
+    /// The longest time until the build answers, and until a backend can be asked.
     pub patience: Duration,
-    /// How long to watch traffic before the build is trusted.
+    /// The time to watch traffic before the build is kept.
     pub watch: Duration,
-    /// By how much the share of failed answers, or of rejected authenticated requests, may rise meanwhile, 0 to 1.
+    /// The highest acceptable rise of the share of 5xx answers, or of rejected authenticated
+    /// requests, during that time, 0 to 1.
     pub max_rise: f64,
-    /// How many publications to keep for a rollback.
+    /// The number of publications to keep for rollbacks.
     pub keep: usize,
 }
 
-/// What to do where nobody answers.
+/// What to do if Envoy or the backend does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unanswered {
-    /// The publication fails, and nothing is changed.
+    /// The publication fails, and nothing changes.
     Fail,
-    /// The build is left for Envoy to load when it starts; a backend that does not answer is not waited for to be asked.
+    /// Envoy loads the build when it starts; a backend that does not answer is not asked.
     Stage,
 }
 
-/// Whether the backends have to know the proof before a build is served.
+/// Whether to check that the backends know the proof before a build serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backends {
-    /// They are asked through Envoy.
+    /// Ask them through Envoy.
     Ask,
-    /// They are not asked.
+    /// Do not ask them.
     Skip,
 }
 
-/// Whether the build was seen at work.
+/// How far a publication was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every probe was answered by the build, and the backends know its proof.
+    /// The build answered every probe, and the backends know its proof.
     Verified,
-    /// Every probe was answered by the build. No backend was asked.
+    /// The build answered every probe. No backend was asked, or none answered.
     Unproven,
-    /// No Envoy was there to ask; it will load the build when it starts.
+    /// No Envoy answered. It will load the build when it starts.
     Staged,
-    /// No Envoy was there to ask, and it has been given exactly this build before.
+    /// No Envoy answered, and the same build was published before.
     Unchanged,
 }
 
-/// Why a build is not being served.
-#[derive(Debug, thiserror::Error)]
-pub enum PublishError {
-    /// The settings are wrong. Nothing was changed.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// The module is not WebAssembly. Nothing was changed.
-    #[error("the file is not a WebAssembly module: it does not begin with \\0asm")]
-    NotWasm,
-    /// The build failed its rehearsal. Nothing was changed.
-    #[error(transparent)]
-    Rehearsal(#[from] RehearsalError),
-    /// The shared directory cannot be read or written.
-    #[error("the shared directory: {0}")]
-    Store(#[from] io::Error),
-    /// The running Envoy could not be asked. Nothing was changed.
-    #[error(
-        "{0}. Nothing was changed; check --edge, or pass --stage to leave the build for Envoy to load when it starts"
-    )]
-    NoEnvoy(EdgeError),
-    /// A backend refuses the proof. Nothing was changed.
-    #[error(
-        "a backend does not know the proof of build {0}, so it would store no event. Nothing was changed; give the backends \
-         the same proof (`ingest.proof`, which takes the old and the new one separated by a space)"
-    )]
-    UnknownProof(String),
-    /// No backend could be asked whether it knows the proof. Nothing was changed.
-    #[error(
-        "no backend could be asked whether it knows the proof: {0}. Nothing was changed; start a backend, or pass \
-         --without-backend to publish without asking"
-    )]
-    NoBackend(String),
-    /// Envoy did not take the build, or something speaks against it. The one before is being served again.
-    #[error("build {build} was not kept, and the one before is being served again: {reason}")]
-    Rejected {
-        /// The build that was refused.
-        build: String,
-        /// What speaks against it.
-        reason: String,
-    },
-    /// There is no build to go back to.
-    #[error("there is no earlier build to go back to; `guardctl status` lists those that are kept")]
-    NothingBefore,
-}
-
-/// Each of Envoy's workers takes the update by itself, and there may be several backends: so many questions in a row, each on
-/// a connection of its own, have to be answered well.
-const PROBES: usize = 16;
-/// How long to wait before asking again.
-const PAUSE: Duration = Duration::from_millis(20);
-
 impl Publisher {
-    /// Makes Envoy serve `build`, and makes sure of it.
+    /// Makes Envoy serve `build`, and verifies it.
     ///
     /// # Errors
-    /// Where the build is not served in the end.
+    /// If Envoy does not serve the build in the end.
     pub fn publish(&self, build: &Build) -> Result<(Publication, Outcome), PublishError> {
         if !build.module.starts_with(b"\0asm") {
             return Err(PublishError::NotWasm);
@@ -162,17 +113,17 @@ impl Publisher {
         self.swap(Publication { number, build: label, sha256, response })
     }
 
-    /// Makes Envoy serve again what it served before, or the kept build of that name.
+    /// Makes Envoy serve the previous build, or the kept build with that name.
     ///
     /// # Errors
-    /// Where there is no such build, or where it is not served in the end.
+    /// If there is no such build, or Envoy does not serve it in the end.
     pub fn rollback(&self, to: Option<&str>) -> Result<(Publication, Outcome), PublishError> {
         let _lock = self.store.lock()?;
         let publications = self.store.publications()?;
         let current = self.store.current()?.ok_or(PublishError::NothingBefore)?;
         let wanted = |earlier: &&Publication| match to {
             Some(build) => earlier.build == build,
-            // A publication with a higher number was never served: its publisher died first.
+            // A publication with a higher number never served: its publisher died first.
             None => earlier.number < current.number && earlier.build != current.build,
         };
         let earlier = publications.iter().rev().find(wanted).ok_or(PublishError::NothingBefore)?;
@@ -187,7 +138,8 @@ impl Publisher {
     }
 
     fn swap(&self, new: Publication) -> Result<(Publication, Outcome), PublishError> {
-        let (before, current) = (self.store.served()?, self.store.current()?);
+        let before = self.store.served()?;
+        let current = self.store.current()?;
         let is_known = current.is_some_and(|current| current.build == new.build);
         let Some(edge) = &self.edge else { return self.stage(new) };
         match edge.snapshot() {
@@ -201,7 +153,8 @@ impl Publisher {
         let settings = ecds::settings(&new.response);
         let proof = settings.as_ref().map(|settings| settings.proof.as_str());
         let is_required = self.unanswered == Unanswered::Fail && !is_known;
-        let outcome = self.ask_backends(edge, proof, &new.build, is_required)?;
+        let need = if is_required { Proof::Required } else { Proof::Optional };
+        let outcome = self.ask_backends(edge, proof, &new.build, need)?;
 
         let old = before.as_ref().and_then(ecds::settings).map(|settings| settings.policy);
         let policy = settings.map(|settings| settings.policy).unwrap_or_default();
@@ -234,105 +187,10 @@ impl Publisher {
         self.store.prune(self.keep)?;
         Ok((new, Outcome::Staged))
     }
-
-    /// Asks the backends for the proof before anything is changed: Envoy retries a request with the judgement that it got,
-    /// so that one judged with an unknown proof would be lost even if the build before came back at once.
-    fn ask_backends(
-        &self,
-        edge: &Edge,
-        proof: Option<&str>,
-        build: &str,
-        is_required: bool,
-    ) -> Result<Outcome, PublishError> {
-        if self.backends == Backends::Skip {
-            return Ok(Outcome::Unproven);
-        }
-        let deadline = Instant::now() + self.patience;
-        let mut proven = 0;
-        loop {
-            match edge.prove(proof) {
-                Proven::Yes(_) if proven + 1 == PROBES => return Ok(Outcome::Verified),
-                Proven::Yes(_) => proven += 1,
-                Proven::No => return Err(PublishError::UnknownProof(build.to_owned())),
-                // Then the backends are asked through the new build, if they have to be: Envoy may be as old as its filter.
-                Proven::Unsupported => return Ok(if is_required { Outcome::Verified } else { Outcome::Unproven }),
-                Proven::Unasked(reason) => {
-                    proven = 0;
-                    if Instant::now() > deadline {
-                        let unproven = PublishError::NoBackend(reason);
-                        return if is_required { Err(unproven) } else { Ok(Outcome::Unproven) };
-                    }
-                    thread::sleep(PAUSE);
-                }
-            }
-        }
-    }
-
-    /// Makes sure that the backends know the proof that the build itself sends.
-    fn verify_proof(&self, edge: &Edge, outcome: Outcome, build: &str) -> Result<(), String> {
-        if outcome != Outcome::Verified {
-            return Ok(());
-        }
-        self.until_all(|| match edge.prove(None) {
-            Proven::Yes(Some(judged_by)) if judged_by == build => Ok(Answer::Good),
-            Proven::Yes(_) => Ok(Answer::Bad("the backend was not asked by the build".to_owned())),
-            Proven::No => Err("a backend does not know the proof that the build sends".to_owned()),
-            Proven::Unsupported => Ok(Answer::Bad("the build cannot ask the backend for its proof".to_owned())),
-            Proven::Unasked(reason) => Ok(Answer::Bad(format!("no backend could be asked for the proof: {reason}"))),
-        })
-    }
-
-    /// Watches traffic until the build is trusted.
-    fn watch(&self, edge: &Edge, judge: &Judge) -> Result<(), String> {
-        let said = |error: EdgeError| error.to_string();
-        let begun = edge.snapshot().map_err(said)?;
-        let deadline = Instant::now() + self.watch;
-        loop {
-            if let Some(objection) = judge.objection(&begun, &edge.snapshot().map_err(said)?) {
-                return Err(objection);
-            }
-            if Instant::now() > deadline {
-                return Ok(());
-            }
-            thread::sleep(Duration::from_millis(100).min(self.watch));
-        }
-    }
-
-    fn verify(&self, edge: &Edge, before: &Snapshot, judge: &Judge, build: &str) -> Result<(), String> {
-        self.until_all(|| {
-            let reason = match edge.probe() {
-                Ok(serving) if serving == build => return Ok(Answer::Good),
-                Ok(other) => format!("build {other} still answers"),
-                Err(error) => error.to_string(),
-            };
-            let Ok(now) = edge.snapshot() else { return Ok(Answer::Bad(reason)) };
-            if now.refused_updates > before.refused_updates {
-                return Err("Envoy refused it; its log says why".to_owned());
-            }
-            // The probes share the VM with everybody's requests.
-            judge.crash(&now).map_or(Ok(Answer::Bad(reason)), Err)
-        })
-    }
-
-    /// Asks until enough answers in a row are good.
-    fn until_all(&self, ask: impl Fn() -> Result<Answer, String>) -> Result<(), String> {
-        let deadline = Instant::now() + self.patience;
-        let mut good = 0;
-        while good < PROBES {
-            match ask()? {
-                Answer::Good => good += 1,
-                Answer::Bad(reason) if Instant::now() > deadline => return Err(reason),
-                Answer::Bad(_) => {
-                    good = 0;
-                    thread::sleep(PAUSE);
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
-/// Envoy merges slashes, so a token after a path that ends with one would never match, and every event would be rejected.
+/// Rejects a policy under which no token could match: Envoy merges slashes, so the path that a
+/// token follows must not end with one.
 fn ensure_reachable(policy: &Policy) -> Result<(), SettingsError> {
     let has_token = policy.ways().any(|(_, way)| matches!(way, Authenticity::PathToken { .. }));
     if !has_token || !policy.path.ends_with('/') {
@@ -342,18 +200,12 @@ fn ensure_reachable(policy: &Policy) -> Result<(), SettingsError> {
     Err(SettingsError { key: "policy.path".to_owned(), problem: problem.to_owned() })
 }
 
-/// An answer to one question, which may be asked again where it is not good.
-enum Answer {
-    Good,
-    Bad(String),
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_path_at_which_no_token_would_match_is_an_error() {
+    fn a_path_after_which_no_token_can_match_is_an_error() {
         let tokens = json!({ "kind": "path_token", "tokens": ["0123456789abcdef"] });
         for (policy, is_reachable) in [
             (json!({ "path": "/" }), true),

@@ -1,7 +1,8 @@
-//! A build is tried in an Envoy of its own before anybody depends on it.
+//! Rehearses a build in a temporary Envoy before anybody depends on it.
 //!
-//! The throw-away Envoy loads the module twice: with the usual policy, under which the golden vectors are sent through it,
-//! and with the settings that are to be published, which it only has to take. Behind the filter it answers by itself.
+//! The temporary Envoy loads the module twice: with the default policy, to send the golden vectors
+//! through it, and with the settings to publish, which Envoy only has to accept. There is no
+//! backend: Envoy itself answers the requests that pass the filter.
 
 use std::{
     fs,
@@ -21,37 +22,37 @@ use serde_json::{Value, json};
 
 use crate::ecds;
 
-/// Why a build is not fit to be published.
+/// Why a build must not be published.
 #[derive(Debug, thiserror::Error)]
 pub enum RehearsalError {
-    /// The throw-away Envoy could not be run: that says nothing of the build.
-    #[error("the rehearsal could not be run: {0}")]
+    /// The temporary Envoy could not be run, which says nothing about the build.
+    #[error("cannot run the rehearsal: {0}. Check --rehearse-with")]
     CannotRun(String),
-    /// Envoy does not take the module or its settings.
-    #[error("Envoy does not take the build: {0}")]
+    /// Envoy rejects the module or its settings.
+    #[error("Envoy rejected the build in the rehearsal: {0}")]
     NotTaken(String),
-    /// The build decides otherwise than a golden vector says.
-    #[error("the build decides wrongly: \u{ab}{vector}\u{bb} has to be {expected}, and was {actual}")]
+    /// A golden vector did not get its expected verdict.
+    #[error("the build gives the wrong verdict on the golden vector \"{vector}\": expected {expected}, got {actual}")]
     WrongVerdict {
         /// The vector's name.
         vector: String,
-        /// What it says.
+        /// The expected verdict.
         expected: String,
-        /// What the build did.
+        /// The build's verdict.
         actual: String,
     },
-    /// The resource does not allow the module what it needs.
-    #[error("the resource does not allow the filter `{0}`, without which it could let requests pass unjudged")]
+    /// The resource omits a capability that the filter needs.
+    #[error("the resource omits the capability `{0}`, without which the filter could let requests pass unjudged")]
     MissingCapability(&'static str),
 }
 
-/// How long the throw-away Envoy may take to start, and each answer of it.
+/// The longest time until the temporary Envoy listens, and until each answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Tries a build in an Envoy of its own.
+/// Rehearses a build, and returns the number of golden vectors that got their expected verdict.
 ///
 /// # Errors
-/// Where the build is not fit to be published, or where it cannot be tried.
+/// If the build must not be published, or cannot be rehearsed.
 pub fn rehearse(envoy: &Path, response: &Value) -> Result<usize, RehearsalError> {
     if let Some(missing) = ecds::missing_capability(response) {
         return Err(RehearsalError::MissingCapability(missing));
@@ -65,7 +66,7 @@ pub fn rehearse(envoy: &Path, response: &Value) -> Result<usize, RehearsalError>
     Ok(usual.len())
 }
 
-/// The throw-away Envoy. It is killed, and its folder removed, when it is dropped.
+/// The temporary Envoy. Dropping it kills it and removes its directory.
 struct Stage {
     envoy: Child,
     port: u16,
@@ -100,7 +101,7 @@ impl Stage {
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             if self.envoy.try_wait().ok().flatten().is_some() || Instant::now() > deadline {
                 let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-                let said = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+                let said = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it logged nothing");
                 return Err(RehearsalError::NotTaken(said.to_owned()));
             }
             thread::sleep(Duration::from_millis(20));
@@ -111,12 +112,12 @@ impl Stage {
     fn play(&self, vector: &Vector) -> Result<(), RehearsalError> {
         let expected = match vector.expected() {
             Ok(_) => "accepted (202)".to_owned(),
-            Err(refused) => {
-                let status = Code::ALL.iter().find(|code| code.as_str() == refused.code).map(|code| code.status());
-                format!("{} ({})", refused.code, status.unwrap_or_default())
+            Err(rejected) => {
+                let status = Code::ALL.iter().find(|code| code.as_str() == rejected.code).map(|code| code.status());
+                format!("{} ({})", rejected.code, status.unwrap_or_default())
             }
         };
-        let actual = self.ask(vector).unwrap_or_else(|error| format!("without an answer: {error}"));
+        let actual = self.ask(vector).unwrap_or_else(|error| format!("no answer: {error}"));
         if actual == expected {
             return Ok(());
         }
@@ -136,9 +137,10 @@ impl Stage {
         let mut socket = TcpStream::connect(("127.0.0.1", self.port))?;
         socket.set_read_timeout(Some(PATIENCE))?;
         let mut reading = socket.try_clone()?;
-        // Envoy may answer, and close, before it has read all of a large body.
+        // Envoy may answer and close the connection before it has read all of a large body.
         let writer = thread::spawn(move || drop(socket.write_all(&request)));
-        let (mut answer, mut buffer) = (Vec::new(), [0; 2_048]);
+        let mut answer = Vec::new();
+        let mut buffer = [0; 2_048];
         while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
             match reading.read(&mut buffer)? {
                 0 => break,
@@ -162,7 +164,8 @@ impl Drop for Stage {
     }
 }
 
-/// Two listeners with the module: one under the usual policy, which is talked to, one under the settings to be published.
+/// Returns a bootstrap with two listeners: one with the default policy, which the golden vectors go
+/// through, and one with the settings to publish.
 fn bootstrap(port: u16, response: &Value) -> Value {
     let published = &response["resources"][0]["typed_config"];
     let mut usual = published.clone();

@@ -1,14 +1,14 @@
-//! The directory that Envoy and the publisher share.
+//! The directory that Envoy and guardctl share.
 //!
 //! ```text
-//! ecds/filter.json            what Envoy serves; replaced by renaming only
-//! builds/filter-<sha256>.wasm the modules, named by their content
-//! published/<number>.json    every publication that is still kept, the newest with the highest number
-//! lock                       held by whoever publishes
+//! ecds/filter.json             the resource that Envoy serves; replaced only by renaming
+//! builds/filter-<sha256>.wasm  the modules, named by their hash
+//! published/<number>.json      the publications that are kept; the newest has the highest number
+//! lock                         held during a publication
 //! ```
 //!
-//! Every file is complete before it has its name: written under another name, flushed to the disk, then renamed. A crash
-//! at any instant leaves what was served before.
+//! Every file is written under a temporary name, flushed to disk, and then renamed. So a crash at
+//! any instant leaves either the previous file or the new one.
 
 use std::{
     fs::{self, File},
@@ -20,14 +20,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// One thing that was published.
+/// A publication: one build at one time.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Publication {
-    /// Its place in the order of publications, from 1.
+    /// Its number in the order of publications, from 1.
     pub number: u64,
-    /// What the filter calls itself: a part of the module's hash and one of the settings'.
+    /// The build's name: parts of the module's hash and of the settings' hash.
     pub build: String,
-    /// The module's hash, in hexadecimal.
+    /// The module's SHA-256, in hexadecimal.
     pub sha256: String,
     /// The discovery response.
     pub response: Value,
@@ -40,10 +40,10 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the directory, made where it is missing.
+    /// Opens the directory, or creates it.
     ///
     /// # Errors
-    /// Where it cannot be made.
+    /// If it cannot be created.
     pub fn open(root: &Path) -> io::Result<Self> {
         for folder in ["ecds", "builds", "published"] {
             fs::create_dir_all(root.join(folder))?;
@@ -51,25 +51,25 @@ impl Store {
         Ok(Self { root: fs::canonicalize(root)? })
     }
 
-    /// The file that Envoy watches.
+    /// Returns the path of the file that Envoy watches.
     pub fn served_file(&self) -> PathBuf {
         self.root.join("ecds/filter.json")
     }
 
-    /// Waits until nobody else publishes; the lock is given back when the file is dropped.
+    /// Waits for the lock on publications. Dropping the file releases the lock.
     ///
     /// # Errors
-    /// Where the lock file cannot be opened.
+    /// If the lock file cannot be opened.
     pub fn lock(&self) -> io::Result<File> {
         let file = File::create(self.root.join("lock"))?;
         file.lock()?;
         Ok(file)
     }
 
-    /// Keeps a module under its hash, which is returned with its path.
+    /// Stores a module under its hash. Returns the hash and the path.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If the module cannot be written.
     pub fn keep_build(&self, module: &[u8]) -> io::Result<(String, PathBuf)> {
         let sha256 = hex(&Sha256::digest(module));
         let path = self.build_path(&sha256);
@@ -79,10 +79,10 @@ impl Store {
         Ok((sha256, path))
     }
 
-    /// Everything published that is still kept, oldest first.
+    /// Returns the publications that are kept, oldest first.
     ///
     /// # Errors
-    /// Where a file cannot be read or is not one of ours.
+    /// If a file cannot be read, or is not a publication.
     pub fn publications(&self) -> io::Result<Vec<Publication>> {
         let mut publications = Vec::new();
         for entry in fs::read_dir(self.root.join("published"))? {
@@ -97,18 +97,18 @@ impl Store {
         Ok(publications)
     }
 
-    /// Records a publication, which does not serve it.
+    /// Records a publication without serving it.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If it cannot be written.
     pub fn record(&self, publication: &Publication) -> io::Result<()> {
         write_durably(&self.publication_path(publication), &serde_json::to_vec_pretty(publication)?)
     }
 
-    /// Takes a publication out of the record.
+    /// Removes a publication from the record.
     ///
     /// # Errors
-    /// Where it cannot be removed.
+    /// If it cannot be removed.
     pub fn forget(&self, publication: &Publication) -> io::Result<()> {
         fs::remove_file(self.publication_path(publication))
     }
@@ -116,15 +116,15 @@ impl Store {
     /// Makes Envoy load a discovery response.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If it cannot be written.
     pub fn serve(&self, response: &Value) -> io::Result<()> {
         write_durably(&self.served_file(), &serde_json::to_vec_pretty(response)?)
     }
 
-    /// What Envoy was last told to serve; none before the first publication.
+    /// Returns the resource that Envoy serves, or none before the first publication.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     pub fn served(&self) -> io::Result<Option<Value>> {
         match fs::read(self.served_file()) {
             Ok(response) => Ok(Some(serde_json::from_slice(&response)?)),
@@ -133,19 +133,21 @@ impl Store {
         }
     }
 
-    /// The publication that is served: not always the newest, since a publisher may have died before it served that.
+    /// Returns the publication that Envoy serves. It is not always the newest, because a publisher
+    /// may die before it serves a publication.
     ///
     /// # Errors
-    /// Where a file cannot be read.
+    /// If a file cannot be read.
     pub fn current(&self) -> io::Result<Option<Publication>> {
         let served = self.served()?;
         Ok(self.publications()?.into_iter().rfind(|publication| Some(&publication.response) == served.as_ref()))
     }
 
-    /// Drops all but the newest `keep` publications and the served one, and the modules that none of these names.
+    /// Removes all publications except the newest `keep` and the served one, and the modules that
+    /// none of these uses.
     ///
     /// # Errors
-    /// Where a file cannot be removed.
+    /// If a file cannot be removed.
     pub fn prune(&self, keep: usize) -> io::Result<()> {
         let mut publications = self.publications()?;
         let mut kept = publications.split_off(publications.len().saturating_sub(keep.max(1)));
@@ -176,13 +178,13 @@ impl Store {
     }
 }
 
-/// Bytes in hexadecimal, in lower case.
+/// Returns bytes in hexadecimal, in lower case.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
-    // Not in the target's own folder: a rename of an unfinished file into `ecds/` would wake Envoy.
+    // Not in the target's directory, because any new file in `ecds/` would wake Envoy.
     let folder = path.parent().unwrap_or(Path::new("."));
     let unfinished = folder.with_extension("unfinished");
     let mut file = File::create(&unfinished)?;
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn pruning_keeps_the_newest_and_the_modules_they_name() {
+    fn pruning_keeps_the_newest_publications_and_their_modules() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         for (number, module) in [(1, b"a"), (2, b"b"), (10, b"a"), (11, b"c")] {
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_served_is_kept_however_old_it_is() {
+    fn pruning_keeps_the_served_publication_however_old_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let mut first = publication(&store, 1, b"a");
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_that_was_damaged_on_disk_is_written_anew() {
+    fn a_module_that_was_damaged_on_disk_is_written_again() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let (_, path) = store.keep_build(b"module").unwrap();

@@ -1,4 +1,4 @@
-//! Where to publish, and how patiently.
+//! Arguments that several commands share: where to publish, and how.
 
 use std::{env, path::PathBuf, time::Duration};
 
@@ -12,13 +12,13 @@ use crate::{
     store::Store,
 };
 
-/// Where to publish.
+/// The Envoy to publish to.
 #[derive(Args)]
 pub(super) struct Target {
     /// The directory that Envoy and guardctl share.
     #[arg(long, default_value = "/var/lib/edge", env = "EDGE_DIR")]
     dir: PathBuf,
-    /// Envoy's listener for operators.
+    /// The URL of Envoy's operators' listener.
     #[arg(long, default_value = "http://127.0.0.1:9902", env = "EDGE_URL")]
     edge: String,
 }
@@ -26,30 +26,30 @@ pub(super) struct Target {
 /// How to publish.
 #[derive(Args)]
 pub(super) struct Patience {
-    /// How many seconds Envoy may take to serve a build, and a backend until it can be asked for
-    /// the proof.
+    /// How many seconds to wait until Envoy serves the build, and until a backend answers whether it
+    /// knows the proof.
     #[arg(long, default_value_t = 15)]
     patience: u64,
-    /// If no Envoy answers, leave the build for Envoy to load when it starts; if no backend
-    /// answers, do not insist on asking it. For a start of everything at once, in which Envoy and
-    /// the backend come after the filter.
+    /// If no Envoy answers, leave the build for Envoy to load when it starts; if no backend answers,
+    /// go on without asking it. For starting everything at once, when Envoy and the backend start
+    /// after the publication.
     #[arg(long)]
     stage: bool,
     /// Do not ask the backends whether they know the proof.
     #[arg(long)]
     without_backend: bool,
-    /// The Envoy program to rehearse a build with before it is published; where it is `envoy` and
-    /// there is none on the PATH, there is no rehearsal.
+    /// The Envoy program to rehearse the build with. A name without a directory is searched on the
+    /// PATH; if it is not there, the rehearsal is skipped.
     #[arg(long, default_value = "envoy")]
     rehearse_with: PathBuf,
-    /// How many seconds to watch traffic before a new build is trusted.
+    /// How many seconds to watch traffic before the build is kept.
     #[arg(long, default_value_t = 5)]
     watch: u64,
-    /// By how much the share of 5xx answers, or of rejections among authenticated requests, may
-    /// rise meanwhile, 0 to 1; past it the build before is brought back.
+    /// How much the share of 5xx answers, or of rejected authenticated requests, may rise during
+    /// --watch, 0 to 1. If it rises further, guardctl rolls back.
     #[arg(long, default_value_t = 0.2)]
     max_rise: f64,
-    /// How many publications to keep.
+    /// How many publications to keep for rollbacks.
     #[arg(long, default_value_t = 10)]
     keep: usize,
 }
@@ -86,17 +86,13 @@ impl Patience {
     fn envoy_program(&self) -> Result<Option<PathBuf>> {
         let program = &self.rehearse_with;
         if program.components().count() > 1 {
-            anyhow::ensure!(
-                program.is_file(),
-                "there is no Envoy at {}, which --rehearse-with names",
-                program.display()
-            );
+            anyhow::ensure!(program.is_file(), "--rehearse-with names {}, which does not exist", program.display());
             return Ok(Some(program.clone()));
         }
         let path = env::var_os("PATH").unwrap_or_default();
         let found = env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| candidate.is_file());
         if found.is_none() {
-            tell(&format!("no {} on the PATH, so the build is not rehearsed", program.display()));
+            tell(&format!("no {} on the PATH, skipping the rehearsal", program.display()));
         }
         Ok(found)
     }

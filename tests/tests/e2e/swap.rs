@@ -128,7 +128,7 @@ async fn the_filter_rejects_an_invalid_configuration_that_bypassed_the_publisher
     let settings = &mut response["resources"][0]["typed_config"]["config"]["configuration"]["value"];
     *settings = json!(settings.as_str().unwrap().replace("\"policy\":{}", "\"policy\":{\"max_depht\":8}"));
     publisher.store.serve(&response).unwrap();
-    eventually("Envoy has rejected the update", async || publisher.edge.as_ref().unwrap().refused_updates() == Ok(1))
+    eventually("Envoy has rejected the update", async || publisher.edge.as_ref().unwrap().rejected_updates() == Ok(1))
         .await;
     let log = fixture.stack.envoy.log();
     assert!(log.contains("filter setting `policy.max_depht`: unknown field"), "{log}");
