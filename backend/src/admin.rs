@@ -52,7 +52,7 @@ async fn ready(State(context): State<Context>) -> Response {
         Ok(()) => "ready\n".into_response(),
         Err(error) => {
             let why = match error {
-                InboxError::Server(problem) => format!("{problem}\n"),
+                InboxError::Unfit(problem) => format!("{problem}\n"),
                 other => format!("Redis does not answer: {}\n", other.reason()),
             };
             (StatusCode::SERVICE_UNAVAILABLE, why).into_response()

@@ -1,71 +1,82 @@
-//! The inbox: where events are stored before we say yes, and stay until they are dealt with. In Redis.
+//! The inbox: Redis holds each event from before it is acknowledged until it is completed.
 //!
 //! # The data structures
-//! Cases are spread over a fixed number of partitions by a hash of their identifier. A partition's keys share a hash tag,
-//! so that one script can change them all, and so that Redis Cluster can spread the partitions ([`keys`] names them all):
+//! A hash of the case's identifier assigns each case to one of a fixed number of partitions. All
+//! keys of a partition share a hash tag, so one script can change several of them, and a Redis
+//! Cluster can spread the partitions. [`keys`] names them all:
 //!
-//! - **seen**, one string an event: that the event was received, with the body's hash, until the retention ends; and while
-//!   it is a dead letter, which one, so that a redelivery brings it back.
-//! - **inbox**, a stream for each feature: the events that are not dealt with, in the order in which they arrived. An event
-//!   leaves the stream only when it is completed or buried. So what is pending *is* the stream: a process that takes over a
-//!   partition reads it from the start, and there is no second list of what was handed to whom that could disagree with it.
-//! - **case**, a hash for each case with an expiry: how many events each feature has had ([`Missing`](cases::Missing)); and **late**, a
-//!   string where events were made up for that may still come.
-//! - **attempts**, a hash for each inbox, from the entries to how often they were tried, and until when to wait.
-//! - **dead**, a stream: the events that could not be handled, with their error, until they are replayed or expire.
-//! - **quarantine**, a stream: the events that are not documented, until they are re-admitted ([`quarantine`]) or expire.
-//! - **lease**: who owns the partition, by a token that nobody else is ever given. Every write that deals with an event
-//!   checks it, so a process that lost its lease without noticing changes nothing. It is a random number and not a
-//!   counter, which a failover to a replica could set back.
+//! - **seen**, a string for each event: the event was received, with the hash of its body, until
+//!   the retention ends. For a dead letter it also names the entry, so that a redelivery can revive
+//!   it.
+//! - **inbox**, a stream for each feature: the events that are neither completed nor dead letters,
+//!   in order of arrival. The stream itself is the list of pending events: a backend that takes
+//!   over a partition reads it from the start. There is no second list of who works on what that
+//!   could disagree with it.
+//! - **case**, a hash for each case, with an expiry: how many events each feature has received
+//!   ([`Expected`]).
+//! - **late**, a string for each feature of a case, with an expiry: which events were backfilled
+//!   and may still arrive.
+//! - **attempts**, a hash for each stream: how many attempts an event has had, and when the next
+//!   one is due.
+//! - **dead**, a stream: the dead letters, with their error, until they are replayed, are revived
+//!   or expire.
+//! - **quarantine**, a stream: undocumented events, until they are re-admitted ([`quarantine`]) or
+//!   expire.
+//! - **lease**, a string: the fencing token of the partition's owner. Every write of an owner
+//!   compares it, so a backend that has lost its lease without noticing changes nothing. The token
+//!   is random: a counter could be set back by a failover to a replica, and grant the same token
+//!   twice.
 //!
-//! A few keys are of no partition: **members**, the processes that share the partitions out among them ([`Attendance`](members::Attendance)),
-//! **paused**, the features that are not worked on ([`Paused`]), and how many **partitions** there are. [`servers`] knows which server
-//! holds what.
+//! A few keys belong to no partition: **members**, the working backends, which share the partitions
+//! among them ([`Attendance`](members::Attendance)); **paused**, the paused features ([`Paused`]);
+//! and **partitions**, the number of partitions. [`servers`] knows which server holds which
+//! partition.
 //!
-//! Everything that has to agree is changed by one script. Redis runs a script alone and writes it to its append-only file
-//! as a whole; but it does not undo the commands before one that failed, so each script's order of commands matters and
-//! is explained in it.
+//! Keys that must agree are changed by one script. Redis runs a script atomically and writes it to
+//! its append-only file as a whole. But if a command in a script fails, Redis does not undo the
+//! earlier ones, so each script orders its commands such that a partial run loses no event.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
-use envelope::{CaseId, Envelope, EventKey, Feature, Timestamp};
-use redis::{ErrorKind, IntoConnectionInfo, RedisError, aio::ConnectionManager};
+use envelope::Feature;
+use redis::{IntoConnectionInfo, RedisError, aio::ConnectionManager};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Durability};
+use crate::config;
 
 mod accept;
+mod arrival;
 mod cases;
-mod confirm;
-mod dead;
+mod dead_letters;
+mod error;
 pub mod keys;
 mod lease;
 mod members;
+#[cfg(feature = "mutations")]
+mod mutations;
 mod pauses;
 pub mod quarantine;
 mod reader;
 mod scripts;
-mod server_check;
 mod servers;
 mod stream;
 
-pub use cases::Due;
-pub use dead::DeadLetter;
+pub use accept::Accepted;
+pub use arrival::{Arrival, Origin, Place};
+pub use cases::{Expected, MissingEvents};
+pub use dead_letters::DeadLetter;
+pub use error::InboxError;
 pub use lease::{Lease, LeaseError, LeaseLost};
 #[cfg(test)]
 pub(crate) use members::Attendance;
 pub use pauses::Paused;
 pub use reader::{Batch, Entry, EntryId, Reader};
 
-use confirm::{Demand, Where};
 use keys::Keys;
-use server_check::Requirements;
 use servers::{Servers, Side};
 
-/// The inbox, cheap to clone.
+/// The inbox. Cloning it is cheap.
 #[derive(Clone)]
 pub struct Inbox {
     servers: Arc<Servers>,
@@ -74,132 +85,52 @@ pub struct Inbox {
     retention: Duration,
     unhandled_retention: Duration,
     timeout: Duration,
-    requirements: Option<Requirements>,
-}
-
-/// Where an event is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// To be worked on, among the events of that feature.
-    Inbox(Feature),
-    /// Apart.
-    Quarantine,
-}
-
-/// An event that is brought to the inbox.
-#[derive(Debug, Clone, Copy)]
-pub struct Arrival<'a> {
-    /// Where to store it.
-    pub place: Place,
-    /// Its identity.
-    pub key: &'a EventKey,
-    /// The case it happened to.
-    pub case_id: &'a CaseId<'a>,
-    /// When the stage ended.
-    pub occurred_at: Timestamp,
-    /// Its body.
-    pub body: &'a [u8],
-    /// When it came.
-    pub received_at: SystemTime,
-    /// For an event that never came and is made up for: how many events the feature must have had, this one included.
-    pub missed: Option<u32>,
-}
-
-impl<'a> Arrival<'a> {
-    /// A documented event that has come just now.
-    pub fn now(event: &'a Envelope<'a>, key: &'a EventKey, body: &'a [u8]) -> Self {
-        let (place, received_at) = (Place::Inbox(event.event.feature), SystemTime::now());
-        Self { place, key, case_id: &event.case_id, occurred_at: event.occurred_at, body, received_at, missed: None }
-    }
-}
-
-/// What became of an event that was brought to the inbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Accepted {
-    /// It is new, and it is stored.
-    Stored,
-    /// It was stored before.
-    Duplicate,
-    /// It was stored before with another body. What was stored first stands.
-    Conflict,
-    /// It had been missed, and was made up for before it came.
-    AlreadyBackfilled,
-    /// It was a dead letter, and is in the inbox again, with the body that was stored first.
-    Revived,
-}
-
-/// Why the inbox could not do what it should. Whatever it was, an event that was to be stored may or may not be.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum InboxError {
-    /// Redis did not answer in time.
-    #[error("Redis did not answer within {0:?}")]
-    Timeout(Duration),
-    /// Redis refused or could not be reached.
-    #[error("Redis: {0}")]
-    Redis(#[from] RedisError),
-    /// The event is stored, but was not written to the disk in time.
-    #[error("it was not on the server's disk in time")]
-    NotOnDisk,
-    /// The event is stored, but too few replicas have it.
-    #[error("{had} replicas have it, {needed} must")]
-    TooFewReplicas {
-        /// How many must have it.
-        needed: u8,
-        /// How many said in time that they have it.
-        had: u8,
-    },
-    /// Redis is not set up as the configuration demands.
-    #[error("{0}")]
-    Server(String),
 }
 
 impl Inbox {
-    /// Connects, and makes sure that the server does what `config` demands.
+    /// Connects to the servers, and makes sure that they meet the requirements of `config`.
     ///
     /// # Errors
-    /// Where the server cannot be reached, does not keep events as it should, or holds another number of partitions.
+    /// If a server cannot be reached, does not keep events as required, or holds events in another
+    /// number of partitions.
     pub async fn connect(config: &config::Redis, store_timeout: Duration) -> Result<Self, InboxError> {
         let keys = Keys::new(&config.prefix, config.partitions);
         let retention = days(config.seen_retention_days);
-        let needed = match config.durability {
-            Durability::Fsync => Some(Where::Disk),
-            Durability::Replicas(replicas) => Some(Where::Replicas(replicas)),
-            Durability::Memory => None,
-        };
-        let demand = needed.map(|needed| Demand { needed, retention });
-        let (durability, topology) = (config.durability, config.topology);
-        let requirements =
-            config.check_server.then_some(Requirements { durability, topology, patience: store_timeout });
         let inbox = Self {
-            servers: Arc::new(Servers::connect(config, &keys, demand, requirements).await?),
+            servers: Arc::new(Servers::connect(config, &keys, store_timeout, retention).await?),
             side: Side::Work,
             keys,
             retention,
             unhandled_retention: days(config.unhandled_retention_days),
             timeout: store_timeout,
-            requirements,
         };
-        if config.check_server {
-            inbox.wait_until_fit().await?;
-        }
-        inbox.check_partitions(config.partitions).await?;
+        inbox.servers.ensure_fit().await?;
+        inbox.ensure_same_partitions().await?;
         Ok(inbox)
     }
 
-    /// The same for the ingest, which stores over connections of its own: all of it in one runtime, of one thread.
+    /// Returns the inbox for the ingest, which stores events over connections of its own. Use it in
+    /// one runtime with a single thread.
     pub fn for_ingest(&self) -> Self {
         Self { side: Side::Ingest, ..self.clone() }
     }
 
-    /// How many partitions there are.
+    /// Keeps asking which server holds which partition, and whether each server meets the
+    /// requirements, until `shutdown` is cancelled. No event is stored on an unfit server.
+    pub async fn watch_servers(self, shutdown: CancellationToken) {
+        self.servers.watch(&shutdown).await;
+    }
+
+    /// Returns the number of partitions.
     pub fn partitions(&self) -> u32 {
         self.keys.partitions()
     }
 
-    /// Whether a server answers, and does what it should.
+    /// Makes sure that at least one server is fit and answers.
     ///
     /// # Errors
-    /// Where none does.
+    /// Returns [`InboxError::Unfit`] or the reason why a server does not answer, for the last
+    /// server.
     pub async fn ping(&self) -> Result<(), InboxError> {
         let mut answer = Ok(());
         for server in self.servers.all().values() {
@@ -215,10 +146,10 @@ impl Inbox {
         answer
     }
 
-    /// How many events wait in a partition, those being worked on included.
+    /// Returns how many events a partition's inbox holds, including those in progress.
     ///
     /// # Errors
-    /// Where Redis does not answer.
+    /// If Redis does not answer.
     pub async fn depth(&self, partition: u32) -> Result<u64, InboxError> {
         let keys = self.keys.of_partition(partition);
         let mut commands = redis::pipe();
@@ -229,27 +160,25 @@ impl Inbox {
         Ok(depths.iter().sum())
     }
 
-    /// Tries to become a partition's owner for `time_to_live`. None where somebody else is.
+    /// Tries to acquire the lease on a partition for `time_to_live`. Returns `None` if the
+    /// partition has an owner.
     ///
     /// # Errors
-    /// Where Redis does not answer.
+    /// If Redis does not answer.
     pub async fn acquire(&self, partition: u32, time_to_live: Duration) -> Result<Option<Lease>, InboxError> {
         Lease::acquire(self, partition, time_to_live).await
-    }
-
-    fn retention_millis(&self) -> u64 {
-        u64::try_from(self.retention.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn connection(&self, partition: u32) -> ConnectionManager {
         self.servers.of_partition(partition).connection()
     }
 
-    /// A connection for the keys that belong to no partition.
+    /// Returns a connection for the keys that belong to no partition.
     fn common(&self) -> ConnectionManager {
         self.servers.of_common().connection()
     }
 
+    /// Waits for a call's answer, but not longer than `ingest.store_timeout_ms`.
     async fn bounded<T>(&self, call: impl Future<Output = Result<T, RedisError>>) -> Result<T, InboxError> {
         let answer = match timeout(self.timeout, call).await {
             Ok(answer) => answer.map_err(InboxError::Redis),
@@ -264,24 +193,22 @@ impl Inbox {
         answer
     }
 
-    async fn check_partitions(&self, configured: u32) -> Result<(), InboxError> {
-        let name = self.keys.partition_count();
-        let get = async || -> Result<Option<String>, InboxError> {
-            self.bounded(redis::cmd("GET").arg(&name).query_async(&mut self.common())).await
-        };
-        let mut stored = get().await?;
+    async fn ensure_same_partitions(&self) -> Result<(), InboxError> {
+        let configured = self.keys.partitions();
+        let mut stored = self.stored_partitions().await?;
         if stored.is_none() {
-            self.bounded(redis::cmd("SETNX").arg(&name).arg(configured).exec_async(&mut self.common())).await?;
-            stored = get().await?;
+            let mut set = redis::cmd("SETNX");
+            set.arg(self.keys.partition_count()).arg(configured);
+            self.bounded(set.exec_async(&mut self.common())).await?;
+            // Another backend may have been first.
+            stored = self.stored_partitions().await?;
         }
         let stored = stored.unwrap_or_default();
-        if stored == configured.to_string() {
-            return Ok(());
-        }
-        Err(InboxError::Server(format!(
-            "`redis.partitions` is {configured}, but what Redis holds was stored in {stored} partitions: set it to \
-             {stored}, or use another `redis.prefix`"
-        )))
+        if stored == configured.to_string() { Ok(()) } else { Err(InboxError::Partitions { configured, stored }) }
+    }
+
+    async fn stored_partitions(&self) -> Result<Option<String>, InboxError> {
+        self.bounded(redis::cmd("GET").arg(self.keys.partition_count()).query_async(&mut self.common())).await
     }
 }
 
@@ -289,23 +216,8 @@ fn days(days: u32) -> Duration {
     Duration::from_secs(u64::from(days) * 86_400)
 }
 
-/// Whether a URL is one that the inbox can connect to. Says no more, since what is wrong with it could hold a password.
+/// Returns whether the inbox can connect to this URL. Does not say what is wrong with it, since the
+/// URL could contain a password.
 pub fn is_url(url: &str) -> bool {
     url.into_connection_info().is_ok()
-}
-
-impl InboxError {
-    /// A short name for the reason, for logs and metrics.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Timeout(_) => "timeout",
-            Self::NotOnDisk => "disk",
-            Self::TooFewReplicas { .. } => "replicas",
-            Self::Server(_) => "server",
-            Self::Redis(error) => match error.kind() {
-                ErrorKind::Io => "unreachable",
-                _ => "refused",
-            },
-        }
-    }
 }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     config::Ingest,
-    inbox::{Accepted, Arrival, Inbox, Place},
+    inbox::{Accepted, Arrival, Inbox, Origin, Place},
     proofs::Proofs,
     telemetry::{IngestLabels, Metrics},
 };
@@ -86,7 +86,7 @@ async fn answer(context: &Context, judgement: Judgement<'_>, body: Result<Bytes,
         Verdict::Accept(event) => (Place::Inbox(event.event.feature), event.key(), &event.case_id, event.occurred_at),
         Verdict::Quarantine(event) => (Place::Quarantine, event.key(), &event.case_id, event.occurred_at),
     };
-    let arrival = Arrival { place, key: &key, case_id, occurred_at, body: &body, received_at, missed: None };
+    let arrival = Arrival { place, key: &key, case_id, occurred_at, body: &body, received_at, origin: Origin::Sent };
     let accepted = match context.inbox.accept(&arrival).await {
         Ok(accepted) => accepted,
         Err(error) => {

@@ -53,7 +53,6 @@ mod config;
 mod http_client;
 mod inbox;
 mod ingest;
-#[cfg(feature = "mutations")]
 mod mutation;
 mod proofs;
 mod reconciler;

@@ -50,10 +50,7 @@ impl Proofs {
 
     /// Whether `proof` is one of ours, in a time that does not depend on where it differs.
     pub fn knows(&self, proof: &[u8]) -> bool {
-        #[cfg(feature = "mutations")]
-        if crate::mutation::current() == Some(crate::mutation::Mutation::Proof) {
-            return true;
-        }
+        crate::mutation::instead!(Proof => true);
         self.known.iter().any(|known| known.reveal().as_bytes().ct_eq(proof).into())
     }
 

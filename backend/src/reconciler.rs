@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config,
-    inbox::{Accepted, Arrival, Due, Inbox, InboxError},
+    inbox::{Accepted, Arrival, Expected, Inbox, InboxError, MissingEvents, Origin},
     partner_api::{Case, PartnerApi, PartnerApiError},
     telemetry::Metrics,
     time::to_millis,
@@ -215,24 +215,27 @@ impl Reconciler {
         }
         if !scope.features.contains(&feature) {
             // Not to be backfilled when the feature is wanted again either, unless that is asked for.
-            self.inbox.missing(id, Due { feature, must: ended.all, is_taken: true, most_taken: None }).await?;
+            let missing = MissingEvents::AssumedReceived;
+            let expected = Expected { feature, required: ended.all, missing, max_assumed_received: None };
+            self.inbox.compare(id, expected).await?;
             return Ok(());
         }
-        let most_taken = scope.since.map(|_| ended.all - ended.since);
-        let due = Due { feature, must: ended.all, is_taken: scope.is_first, most_taken };
-        let missing = self.inbox.missing(id, due).await?;
-        round.taken += u64::from(missing.taken);
+        let max_assumed_received = scope.since.map(|_| ended.all - ended.since);
+        let missing = if scope.is_first { MissingEvents::AssumedReceived } else { MissingEvents::Noted };
+        let expected = Expected { feature, required: ended.all, missing, max_assumed_received };
+        let found = self.inbox.compare(id, expected).await?;
+        round.taken += u64::from(found.newly_assumed_received);
         let now = SystemTime::now();
         let is_over = |since: &&SystemTime| now.duration_since(**since).unwrap_or_default() >= grace;
-        let over = missing.since.iter().filter(is_over).count() + missing.reopened.min(ended.settled) as usize;
-        let over = over.min(missing.since.len());
-        round.within_grace += (missing.since.len() - over) as u64;
+        let over = found.missing_since.iter().filter(is_over).count() + found.reopened.min(ended.settled) as usize;
+        let over = over.min(found.missing_since.len());
+        round.within_grace += (found.missing_since.len() - over) as u64;
         if over == 0 {
             return Ok(());
         }
         let Some(stage) = self.stage(case, id, feature).await? else { return Ok(()) };
-        for (must, found) in (missing.received.saturating_add(1)..).zip(&missing.since[..over]) {
-            round.backfilled += u64::from(self.backfill(case, EventName { feature, stage }, *found, must).await?);
+        for (required, since) in (found.received.saturating_add(1)..).zip(&found.missing_since[..over]) {
+            round.backfilled += u64::from(self.backfill(case, EventName { feature, stage }, *since, required).await?);
         }
         Ok(())
     }
@@ -250,7 +253,13 @@ impl Reconciler {
         Ok(Some(if is_failed { Stage::Failed } else { Stage::Completed }))
     }
 
-    async fn backfill(&self, case: &Case, name: EventName, found: SystemTime, must: u32) -> Result<bool, InboxError> {
+    async fn backfill(
+        &self,
+        case: &Case,
+        name: EventName,
+        found: SystemTime,
+        required: u32,
+    ) -> Result<bool, InboxError> {
         let occurred_at = Timestamp::from_unix_millis(i64::try_from(to_millis(found)).unwrap_or(i64::MAX));
         let payload = json!({
             "caseId": case.id, "externalId": case.external_id, "occurredAt": occurred_at.to_string(),
@@ -258,7 +267,8 @@ impl Reconciler {
         let body = json!({ "eventName": name.as_str(), "payload": payload }).to_string();
         let Ok(event) = Envelope::parse(body.as_bytes()) else { return Ok(false) };
         let key = event.key();
-        let arrival = Arrival { missed: Some(must), ..Arrival::now(&event, &key, body.as_bytes()) };
+        let arrival =
+            Arrival { origin: Origin::Backfilled { required }, ..Arrival::now(&event, &key, body.as_bytes()) };
         let is_new = self.inbox.accept(&arrival).await? == Accepted::Stored;
         if is_new {
             tracing::warn!(event_key = key.as_str(), "an event never arrived, and is backfilled");

@@ -58,10 +58,7 @@ pub async fn run(
 
     let (stop_ingest, stop_admin) = (CancellationToken::new(), CancellationToken::new());
     #[cfg(feature = "mutations")]
-    let stop_ingest = match crate::mutation::current() {
-        Some(crate::mutation::Mutation::IngestClosedFirst) => shutdown.child_token(),
-        _ => stop_ingest,
-    };
+    let stop_ingest = crate::mutation::stop_ingest(stop_ingest, &shutdown);
     let proofs = Arc::new(Proofs::new(&config.ingest.proof));
     let routes = ingest::routes(&config.ingest, inbox.for_ingest(), Arc::clone(&metrics), Arc::clone(&proofs));
     tracing::info!(ingest = %ingest.local_addr()?, admin = %admin.local_addr()?, "ready for events");

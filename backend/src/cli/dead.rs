@@ -57,8 +57,8 @@ impl Filter {
             && self.case.as_deref().is_none_or(|wanted| case == Some(wanted))
             && self.code.as_deref().is_none_or(|code| letter.code == code)
             && self.key.as_deref().is_none_or(|key| letter.key == key)
-            && self.since.is_none_or(|since| letter.buried_at >= since)
-            && self.until.is_none_or(|until| letter.buried_at < until)
+            && self.since.is_none_or(|since| letter.dead_lettered_at >= since)
+            && self.until.is_none_or(|until| letter.dead_lettered_at < until)
     }
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn replay(config: &Config, filter: &Filter, options: ReplayOpti
     let started_at = SystemTime::now();
     let mut pages = Pages::of(&inbox);
     while let Some(page) = pages.next().await? {
-        for letter in page.iter().filter(|letter| filter.matches(letter) && letter.buried_at <= started_at) {
+        for letter in page.iter().filter(|letter| filter.matches(letter) && letter.dead_lettered_at <= started_at) {
             if letter.event.is_none() {
                 counts.unreadable += 1;
             } else if options.dry_run {
@@ -150,7 +150,7 @@ impl Counts {
 fn print(letter: &DeadLetter) -> anyhow::Result<()> {
     let line = serde_json::json!({
         "eventKey": letter.key, "code": letter.code, "detail": letter.detail, "attempts": letter.attempts,
-        "deadLetteredAtMs": to_millis(letter.buried_at),
+        "deadLetteredAtMs": to_millis(letter.dead_lettered_at),
     });
     Ok(writeln!(stdout(), "{line}")?)
 }

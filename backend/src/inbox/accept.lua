@@ -1,33 +1,37 @@
--- Stores an event unless it is known.
+-- Stores an event in the inbox unless it is already known.
 --
 -- KEYS: seen, inbox, case, late
--- ARGV: the body's hash, the retention in milliseconds, the event key, the body, when it was received, the feature, when
---   the stage ended, and for a missed event how many events the feature must have had; times in milliseconds since 1970
--- Returns: 0 stored, 1 known with the same body, 2 known with another body, 3 known because it was missed and made up for,
---   4 known as a dead letter: see revive.lua
+-- ARGV: the body's hash, the retention, the event key, the body, when the event was received, the
+--   feature, when the stage finished; for a backfilled event also how many events of the feature
+--   the case must have received. Times and durations are in milliseconds, times since 1970.
+-- Returns: 0 stored, 1 known with the same body, 2 known with another body, 3 already backfilled
+--   (or, for a backfilled event, no longer missing), 4 known as a dead letter, which revive.lua
+--   revives
 --
--- Invariant: the seen key exists only if the event was added to the inbox, or made up for before. Hence the entry first:
--- should adding it fail, no seen key is left behind that would make the next delivery look like a duplicate of an event
--- that is nowhere.
+-- Invariant: the seen key exists only if the event was added to the inbox, or was backfilled before
+-- it arrived. So the entry is added first: if that fails, no seen key is left that would make the
+-- redelivery of a lost event look like a duplicate.
 local found = redis.call('MGET', KEYS[1], KEYS[4])
-local known, awaited = found[1], found[2]
+local known, backfilled = found[1], found[2]
 if known then
   if known == ARGV[1] then
     return 1
   end
-  -- bury.lua adds the dead letter's entry.
+  -- For a dead letter, dead_letter.lua appends a space and the entry to the hash.
   return string.find(known, ' ', 1, true) and 4 or 2
 end
 if ARGV[8] then
-  -- Somebody else may have made up for it, or it may have come after all, since it was found to be missing.
+  -- Since the event was found to be missing, it may have arrived, or another backend may have
+  -- backfilled it.
   if tonumber(redis.call('HGET', KEYS[3], ARGV[6]) or 0) >= tonumber(ARGV[8]) then
     return 3
   end
-elseif awaited then
-  -- An event whose stage had ended when it was found to be missing is the one that was made up for.
-  for since in string.gmatch(awaited, '%d+') do
+elseif backfilled then
+  -- If the event's stage had finished when a backfilled event was found to be missing, the two are
+  -- the same event.
+  for since in string.gmatch(backfilled, '%d+') do
     if tonumber(ARGV[7]) <= tonumber(since) then
-      redis.call('SET', KEYS[4], (string.gsub(awaited, since .. ' ', '', 1)), 'KEEPTTL')
+      redis.call('SET', KEYS[4], (string.gsub(backfilled, since .. ' ', '', 1)), 'KEEPTTL')
       redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
       return 3
     end
@@ -37,7 +41,7 @@ redis.call('XADD', KEYS[2], '*', 'key', ARGV[3], 'body', ARGV[4], 'received', AR
 redis.call('HINCRBY', KEYS[3], ARGV[6], 1)
 redis.call('PEXPIRE', KEYS[3], ARGV[2])
 if ARGV[8] then
-  redis.call('SET', KEYS[4], (awaited or '') .. ARGV[7] .. ' ', 'PX', ARGV[2])
+  redis.call('SET', KEYS[4], (backfilled or '') .. ARGV[7] .. ' ', 'PX', ARGV[2])
 end
 redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
 return 0

@@ -1,28 +1,58 @@
 //! Stores events.
 
-use redis::Cmd;
+use redis::{Cmd, Script};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Accepted, Arrival, Inbox, InboxError, Place, scripts};
-use crate::time::to_millis;
+use super::{
+    Inbox, InboxError,
+    arrival::{Arrival, Origin, Place},
+    scripts,
+};
+use crate::{
+    mutation,
+    time::{duration_millis, to_millis},
+};
 
-/// What the arguments of a call that stores an event come to, besides the body, more or less.
-const SIZE: usize = 256;
+/// The result of storing an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// The event is new, and is stored now.
+    Stored,
+    /// The event was stored before.
+    Duplicate,
+    /// The event was stored before with another body, which remains.
+    Conflict,
+    /// The event was backfilled before it arrived; or, for a backfilled event, the case is no
+    /// longer missing an event.
+    AlreadyBackfilled,
+    /// The event was a dead letter, and is in the inbox again with the body that was stored first.
+    Revived,
+}
 
-/// What `accept.lua` answers so, and `revive.lua` once it has brought the event back.
-const KNOWN_AS_DEAD_LETTER: i64 = 4;
+/// The answers of `accept.lua`, `quarantine.lua` and `revive.lua`.
+mod answer {
+    pub(super) const STORED: i64 = 0;
+    pub(super) const DUPLICATE: i64 = 1;
+    pub(super) const CONFLICT: i64 = 2;
+    pub(super) const ALREADY_BACKFILLED: i64 = 3;
+    /// Only `accept.lua` gives this answer: the event is a dead letter, which `revive.lua` revives.
+    pub(super) const DEAD_LETTER: i64 = 4;
+    pub(super) const REVIVED: i64 = 5;
+}
+
+/// The approximate size in bytes of a store call's arguments, excluding the body.
+const SIZE_OF_ARGUMENTS: usize = 256;
 
 impl Inbox {
-    /// Stores an event unless it is known, both in one step. All of it, confirmation included, takes no longer than
-    /// `ingest.store_timeout_ms`.
+    /// Stores an event unless it is already known, atomically.
+    ///
+    /// Takes at most `ingest.store_timeout_ms`, including the confirmation that `redis.durability`
+    /// asks for.
     ///
     /// # Errors
-    /// Where it is not known to be stored. The caller must not say yes.
+    /// Returns an error if the event is not known to be stored. The caller must not acknowledge it.
     pub async fn accept(&self, arrival: &Arrival<'_>) -> Result<Accepted, InboxError> {
-        #[cfg(feature = "mutations")]
-        if crate::mutation::current() == Some(crate::mutation::Mutation::Atomicity) {
-            return self.accept_in_two_steps(arrival).await;
-        }
+        mutation::instead!(Atomicity => self.accept_in_two_steps(arrival).await);
         let deadline = Instant::now() + self.timeout;
         let stored = match timeout_at(deadline, self.store(arrival, deadline)).await {
             Ok(stored) => stored,
@@ -38,77 +68,98 @@ impl Inbox {
         let partition = self.keys.partition_of(arrival.case_id.as_str());
         let keys = self.keys.of_partition(partition);
         let seen = keys.seen(arrival.key);
-        let (script, call) = match arrival.place {
-            Place::Inbox(feature) => {
-                let (inbox, case, late) =
-                    (keys.inbox(feature), keys.case(arrival.case_id), keys.late(feature, arrival.case_id));
-                let call = self.call(&scripts::ACCEPT, &[&seen, &inbox, &case, &late], arrival);
-                (&scripts::ACCEPT, call)
-            }
-            Place::Quarantine => {
-                (&scripts::SET_APART, self.call(&scripts::SET_APART, &[&seen, &keys.quarantine()], arrival))
-            }
-        };
         let server = self.servers.of_partition(partition);
         server.ensure_fit()?;
         let link = server.link(self.side);
-        let (mut storing, mut answer) = link.store(script, &call).await?;
-        if let (KNOWN_AS_DEAD_LETTER, Place::Inbox(feature)) = (answer, arrival.place) {
-            let call = self.call(&scripts::REVIVE, &[&seen, &keys.inbox(feature), &keys.dead()], arrival);
-            (storing, answer) = link.store(&scripts::REVIVE, &call).await?;
-        }
-        let accepted = match answer {
-            0 => Accepted::Stored,
-            1 => Accepted::Duplicate,
-            2 => Accepted::Conflict,
-            3 => Accepted::AlreadyBackfilled,
-            KNOWN_AS_DEAD_LETTER => Accepted::Revived,
-            other => return Err(InboxError::Server(format!("a script answered {other}, which means nothing"))),
+        let mut stored = match arrival.place {
+            Place::Inbox(feature) => {
+                let inbox = keys.inbox(feature);
+                let case = keys.case(arrival.case_id);
+                let backfilled = keys.backfilled(feature, arrival.case_id);
+                let call = self.call(&scripts::ACCEPT, &[&seen, &inbox, &case, &backfilled], arrival);
+                link.store(&scripts::ACCEPT, &call).await?
+            }
+            Place::Quarantine => {
+                let call = self.call(&scripts::QUARANTINE, &[&seen, &keys.quarantine()], arrival);
+                link.store(&scripts::QUARANTINE, &call).await?
+            }
         };
-        // Of a missed event that somebody else has made up for nothing is stored with this key.
-        if accepted != Accepted::AlreadyBackfilled || arrival.missed.is_none() {
-            // A duplicate as well: whoever stored the event may not have waited to the end.
-            link.confirm(&storing, seen, deadline).await?;
+        if let (answer::DEAD_LETTER, Place::Inbox(feature)) = (stored.answer, arrival.place) {
+            let call = self.call(&scripts::REVIVE, &[&seen, &keys.inbox(feature), &keys.dead()], arrival);
+            stored = link.store(&scripts::REVIVE, &call).await?;
+        }
+        let accepted = Accepted::decode(stored.answer)?;
+        if is_stored_under_its_key(accepted, arrival.origin) {
+            // A duplicate is confirmed too: the request that stored it may not have waited for
+            // that.
+            link.confirm(&stored.connection, seen, deadline).await?;
         }
         Ok(accepted)
     }
 
-    fn call(&self, script: &redis::Script, keys: &[&str], arrival: &Arrival<'_>) -> Cmd {
+    fn call(&self, script: &Script, keys: &[&str], arrival: &Arrival<'_>) -> Cmd {
         let feature = match arrival.place {
             Place::Inbox(feature) => feature.as_str(),
             Place::Quarantine => "",
         };
-        let mut call = scripts::call(script, keys, SIZE + arrival.body.len());
-        call.arg(scripts::body_hash(arrival.body)).arg(self.retention_millis());
+        let mut call = scripts::call(script, keys, SIZE_OF_ARGUMENTS + arrival.body.len());
+        call.arg(scripts::body_hash(arrival.body)).arg(duration_millis(self.retention));
         call.arg(arrival.key.as_str()).arg(arrival.body).arg(to_millis(arrival.received_at));
         call.arg(feature).arg(arrival.occurred_at.unix_millis());
-        if let Some(must) = arrival.missed {
-            call.arg(must);
+        if let Origin::Backfilled { required } = arrival.origin {
+            call.arg(required);
         }
         call
     }
+}
 
-    /// What every naive receiver does.
-    #[cfg(feature = "mutations")]
-    async fn accept_in_two_steps(&self, arrival: &Arrival<'_>) -> Result<Accepted, InboxError> {
-        let Arrival { place, key, case_id, body, received_at, .. } = *arrival;
-        let partition = self.keys.partition_of(case_id.as_str());
-        let (keys, mut connection) = (self.keys.of_partition(partition), self.connection(partition));
-        let mut set = redis::cmd("SET");
-        set.arg(keys.seen(key)).arg(scripts::body_hash(body)).arg("NX").arg("PX").arg(self.retention_millis());
-        let is_new: Option<String> = self.bounded(set.query_async(&mut connection)).await?;
-        if is_new.is_none() {
-            return Ok(Accepted::Duplicate);
+impl Accepted {
+    fn decode(answer: i64) -> Result<Self, InboxError> {
+        match answer {
+            answer::STORED => Ok(Self::Stored),
+            answer::DUPLICATE => Ok(Self::Duplicate),
+            answer::CONFLICT => Ok(Self::Conflict),
+            answer::ALREADY_BACKFILLED => Ok(Self::AlreadyBackfilled),
+            answer::REVIVED => Ok(Self::Revived),
+            unknown => Err(InboxError::UnknownAnswer(unknown)),
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        let stream = match place {
-            Place::Inbox(feature) => keys.inbox(feature),
-            Place::Quarantine => keys.quarantine(),
-        };
-        let mut add = redis::cmd("XADD");
-        add.arg(stream).arg("*").arg("key").arg(key.as_str()).arg("body").arg(body);
-        add.arg("received").arg(to_millis(received_at));
-        self.bounded(add.exec_async(&mut connection)).await?;
-        Ok(Accepted::Stored)
+    }
+}
+
+/// Returns whether Redis has a seen key for the event. If a backfilled event turns out not to be
+/// missing any more, nothing is stored under its key.
+fn is_stored_under_its_key(accepted: Accepted, origin: Origin) -> bool {
+    accepted != Accepted::AlreadyBackfilled || origin == Origin::Sent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_answer_is_an_error() {
+        assert_eq!(Accepted::decode(0).unwrap(), Accepted::Stored);
+        assert_eq!(Accepted::decode(1).unwrap(), Accepted::Duplicate);
+        assert_eq!(Accepted::decode(2).unwrap(), Accepted::Conflict);
+        assert_eq!(Accepted::decode(3).unwrap(), Accepted::AlreadyBackfilled);
+        assert_eq!(Accepted::decode(5).unwrap(), Accepted::Revived);
+        for unknown in [i64::MIN, -1, answer::DEAD_LETTER, 6, i64::MAX] {
+            assert!(matches!(Accepted::decode(unknown), Err(InboxError::UnknownAnswer(answer)) if answer == unknown));
+        }
+    }
+
+    #[test]
+    fn only_a_backfilled_event_that_is_not_missing_is_stored_under_no_key() {
+        let backfilled = Origin::Backfilled { required: 1 };
+        for (accepted, origin, is_stored) in [
+            (Accepted::Stored, Origin::Sent, true),
+            (Accepted::Duplicate, Origin::Sent, true),
+            (Accepted::AlreadyBackfilled, Origin::Sent, true),
+            (Accepted::Stored, backfilled, true),
+            (Accepted::Duplicate, backfilled, true),
+            (Accepted::AlreadyBackfilled, backfilled, false),
+        ] {
+            assert_eq!(is_stored_under_its_key(accepted, origin), is_stored, "{accepted:?} {origin:?}");
+        }
     }
 }

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Takes events that were handled out of the inbox.
+-- Removes handled events from the inbox.
 --
 -- KEYS: lease, inbox, attempts
 -- ARGV: the fencing token, the entries
--- Returns: 1, or 0 where the lease is lost
+-- Returns: 1, or 0 if the lease is lost
 --
--- Invariant: only the partition's owner changes the inbox. Done twice it changes nothing the second time.
+-- Invariant: only the partition's owner removes events. Running it twice changes nothing more.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end

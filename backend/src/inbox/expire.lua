@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
--- Drops dead letters and events in quarantine that nobody has looked after for too long.
+-- Drops the dead letters and quarantined events whose retention has ended.
 --
 -- KEYS: lease, dead, quarantine
--- ARGV: the fencing token, for how long they are kept in milliseconds
--- Returns: how many dead letters and how many events in quarantine were dropped, or nothing where the lease is lost
+-- ARGV: the fencing token, the retention in milliseconds
+-- Returns: how many dead letters and how many quarantined events were dropped, or nothing if the
+--   lease is lost
 --
--- By the server's clock, which gave the entries their identifiers.
+-- Uses the clock of Redis, which also assigned the entries' identifiers.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return false
 end

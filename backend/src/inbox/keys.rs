@@ -1,134 +1,144 @@
-//! All of our keys in Redis.
+//! The names of all keys in Redis.
+//!
+//! Key names are a stored format: they do not follow later changes of this project's words.
 
 use envelope::{CaseId, EventKey, Feature};
 
-/// Names keys.
+/// The names of the keys with one prefix.
 #[derive(Debug, Clone)]
 pub struct Keys {
     prefix: String,
     partitions: u32,
 }
 
-/// Names one partition's keys. All of them have the same hash tag, `{prefix:partition}`, and so the same slot.
+/// The names of one partition's keys. They share the hash tag `{prefix:partition}`, and so a slot.
 #[derive(Debug, Clone)]
 pub struct PartitionKeys {
     tag: String,
 }
 
 impl Keys {
-    /// Keys that begin with `prefix`, in that many partitions.
+    /// Returns the names of the keys that begin with `prefix`, for this number of partitions.
     pub fn new(prefix: &str, partitions: u32) -> Self {
         Self { prefix: prefix.to_owned(), partitions }
     }
 
-    /// How many partitions there are.
+    /// Returns the number of partitions.
     pub fn partitions(&self) -> u32 {
         self.partitions
     }
 
-    /// `{prefix}:partitions`, a string: how many partitions there are. Written once, by whoever starts first.
+    /// `{prefix}:partitions`, a string: the number of partitions. The backend that starts first
+    /// writes it, and it never changes.
     pub fn partition_count(&self) -> String {
         self.common("partitions")
     }
 
-    /// `{prefix}:members`, a sorted set of the processes that work, by when they will have been silent for too long.
+    /// `{prefix}:members`, a sorted set: the working backends, by the time at which their
+    /// registration expires.
     pub fn members(&self) -> String {
         self.common("members")
     }
 
-    /// `{prefix}:round`, with an expiry: somebody has looked for missed events not long ago.
+    /// `{prefix}:round`, a string with an expiry: exists while no reconciler round may begin.
     pub fn round(&self) -> String {
         self.common("round")
     }
 
-    /// `{prefix}:last-round`, with an expiry: when somebody last looked at all cases.
+    /// `{prefix}:last-round`, a string with an expiry: when the last complete reconciler round
+    /// ended.
     pub fn last_round(&self) -> String {
         self.common("last-round")
     }
 
-    /// `{prefix}:paused`, a set of the features that are not worked on.
+    /// `{prefix}:paused`, a set: the paused features.
     pub fn paused(&self) -> String {
         self.common("paused")
     }
 
-    /// `{prefix}:paused-version`, a number: how often that set was written.
+    /// `{prefix}:paused-version`, a number: how often the paused features were changed.
     pub fn paused_version(&self) -> String {
         self.common("paused-version")
     }
 
-    /// `{prefix}:keeps-to:<member>`, with an expiry: the version of the paused features that a process keeps to.
-    pub fn keeps_to(&self, member: &str) -> String {
+    /// `{prefix}:keeps-to:<member>`, a string with an expiry: the version of the paused features
+    /// that a backend has confirmed.
+    pub fn confirmed_pause(&self, member: &str) -> String {
         self.common(&format!("keeps-to:{member}"))
     }
 
-    /// A key of no partition. All of these have the hash tag `{prefix}`.
+    /// The keys that belong to no partition share the hash tag `{prefix}`.
     fn common(&self, name: &str) -> String {
         format!("{{{}}}:{name}", self.prefix)
     }
 
-    /// The partition that a case is in.
+    /// Returns the partition that holds a case.
     pub fn partition_of(&self, case_id: &str) -> u32 {
         partition_of(case_id, self.partitions)
     }
 
-    /// The keys of a partition.
+    /// Returns the names of a partition's keys.
     pub fn of_partition(&self, partition: u32) -> PartitionKeys {
         PartitionKeys { tag: format!("{{{}:{partition}}}", self.prefix) }
     }
 }
 
 impl PartitionKeys {
-    /// `{…}:seen:<event key>`, a string with an expiry: the hash of the body that was stored, in 16 characters; and of a dead
-    /// letter `<hash> <entry among the dead letters>`.
+    /// `{…}:seen:<event key>`, a string with an expiry: the hash of the stored body in 16
+    /// characters; for a dead letter `<hash> <entry in the dead letters>`.
     pub fn seen(&self, event: &EventKey) -> String {
         self.seen_as(event.as_str())
     }
 
-    /// The same for an event whose key is stored.
+    /// The same as [`Self::seen`], for an event key that was read from Redis.
     pub fn seen_as(&self, event_key: &str) -> String {
         format!("{}:seen:{event_key}", self.tag)
     }
 
-    /// `{…}:inbox:<feature>`, a stream of `key`, `body`, `received` and `missed`: what is not dealt with.
+    /// `{…}:inbox:<feature>`, a stream: the events that are neither completed nor dead letters.
+    /// Fields: `key`, `body`, `received` and `missed` (1 for a backfilled event).
     pub fn inbox(&self, feature: Feature) -> String {
         format!("{}:inbox:{feature}", self.tag)
     }
 
-    /// `{…}:attempts:<feature>`, a hash from an inbox entry to `<tries> <due>`, due in milliseconds since 1970.
+    /// `{…}:attempts:<feature>`, a hash from an entry of the inbox to `<attempts> <due>`. `due` is
+    /// in milliseconds since 1970.
     pub fn attempts(&self, feature: Feature) -> String {
         format!("{}:attempts:{feature}", self.tag)
     }
 
-    /// `{…}:case:<case>`, a hash with an expiry: for each feature how many events were received, how many of these are only
-    /// taken as received (`<feature>:taken`), and since when each missing one has been known to be missing
-    /// (`<feature>:missing`).
+    /// `{…}:case:<case>`, a hash with an expiry. For each feature: how many events were received,
+    /// how many of these are only assumed received (`<feature>:taken`), and when each missing event
+    /// was first found to be missing (`<feature>:missing`).
     pub fn case(&self, case: &CaseId<'_>) -> String {
         format!("{}:case:{case}", self.tag)
     }
 
-    /// `{…}:late:<feature>:<case>`, a string with an expiry: when events were found to be missing that were made up for, and
-    /// have not come after all.
-    pub fn late(&self, feature: Feature, case: &CaseId<'_>) -> String {
+    /// `{…}:late:<feature>:<case>`, a string with an expiry: the times at which the backfilled
+    /// events were found to be missing, as far as the original events have not arrived since.
+    pub fn backfilled(&self, feature: Feature, case: &CaseId<'_>) -> String {
         format!("{}:late:{feature}:{case}", self.tag)
     }
 
-    /// `{…}:dead`, a stream of an inbox entry's fields and `code`, `detail`, `attempts` and `buried`.
+    /// `{…}:dead`, a stream: the dead letters. Fields: those of the inbox, `code`, `detail`,
+    /// `attempts` and `buried` (when it became a dead letter).
     pub fn dead(&self) -> String {
         format!("{}:dead", self.tag)
     }
 
-    /// `{…}:quarantine`, a stream of the same fields as the inbox: events that are not documented.
+    /// `{…}:quarantine`, a stream with the fields of the inbox: the undocumented events.
     pub fn quarantine(&self) -> String {
         format!("{}:quarantine", self.tag)
     }
 
-    /// `{…}:lease`, a string with an expiry: the owner's fencing token, which is never given to anybody else.
+    /// `{…}:lease`, a string with an expiry: the fencing token of the partition's owner.
     pub fn lease(&self) -> String {
         format!("{}:lease", self.tag)
     }
 }
 
-/// The 64-bit FNV-1a hash, modulo the partitions. It says where stored events are, so it can never change.
+/// Returns the 64-bit FNV-1a hash modulo the number of partitions. It determines where stored
+/// events are, so it can never change.
 fn partition_of(case_id: &str, partitions: u32) -> u32 {
     let hash = case_id
         .bytes()
@@ -138,10 +148,12 @@ fn partition_of(case_id: &str, partitions: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use envelope::Envelope;
+
     use super::*;
 
     #[test]
-    fn a_case_stays_where_it_is() {
+    fn the_partition_of_a_case_never_changes() {
         for (case, partition) in [("6850abc123def456ghi789", 0), ("a", 12), ("_", 14)] {
             assert_eq!(partition_of(case, 16), partition, "{case}");
         }
@@ -157,16 +169,30 @@ mod tests {
     }
 
     #[test]
-    fn a_partitions_keys_share_their_hash_tag() {
-        let keys = Keys::new("edge", 16).of_partition(3);
-        for key in [
-            keys.inbox(Feature::Extraction),
-            keys.attempts(Feature::Extraction),
-            keys.dead(),
-            keys.quarantine(),
-            keys.lease(),
+    fn the_stored_names_never_change() {
+        let body = br#"{"eventName":"case.extraction.completed","payload":
+            {"caseId":"c1","externalId":null,"occurredAt":"2025-06-22T10:30:00Z"}}"#;
+        let event = Envelope::parse(body).unwrap();
+        let keys = Keys::new("edge", 16);
+        let partition = keys.of_partition(3);
+        for (key, name) in [
+            (keys.partition_count(), "{edge}:partitions"),
+            (keys.members(), "{edge}:members"),
+            (keys.round(), "{edge}:round"),
+            (keys.last_round(), "{edge}:last-round"),
+            (keys.paused(), "{edge}:paused"),
+            (keys.paused_version(), "{edge}:paused-version"),
+            (keys.confirmed_pause("m"), "{edge}:keeps-to:m"),
+            (partition.seen(&event.key()), "{edge:3}:seen:case.extraction.completed:c1:2025-06-22T10:30:00Z"),
+            (partition.inbox(Feature::Extraction), "{edge:3}:inbox:extraction"),
+            (partition.attempts(Feature::Extraction), "{edge:3}:attempts:extraction"),
+            (partition.case(&event.case_id), "{edge:3}:case:c1"),
+            (partition.backfilled(Feature::Extraction, &event.case_id), "{edge:3}:late:extraction:c1"),
+            (partition.dead(), "{edge:3}:dead"),
+            (partition.quarantine(), "{edge:3}:quarantine"),
+            (partition.lease(), "{edge:3}:lease"),
         ] {
-            assert!(key.starts_with("{edge:3}:"), "{key}");
+            assert_eq!(key, name);
         }
     }
 }

@@ -194,7 +194,7 @@ impl Lease {
         let found: Vec<StreamEntry> = self.inbox.bounded(read.query_async(&mut self.connection())).await?;
         // Without an entry the script stores no dead letter, and does not use the seen key.
         let event_key: String = found.into_iter().next().and_then(|mut entry| entry.take("key")).unwrap_or_default();
-        let mut call = self.call(&scripts::BURY);
+        let mut call = self.call(&scripts::DEAD_LETTER);
         call.key(inbox).key(self.keys.attempts(entry.feature())).key(self.keys.dead());
         call.key(self.keys.seen_as(&event_key));
         call.arg(id).arg(code).arg(detail).arg(attempts).arg(to_millis(SystemTime::now()));

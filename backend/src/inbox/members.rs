@@ -52,7 +52,7 @@ impl Inbox {
     pub async fn leave(&self, member: &str) -> Result<(), InboxError> {
         let mut commands = redis::pipe();
         commands.cmd("ZREM").arg(self.keys.members()).arg(member);
-        commands.cmd("DEL").arg(self.keys.keeps_to(member));
+        commands.cmd("DEL").arg(self.keys.confirmed_pause(member));
         self.bounded(commands.exec_async(&mut self.common())).await
     }
 }

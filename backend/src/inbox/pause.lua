@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Lets a feature's events wait, or be worked on again.
+-- Pauses or resumes a feature.
 --
 -- KEYS: paused, paused-version
--- ARGV: the feature, 1 to let them wait
--- Returns: the version of what is paused. Each backend confirms the one that it keeps to.
-redis.call(ARGV[2] == '1' and 'SADD' or 'SREM', KEYS[1], ARGV[1])
+-- ARGV: SADD to pause, SREM to resume; the feature
+-- Returns: the new version of the paused features, which each backend confirms
+redis.call(ARGV[1], KEYS[1], ARGV[2])
 return redis.call('INCR', KEYS[2])

@@ -1,42 +1,43 @@
-//! Events that are not documented: kept apart, to be looked at, and re-admitted once this program knows them.
+//! The quarantine: undocumented events that are stored aside until they expire, or are re-admitted
+//! by a version of the backend that knows them.
 
 use std::time::SystemTime;
 
 use envelope::{Envelope, Verdict};
 
 use super::{Inbox, InboxError, scripts, stream::StreamEntry};
-use crate::time::{from_millis, to_millis};
+use crate::time::{duration_millis, from_millis, to_millis};
 
 /// An event in quarantine.
 #[derive(Debug, Clone)]
 pub struct Quarantined {
-    /// The partition that it is in.
+    /// The partition that holds the event.
     pub partition: u32,
-    /// The entry's identifier.
+    /// The identifier of the event's entry in the quarantine.
     pub id: String,
     /// The event's key.
     pub key: String,
-    /// When it was stored.
+    /// When the backend received the event.
     pub received_at: SystemTime,
     body: Vec<u8>,
 }
 
-/// What came of an attempt to re-admit an event.
+/// The result of re-admitting an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readmission {
-    /// It is in the inbox now.
+    /// The event is in the inbox now.
     Readmitted,
-    /// It was in the inbox before, or somebody else re-admitted it.
+    /// The event was already stored as a documented one, or another process has re-admitted it.
     Known,
-    /// This program does not know the event either: it stays where it is.
+    /// This version of the backend does not know the event either. It stays in quarantine.
     StillUnknown,
 }
 
-/// How many entries are read at a time.
+/// The maximum number of events that are read at a time.
 const PAGE: usize = 500;
 
 impl Quarantined {
-    /// The event's name, as it was sent. It may hold anything: not for logs.
+    /// Returns the event's name as it was sent. It may contain anything, so it must not be logged.
     pub fn event_name(&self) -> Option<String> {
         match Verdict::parse(&self.body).ok()? {
             Verdict::Accept(envelope) => Some(envelope.event.to_string()),
@@ -56,10 +57,11 @@ impl Quarantined {
 }
 
 impl Inbox {
-    /// Up to 500 events in a partition's quarantine, oldest first, after the entry `after`; none where there are no more.
+    /// Returns up to 500 events in a partition's quarantine, oldest first, that come after the
+    /// entry `after`. Returns none if there are no more.
     ///
     /// # Errors
-    /// Where Redis does not answer.
+    /// If Redis does not answer.
     pub async fn quarantined(&self, partition: u32, after: Option<&str>) -> Result<Vec<Quarantined>, InboxError> {
         let start = after.map_or("-".to_owned(), |id| format!("({id}"));
         let mut command = redis::cmd("XRANGE");
@@ -68,25 +70,21 @@ impl Inbox {
         Ok(entries.into_iter().map(|entry| Quarantined::read(partition, entry)).collect())
     }
 
-    /// Moves an event from the quarantine to the inbox, if this program knows it.
+    /// Moves an event from the quarantine to the inbox, if this version of the backend knows it.
     ///
     /// # Errors
-    /// Where Redis does not answer.
+    /// If Redis does not answer.
     pub async fn readmit(&self, event: &Quarantined) -> Result<Readmission, InboxError> {
         let Ok(envelope) = Envelope::parse(&event.body) else { return Ok(Readmission::StillUnknown) };
-        let (key, keys) = (envelope.key(), self.keys.of_partition(event.partition));
+        let key = envelope.key();
+        let feature = envelope.event.feature;
+        let keys = self.keys.of_partition(event.partition);
         let mut call = scripts::READMIT.prepare_invoke();
-        call.key(keys.seen(&key))
-            .key(keys.inbox(envelope.event.feature))
-            .key(keys.quarantine())
-            .key(keys.case(&envelope.case_id));
-        call.arg(scripts::body_hash(&event.body)).arg(self.retention_millis());
-        call.arg(key.as_str())
-            .arg(&event.body)
-            .arg(to_millis(event.received_at))
-            .arg(&event.id)
-            .arg(envelope.event.feature.as_str());
-        let moved: bool = self.bounded(call.invoke_async(&mut self.connection(event.partition))).await?;
-        Ok(if moved { Readmission::Readmitted } else { Readmission::Known })
+        call.key(keys.seen(&key)).key(keys.inbox(feature)).key(keys.quarantine()).key(keys.case(&envelope.case_id));
+        call.arg(scripts::body_hash(&event.body)).arg(duration_millis(self.retention));
+        call.arg(key.as_str()).arg(&event.body).arg(to_millis(event.received_at));
+        call.arg(&event.id).arg(feature.as_str());
+        let is_moved: bool = self.bounded(call.invoke_async(&mut self.connection(event.partition))).await?;
+        Ok(if is_moved { Readmission::Readmitted } else { Readmission::Known })
     }
 }

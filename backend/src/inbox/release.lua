@@ -3,7 +3,7 @@
 --
 -- KEYS: lease
 -- ARGV: the fencing token
--- Returns: 1, or 0 where the lease is lost
+-- Returns: 1, or 0 if the lease is lost
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Prolongs a lease.
+-- Renews a lease.
 --
 -- KEYS: lease
 -- ARGV: the fencing token, the time to live in milliseconds
--- Returns: 1, or 0 where the lease is lost
+-- Returns: 1, or 0 if the lease is lost
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end

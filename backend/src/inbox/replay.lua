@@ -1,27 +1,30 @@
--- Moves a dead letter back to the inbox, behind what waits there.
+-- Moves a dead letter back to the inbox, behind the events that are waiting there.
 --
 -- KEYS: dead, inbox, seen
--- ARGV: the entry
--- Returns: 1 moved, 0 where it is no dead letter any more
+-- ARGV: the entry in the dead letters
+-- Returns: 1 moved, 0 no longer a dead letter
 --
--- Invariant: an event is a dead letter until it is in the inbox. Hence the entry first, then the seen key, which names the
--- dead letter no longer, and the dead letter last. If that ends in between, a replay or a redelivery brings the event back
--- once more, and it is handled twice with the same key.
-local letter = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
+-- Invariant: the event stays a dead letter until it is in the inbox. So the entry in the inbox is
+-- added first, then the seen key stops naming the dead letter, and the dead letter is removed last.
+-- If the script fails in between, a replay or a redelivery adds the event once more, and it is
+-- handled twice with the same idempotency key.
+local entry = ARGV[1]
+local letter = redis.call('XRANGE', KEYS[1], entry, entry)[1]
 if not letter then
   return 0
 end
-local kept, fields = { key = true, body = true, received = true, missed = true }, {}
-for place = 1, #letter[2], 2 do
-  if kept[letter[2][place]] then
-    fields[#fields + 1] = letter[2][place]
-    fields[#fields + 1] = letter[2][place + 1]
+local is_kept, kept = { key = true, body = true, received = true, missed = true }, {}
+local fields = letter[2]
+for place = 1, #fields, 2 do
+  if is_kept[fields[place]] then
+    kept[#kept + 1] = fields[place]
+    kept[#kept + 1] = fields[place + 1]
   end
 end
-redis.call('XADD', KEYS[2], '*', unpack(fields))
+redis.call('XADD', KEYS[2], '*', unpack(kept))
 local known = redis.call('GET', KEYS[3])
-if known and string.match(known, ' (.+)$') == ARGV[1] then
+if known and string.match(known, ' (.+)$') == entry then
   redis.call('SET', KEYS[3], string.sub(known, 1, 16), 'KEEPTTL')
 end
-redis.call('XDEL', KEYS[1], ARGV[1])
+redis.call('XDEL', KEYS[1], entry)
 return 1

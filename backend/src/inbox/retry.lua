@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
--- Notes that an event was tried, and until when to wait.
+-- Stores how many attempts an event has had, and when the next one is due.
 --
 -- KEYS: lease, attempts
--- ARGV: the fencing token, the entry, how often it was tried, when it is due in milliseconds since 1970
--- Returns: 1, or 0 where the lease is lost
+-- ARGV: the fencing token, the entry, the number of attempts, the due time in milliseconds since
+--   1970
+-- Returns: 1, or 0 if the lease is lost
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end

@@ -1,33 +1,37 @@
--- Brings an event that is a dead letter back to its inbox, behind what waits there, since it was delivered again.
+-- Moves a dead letter back to the inbox, behind the events that are waiting there, because the
+-- event was delivered again.
 --
 -- KEYS: seen, inbox, dead
--- ARGV: the body's hash, the retention in milliseconds, the event key, the body, when it was received, in milliseconds since 1970
--- Returns: 0 stored as new, as the dead letter has been dropped meanwhile; 1 known, as somebody else has brought it back;
---   4 brought back, with the body that was stored first
+-- ARGV: the body's hash, the retention, the event key, the body, when the event was received. Times
+--   and durations are in milliseconds.
+-- Returns: 0 stored as new, since the dead letter has expired; 1 already in the inbox, since
+--   another delivery has revived it; 5 revived with the body that was stored first
 --
--- Invariant: an event is a dead letter until it is in the inbox. Hence the entry first, then the seen key, which names the
--- dead letter no longer, and the dead letter last. If that ends in between the event is brought back once more, and
--- handled twice with the same key. The event was counted in its case when it first came.
+-- Invariant: the event stays a dead letter until it is in the inbox. So the entry in the inbox is
+-- added first, then the seen key stops naming the dead letter, and the dead letter is removed last.
+-- If the script fails in between, the event is revived once more, and is handled twice with the
+-- same idempotency key. The case does not count the event again.
+local event_key, received, retention = ARGV[3], ARGV[5], ARGV[2]
 local known = redis.call('GET', KEYS[1])
 local letter = known and string.match(known, ' (.+)$')
 if known and not letter then
   return 1
 end
 local found = letter and redis.call('XRANGE', KEYS[3], letter, letter)[1]
-local body, missed, hash, answer = ARGV[4], 0, ARGV[1], 0
+local hash, body, backfilled, answer = ARGV[1], ARGV[4], 0, 0
 if found then
   local fields = found[2]
   for place = 1, #fields, 2 do
     if fields[place] == 'body' then
       body = fields[place + 1]
     elseif fields[place] == 'missed' then
-      missed = fields[place + 1]
+      backfilled = fields[place + 1]
     end
   end
-  hash, answer = string.sub(known, 1, 16), 4
+  hash, answer = string.sub(known, 1, 16), 5
 end
-redis.call('XADD', KEYS[2], '*', 'key', ARGV[3], 'body', body, 'received', ARGV[5], 'missed', missed)
-redis.call('SET', KEYS[1], hash, 'PX', ARGV[2])
+redis.call('XADD', KEYS[2], '*', 'key', event_key, 'body', body, 'received', received, 'missed', backfilled)
+redis.call('SET', KEYS[1], hash, 'PX', retention)
 if found then
   redis.call('XDEL', KEYS[3], letter)
 end

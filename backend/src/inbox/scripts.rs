@@ -1,46 +1,53 @@
-//! The scripts, each in a file of its own that says what it takes, returns and guarantees.
+//! The Lua scripts. Each one is a file that states its keys, arguments, answer and invariant.
 //!
-//! Those that lead to less being stored may run when the memory is full (`allow-oom`, Redis 7): otherwise a backend that
-//! starts then could own no partition, and so never make room.
+//! The scripts that free memory, or are needed to do so, run even when Redis has reached
+//! `maxmemory` (`allow-oom`, since Redis 7). Otherwise a backend that starts while the memory is
+//! full could own no partition, and so never free any.
 
 use std::sync::LazyLock;
 
 use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, aio::ConnectionLike};
 use sha2::{Digest, Sha256};
 
+use crate::mutation;
+
 pub(super) static ACCEPT: LazyLock<Script> = LazyLock::new(|| script(include_str!("accept.lua")));
 pub(super) static ACQUIRE: LazyLock<Script> = LazyLock::new(|| script(include_str!("acquire.lua")));
 pub(super) static ATTEND: LazyLock<Script> = LazyLock::new(|| script(include_str!("attend.lua")));
-pub(super) static EXPIRE: LazyLock<Script> = LazyLock::new(|| script(include_str!("expire.lua")));
-pub(super) static KEEP_TO: LazyLock<Script> = LazyLock::new(|| script(include_str!("keep_to.lua")));
-pub(super) static MISSING: LazyLock<Script> = LazyLock::new(|| script(include_str!("missing.lua")));
-pub(super) static PAUSE: LazyLock<Script> = LazyLock::new(|| script(include_str!("pause.lua")));
-pub(super) static READMIT: LazyLock<Script> = LazyLock::new(|| script(include_str!("readmit.lua")));
-pub(super) static REPLAY: LazyLock<Script> = LazyLock::new(|| script(include_str!("replay.lua")));
-pub(super) static REVIVE: LazyLock<Script> = LazyLock::new(|| script(include_str!("revive.lua")));
-pub(super) static SET_APART: LazyLock<Script> = LazyLock::new(|| script(include_str!("set_apart.lua")));
-pub(super) static RENEW: LazyLock<Script> = LazyLock::new(|| script(include_str!("renew.lua")));
-pub(super) static RELEASE: LazyLock<Script> = LazyLock::new(|| script(include_str!("release.lua")));
+pub(super) static COMPARE: LazyLock<Script> = LazyLock::new(|| script(include_str!("compare.lua")));
 pub(super) static COMPLETE: LazyLock<Script> = LazyLock::new(|| script(include_str!("complete.lua")));
+pub(super) static CONFIRM_PAUSE: LazyLock<Script> = LazyLock::new(|| script(include_str!("confirm_pause.lua")));
+pub(super) static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| script(include_str!("dead_letter.lua")));
+pub(super) static EXPIRE: LazyLock<Script> = LazyLock::new(|| script(include_str!("expire.lua")));
+pub(super) static PAUSE: LazyLock<Script> = LazyLock::new(|| script(include_str!("pause.lua")));
+pub(super) static QUARANTINE: LazyLock<Script> = LazyLock::new(|| script(include_str!("quarantine.lua")));
+pub(super) static READMIT: LazyLock<Script> = LazyLock::new(|| script(include_str!("readmit.lua")));
+pub(super) static RELEASE: LazyLock<Script> = LazyLock::new(|| script(include_str!("release.lua")));
+pub(super) static RENEW: LazyLock<Script> = LazyLock::new(|| script(include_str!("renew.lua")));
+pub(super) static REPLAY: LazyLock<Script> = LazyLock::new(|| script(include_str!("replay.lua")));
 pub(super) static RETRY: LazyLock<Script> = LazyLock::new(|| script(include_str!("retry.lua")));
-pub(super) static BURY: LazyLock<Script> = LazyLock::new(|| script(include_str!("bury.lua")));
+pub(super) static REVIVE: LazyLock<Script> = LazyLock::new(|| script(include_str!("revive.lua")));
 
 fn script(text: &str) -> Script {
-    #[cfg(feature = "mutations")]
-    let text = &crate::mutation::mutate(text);
+    mutation::instead!(Fencing => Script::new(&mutation::without_fencing(text)));
     Script::new(text)
 }
 
-/// A call of a script with these keys, to which its arguments are added: with fewer copies than the client library's own,
-/// for what is called for each event.
+/// Returns a call of a script, to which the caller adds the arguments.
+///
+/// For scripts that run once for each event: it copies less than the client library's own
+/// invocation.
 pub(super) fn call(script: &Script, keys: &[&str], size_of_arguments: usize) -> Cmd {
-    let size = size_of_arguments + keys.iter().map(|key| key.len()).sum::<usize>();
-    let mut call = Cmd::with_capacity(16, 64 + size);
+    let size_of_keys: usize = keys.iter().map(|key| key.len()).sum();
+    let mut call = Cmd::with_capacity(16, 64 + size_of_keys + size_of_arguments);
     call.arg("EVALSHA").arg(script.get_hash()).arg(keys.len()).arg(keys);
     call
 }
 
-/// Runs that, and where the server does not know the script loads it first.
+/// Runs a call of a script. If the server does not know the script, loads it first.
+///
+/// # Errors
+/// If Redis cannot be reached, or answers with an error.
 pub(super) async fn run(script: &Script, call: &Cmd, connection: &mut impl ConnectionLike) -> Result<i64, RedisError> {
     match call.query_async(connection).await {
         Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
@@ -51,7 +58,8 @@ pub(super) async fn run(script: &Script, call: &Cmd, connection: &mut impl Conne
     }
 }
 
-/// What a seen key holds of a body: enough to notice that another one came, in 16 characters.
+/// Returns the hash of a body that its seen key stores: 16 characters, enough to notice a
+/// redelivery with another body.
 pub(super) fn body_hash(body: &[u8]) -> String {
     let hash = Sha256::digest(body).iter().take(8).fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
     format!("{hash:016x}")

@@ -1,245 +1,236 @@
-//! Which server holds a partition: the only one, the primary that the sentinels name, or one of a cluster's.
+//! Which server holds which partition: the only server, the primary that the sentinels name, or one
+//! of a cluster's.
 //!
-//! All of a partition's keys share a hash slot, so all that there is to know is a server for each partition. We ask for
-//! that once a second, and sooner after an error, and talk to each server directly. The client library's own cluster
-//! connection would send `WAIT` and `CONFIG` to servers that the event is not on.
+//! All keys of a partition share a hash slot, so one server for each partition is all there is to
+//! know. The backend asks for it once a second and after each error, and talks to each server
+//! directly. The client library's own cluster connection would send `WAIT` and `CONFIG` to servers
+//! that do not hold the event.
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, aio::ConnectionManagerConfig};
-use tokio::{
-    sync::{Notify, watch},
-    time::sleep,
-};
-use tokio_util::sync::CancellationToken;
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, aio::ConnectionManagerConfig};
+use tokio::sync::{Notify, watch as channel};
 
-use super::{InboxError, confirm::Demand, keys::Keys, server_check::Requirements};
+use super::{InboxError, keys::Keys};
 use crate::{
-    config::{self, Topology},
+    config::{self, Durability, Topology},
     tls,
 };
 
 mod cluster;
+mod confirm;
 mod fitness;
+mod layout;
+mod link;
 mod proven;
+mod requirements;
 mod server;
+mod watch;
 
 pub(super) use server::{Server, Side};
 
 use cluster::Slots;
-use server::CONNECT_TIMEOUT;
+use confirm::{Confirmation, Needed};
+use layout::Layout;
+use requirements::Requirements;
+use server::{CONNECT_TIMEOUT, Settings};
 
-/// The servers, and which of them holds what.
+/// The servers, and which of them holds which partition.
 pub(super) struct Servers {
     topology: Topology,
+    /// The name of the primary that sentinels are asked for.
     primary_name: String,
-    /// Those that the configuration names: the only server, the sentinels, or some of the cluster's servers.
+    /// The servers in the configuration: the only one, the sentinels, or some of the cluster's.
     named: Vec<Arc<Server>>,
-    /// How to log in to a server.
+    /// The credentials for all servers but sentinels.
     login: RedisConnectionInfo,
-    manager: ConnectionManagerConfig,
-    demand: Option<Demand>,
-    requirements: Option<Requirements>,
+    settings: Settings,
     slots: Slots,
-    layout: watch::Sender<Arc<Layout>>,
+    layout: channel::Sender<Arc<Layout>>,
     doubted: Notify,
 }
 
-/// Which server holds what.
-#[derive(Clone)]
-pub(super) struct Layout {
-    /// Each partition's, and at the end that of the keys that belong to no partition.
-    of: Vec<Arc<Server>>,
-}
-
-/// How often we ask which servers there are, and how often at most.
-const INTERVAL: Duration = Duration::from_secs(1);
-const SHORTEST: Duration = Duration::from_millis(100);
-
-/// The first server's answer that is one, or the last one's error. (An async closure would make the future not `Send`.)
-macro_rules! first_answer {
-    ($servers:expr, $server:ident => $question:expr) => {{
-        let mut answer = Err(InboxError::Server("`redis.url` names no server".to_owned()));
-        for $server in $servers {
-            answer = $question.await;
-            if answer.is_ok() {
-                break;
-            }
-        }
-        answer
-    }};
-}
+/// The maximum number of servers of a cluster that are asked besides those in the configuration.
+const MAX_ASKED: usize = 3;
 
 impl Servers {
     /// Finds out which servers there are, and makes sure that they answer.
+    ///
+    /// # Errors
+    /// Returns [`InboxError::Topology`] if no server in the configuration answers, or if they do
+    /// not form the topology in the configuration.
     pub(super) async fn connect(
         config: &config::Redis,
         keys: &Keys,
-        demand: Option<Demand>,
-        requirements: Option<Requirements>,
+        store_timeout: Duration,
+        retention: Duration,
     ) -> Result<Self, InboxError> {
-        let manager = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            // Whoever asks has a timeout of its own.
-            .set_response_timeout(None)
-            .set_number_of_retries(2)
-            .set_max_delay(Duration::from_millis(500));
         tls::prepare();
+        let settings = settings(config, store_timeout, retention);
         let mut named = Vec::new();
         let mut login = RedisConnectionInfo::default();
         for url in config.urls() {
-            let mut info = url.into_connection_info()?;
+            let info = url.into_connection_info()?;
             login = info.redis_settings().clone();
-            if config.topology == Topology::Sentinel {
-                let password = config.sentinel_password.reveal();
-                let own = RedisConnectionInfo::default();
-                info = info.set_redis_settings(if password.is_empty() { own } else { own.set_password(password) });
-            }
-            named.push(Arc::new(Server::new(info, &manager, demand, requirements)?));
+            named.push(Arc::new(Server::new(with_login(info, config), &settings)?));
         }
         let mut servers = Self {
             topology: config.topology,
             primary_name: config.sentinel_primary.clone(),
             named,
             login,
-            manager,
-            demand,
-            requirements,
+            settings,
             slots: Slots::default(),
-            layout: watch::Sender::new(Arc::new(Layout { of: Vec::new() })),
+            layout: channel::Sender::new(Arc::new(Layout::empty())),
             doubted: Notify::new(),
         };
-        first_answer!(&servers.named, server => server.ensure_answers())?;
+        first_answer(servers.named.iter().map(|server| server.ensure_answers())).await?;
         if config.topology == Topology::Cluster {
-            servers.slots = first_answer!(&servers.named, server => cluster::slots_of(server, keys))?;
+            servers.slots = first_answer(servers.named.iter().map(|server| cluster::slots_of(server, keys))).await?;
         }
         let places = keys.partitions() as usize + 1;
-        let layout = servers.ask_for_layout(places).await?;
+        let layout = servers.query_layout(places).await?;
         servers.layout.send_replace(Arc::new(layout));
         Ok(servers)
     }
 
-    /// The server of a partition.
+    /// Returns the server of a partition.
     pub(super) fn of_partition(&self, partition: u32) -> Arc<Server> {
-        Arc::clone(&self.layout.borrow().of[partition as usize])
+        Arc::clone(self.layout.borrow().of_partition(partition))
     }
 
-    /// The server of the keys that belong to no partition.
+    /// Returns the server of the keys that belong to no partition.
     pub(super) fn of_common(&self) -> Arc<Server> {
-        let layout = self.layout.borrow();
-        Arc::clone(&layout.of[layout.of.len() - 1])
+        Arc::clone(self.layout.borrow().of_common())
     }
 
-    /// Each server once, by its address.
+    /// Returns each server that holds something once, by its address.
     pub(super) fn all(&self) -> BTreeMap<String, Arc<Server>> {
-        self.layout.borrow().of.iter().map(|server| (server.address(), Arc::clone(server))).collect()
+        self.layout.borrow().iter().map(|server| (server.address(), Arc::clone(server))).collect()
     }
 
-    /// Tells when another server holds something.
-    pub(super) fn changes(&self) -> watch::Receiver<Arc<Layout>> {
+    /// Returns a receiver that is notified when a partition moves to another server.
+    pub(super) fn changes(&self) -> channel::Receiver<Arc<Layout>> {
         self.layout.subscribe()
     }
 
-    /// A command failed: perhaps something is held by another server now.
+    /// Asks for the layout soon, because a command failed: a partition may have moved.
     pub(super) fn doubt(&self) {
         self.doubted.notify_one();
     }
 
-    /// A command got no answer: the next ones go over other connections.
+    /// Replaces the connections of all servers, because a command got no answer.
     pub(super) fn replace_connections(&self) {
         for server in self.all().into_values() {
             server.replace_connection();
         }
     }
 
-    /// Keeps knowing which server holds what, until `shutdown` is cancelled.
-    pub(super) async fn watch(&self, shutdown: &CancellationToken) {
-        while self.topology != Topology::Single && !shutdown.is_cancelled() {
-            sleep(SHORTEST).await;
-            tokio::select! {
-                () = sleep(INTERVAL) => {}
-                () = self.doubted.notified() => {}
-                () = shutdown.cancelled() => return,
-            }
-            let places = self.layout.borrow().of.len();
-            match self.ask_for_layout(places).await {
-                Ok(layout) => self.take(layout),
-                Err(error) => tracing::debug!("cannot tell which Redis servers there are: {error}"),
-            }
-        }
-    }
-
-    fn take(&self, layout: Layout) {
-        self.layout.send_if_modified(|known| {
-            let moved = known.of.iter().zip(&layout.of).filter(|(old, new)| !Arc::ptr_eq(old, new)).count();
-            if moved > 0 {
-                tracing::info!(servers = %layout.describe(), "{moved} of {} partitions have another server", layout.of.len());
-                *known = Arc::new(layout);
-            }
-            moved > 0
-        });
-    }
-
-    async fn ask_for_layout(&self, places: usize) -> Result<Layout, InboxError> {
+    async fn query_layout(&self, places: usize) -> Result<Layout, InboxError> {
         match self.topology {
-            Topology::Single => Ok(Layout { of: vec![Arc::clone(&self.named[0]); places] }),
+            Topology::Single => Ok(Layout::single(&self.named[0], places)),
             Topology::Sentinel => {
-                let address = first_answer!(&self.named, sentinel => self.ask_for_primary(sentinel))?;
-                let layout = self.layout_of(&vec![address; places])?;
-                layout.of[0].ensure_primary().await?;
+                // Collected, since a future that contains this closure would not be `Send`.
+                let questions: Vec<_> = self.named.iter().map(|sentinel| self.query_primary(sentinel)).collect();
+                let address = first_answer(questions).await?;
+                let layout = self.layout_at(&vec![address; places])?;
+                layout.of_common().ensure_primary().await?;
                 Ok(layout)
             }
             Topology::Cluster => {
                 let mut asked: Vec<_> = self.all().into_values().collect();
                 fastrand::shuffle(&mut asked);
-                asked.truncate(3);
+                asked.truncate(MAX_ASKED);
                 asked.extend(self.named.iter().cloned());
-                self.layout_of(&self.slots.places(&asked).await?)
+                self.layout_at(&self.slots.locate(&asked).await?)
             }
         }
     }
 
-    /// The servers at those addresses: those that we know, or else new ones, to which we connect when they are first asked.
-    fn layout_of(&self, addresses: &[ConnectionAddr]) -> Result<Layout, InboxError> {
-        let mut known = self.all();
-        let mut of = Vec::with_capacity(addresses.len());
-        for address in addresses {
-            let server = match known.entry(address.to_string()) {
-                Entry::Occupied(known) => Arc::clone(known.get()),
-                Entry::Vacant(unknown) => {
-                    let info = address.clone().into_connection_info()?.set_redis_settings(self.login.clone());
-                    let server = Server::new(info, &self.manager, self.demand, self.requirements)?;
-                    Arc::clone(unknown.insert(Arc::new(server)))
-                }
-            };
-            of.push(server);
-        }
-        Ok(Layout { of })
-    }
-
-    async fn ask_for_primary(&self, sentinel: &Server) -> Result<ConnectionAddr, InboxError> {
+    async fn query_primary(&self, sentinel: &Server) -> Result<ConnectionAddr, InboxError> {
         let mut ask = redis::cmd("SENTINEL");
         ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.primary_name);
         let answer: Option<(String, u16)> = sentinel.ask(ask.query_async(&mut sentinel.connection())).await?;
-        let (host, port) = answer.ok_or_else(|| {
-            InboxError::Server(format!(
-                "the sentinels know no primary `{}`, which `redis.sentinel_primary` names",
+        match answer {
+            Some((host, port)) => Ok(sentinel.neighbour(Some(host), port)),
+            None => Err(InboxError::Topology(format!(
+                "the sentinels do not know the primary `{}`: set `redis.sentinel_primary` to the name they monitor",
                 self.primary_name
-            ))
-        })?;
-        Ok(sentinel.neighbour(host, port))
+            ))),
+        }
+    }
+
+    fn layout_at(&self, addresses: &[ConnectionAddr]) -> Result<Layout, InboxError> {
+        Layout::at(addresses, self.all(), |address| {
+            let info = address.clone().into_connection_info()?.set_redis_settings(self.login.clone());
+            Ok(Server::new(info, &self.settings)?)
+        })
     }
 }
 
-impl Layout {
-    fn describe(&self) -> String {
-        let mut addresses: Vec<_> = self.of.iter().map(|server| server.address()).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        addresses.join(" ")
+fn settings(config: &config::Redis, store_timeout: Duration, retention: Duration) -> Settings {
+    let needed = match config.durability {
+        Durability::Fsync => Some(Needed::Disk),
+        Durability::Replicas(replicas) => Some(Needed::Replicas(replicas)),
+        Durability::Memory => None,
+    };
+    let requirements =
+        Requirements { durability: config.durability, topology: config.topology, timeout: store_timeout };
+    Settings {
+        manager: ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            // Each caller has a timeout of its own.
+            .set_response_timeout(None)
+            .set_number_of_retries(2)
+            .set_max_delay(Duration::from_millis(500)),
+        confirmation: needed.map(|needed| Confirmation { needed, retention }),
+        requirements: config.check_server.then_some(requirements),
+    }
+}
+
+/// Sentinels have a password of their own, or none; all other servers have the credentials in the
+/// URL.
+fn with_login(info: ConnectionInfo, config: &config::Redis) -> ConnectionInfo {
+    if config.topology != Topology::Sentinel {
+        return info;
+    }
+    let password = config.sentinel_password.reveal();
+    let login = RedisConnectionInfo::default();
+    info.set_redis_settings(if password.is_empty() { login } else { login.set_password(password) })
+}
+
+/// Asks one server after the other, and returns the first answer, or the last error.
+async fn first_answer<T, F>(questions: impl IntoIterator<Item = F>) -> Result<T, InboxError>
+where
+    F: Future<Output = Result<T, InboxError>>,
+{
+    let mut last_error = InboxError::Topology("`redis.url` names no server".to_owned());
+    for question in questions {
+        match question.await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => last_error = error,
+        }
+    }
+    Err(last_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_answer_counts_and_otherwise_the_last_error() {
+        let failed = |number| Err(InboxError::UnknownAnswer(number));
+        for (answers, expected) in [
+            (vec![Ok(1), Ok(2)], Ok(1)),
+            (vec![failed(1), Ok(2), failed(3)], Ok(2)),
+            (vec![failed(1), failed(2)], Err("a script in Redis gave the unknown answer 2".to_owned())),
+            (vec![], Err("`redis.url` names no server".to_owned())),
+        ] {
+            let answer = first_answer(answers.into_iter().map(ready)).await;
+            assert_eq!(answer.map_err(|error| error.to_string()), expected);
+        }
     }
 }

@@ -1,21 +1,25 @@
-//! Entries of streams as Redis gives them.
+//! The entries of streams, as Redis returns them.
 
 use redis::{FromRedisValue, ParsingError, Value};
 
-/// An entry of a stream. The client library's own would copy each field, its name too.
+/// An entry of a stream. Unlike the client library's type, it copies neither values nor names.
 #[derive(Debug)]
 pub(super) struct StreamEntry {
     pub(super) id: String,
-    /// Names and values by turns.
+    /// Names and values alternate.
     fields: Vec<Value>,
 }
 
 impl StreamEntry {
-    /// Takes a field out, where it is there and of that type.
+    /// Removes a field and returns its value, or `None` if there is no such field of that type.
     pub(super) fn take<T: FromRedisValue>(&mut self, name: &str) -> Option<T> {
-        let is_named = |field: &[Value]| matches!(&field[0], Value::BulkString(bytes) if bytes == name.as_bytes());
-        let value = self.fields.chunks_exact_mut(2).find(|field| is_named(field)).map(|field| &mut field[1])?;
-        T::from_redis_value(std::mem::replace(value, Value::Nil)).ok()
+        for field in self.fields.chunks_exact_mut(2) {
+            if matches!(&field[0], Value::BulkString(bytes) if bytes == name.as_bytes()) {
+                let value = std::mem::replace(&mut field[1], Value::Nil);
+                return T::from_redis_value(value).ok();
+            }
+        }
+        None
     }
 }
 
@@ -37,9 +41,9 @@ mod tests {
         let entry = Value::Array(vec![text("7-1"), Value::Array(fields.into())]);
         let mut entry = StreamEntry::from_redis_value(entry).unwrap();
         assert_eq!(entry.id, "7-1");
-        assert_eq!(entry.take::<u64>("body"), None, "it is of another type");
-        assert_eq!(entry.take::<u64>("received"), Some(7), "a value is no name");
-        assert_eq!(entry.take::<String>("odd"), None);
+        assert_eq!(entry.take::<u64>("body"), None, "the value has another type");
+        assert_eq!(entry.take::<u64>("received"), Some(7), "a value is not taken for a name");
+        assert_eq!(entry.take::<String>("odd"), None, "a name without a value is not a field");
         assert_eq!(entry.take::<String>("missing"), None);
     }
 }

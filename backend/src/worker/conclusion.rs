@@ -46,10 +46,7 @@ pub(super) fn conclude(settings: &config::Worker, retry: Retry, attempts: u32, a
 }
 
 fn is_given_up(settings: &config::Worker, attempts: u32, age: Duration) -> bool {
-    #[cfg(feature = "mutations")]
-    if crate::mutation::current() == Some(crate::mutation::Mutation::GiveUpByCount) {
-        return attempts >= 24;
-    }
+    crate::mutation::instead!(GiveUpByCount => attempts >= 24);
     age >= settings.give_up_after && attempts >= settings.min_attempts
 }
 

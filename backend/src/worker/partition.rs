@@ -106,9 +106,7 @@ async fn keep(lease: Lease, lost: CancellationToken) {
         sleep(interval.min(expires_at.saturating_duration_since(Instant::now()))).await;
         let requested_at = Instant::now();
         #[cfg(feature = "mutations")]
-        if crate::mutation::current() == Some(crate::mutation::Mutation::Fencing) {
-            expires_at = requested_at + lease.time_to_live();
-        }
+        crate::mutation::never_expire(&mut expires_at, lease.time_to_live());
         if requested_at >= expires_at {
             break "it was not renewed in time, because Redis did not answer or this process was suspended";
         }

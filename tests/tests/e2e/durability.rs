@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use backend::test_support::inbox::{Accepted, Arrival, Inbox};
+use backend::test_support::inbox::{Accepted, Arrival, Inbox, Origin};
 use envelope::{Envelope, Feature, Stage};
 use harness::{
     redis_server::{EVERY_SECOND, FSYNC, IN_MEMORY, Readiness, RedisOptions},
@@ -243,12 +243,12 @@ async fn a_backfill_of_an_event_that_arrived_meanwhile_succeeds_while_the_disk_i
         let payload = serde_json::json!({ "caseId": "backfilled", "externalId": null, "occurredAt": at });
         serde_json::json!({ "eventName": "case.forensics.completed", "payload": payload }).to_string()
     };
-    let accept = async |at: &str, missed: Option<u32>| {
+    let accept = async |at: &str, origin: Origin| {
         let body = body(at);
         let event = Envelope::parse(body.as_bytes()).unwrap();
         let key = event.key();
-        inbox.accept(&Arrival { missed, ..Arrival::now(&event, &key, body.as_bytes()) }).await.unwrap()
+        inbox.accept(&Arrival { origin, ..Arrival::now(&event, &key, body.as_bytes()) }).await.unwrap()
     };
-    assert_eq!(accept("2025-06-22T10:30:00Z", None).await, Accepted::Stored);
-    assert_eq!(accept("2025-06-22T10:31:00Z", Some(1)).await, Accepted::AlreadyBackfilled);
+    assert_eq!(accept("2025-06-22T10:30:00Z", Origin::Sent).await, Accepted::Stored);
+    assert_eq!(accept("2025-06-22T10:31:00Z", Origin::Backfilled { required: 1 }).await, Accepted::AlreadyBackfilled);
 }

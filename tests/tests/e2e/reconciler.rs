@@ -5,7 +5,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use backend::test_support::inbox::{Due, Inbox, keys::Keys};
+use backend::test_support::inbox::{
+    Expected, Inbox,
+    MissingEvents::{AssumedReceived, Noted},
+    keys::Keys,
+};
 use envelope::{CaseId, Feature, Stage, Timestamp};
 use harness::simulator::{sender::Answer, world::Event};
 
@@ -279,12 +283,12 @@ async fn each_missing_event_keeps_its_time_and_a_time_in_the_future_is_replaced(
     let fixture = Fixture::start().await;
     let inbox = Inbox::connect(&config(&fixture.stack.redis_url()).redis, PATIENCE).await.unwrap();
     let case = CaseId::new("times").unwrap();
-    let missing = async |must, is_taken, most_taken| {
-        let due = Due { feature: Feature::Extraction, must, is_taken, most_taken };
-        inbox.missing(&case, due).await.unwrap()
+    let compare = async |required, missing, max_assumed_received| {
+        let expected = Expected { feature: Feature::Extraction, required, missing, max_assumed_received };
+        inbox.compare(&case, expected).await.unwrap()
     };
-    let first = missing(1, false, None).await.since;
-    let both = missing(2, false, None).await.since;
+    let first = compare(1, Noted, None).await.missing_since;
+    let both = compare(2, Noted, None).await.missing_since;
     assert!(first.len() == 1 && both.len() == 2 && both[0] == first[0] && both[1] > first[0], "{first:?} {both:?}");
 
     let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
@@ -296,21 +300,30 @@ async fn each_missing_event_keeps_its_time_and_a_time_in_the_future_is_replaced(
     // One of the two events arrives. Which one is not known, so the older time is removed, and the
     // other one stays.
     set("extraction", "1");
-    assert_eq!(missing(2, false, None).await.since, both[1..]);
+    assert_eq!(compare(2, Noted, None).await.missing_since, both[1..]);
     for ahead in ["4102444800000 4102444800000", "99999999999999999999999"] {
         set("extraction", "0");
         set("extraction:missing", ahead);
-        let since = missing(2, false, None).await.since;
+        let since = compare(2, Noted, None).await.missing_since;
         assert!(since.len() == 2 && since[0] < since[1], "{since:?}");
         assert!(since[1] <= SystemTime::now() + Duration::from_secs(1), "{since:?}");
     }
 
-    let taken = missing(3, true, None).await;
-    assert_eq!((taken.taken, taken.reopened, taken.received, taken.since.len()), (3, 0, 3, 0));
-    let reopened = missing(3, false, Some(1)).await;
-    assert_eq!((reopened.taken, reopened.reopened, reopened.received, reopened.since.len()), (0, 2, 1, 2));
-    let again = missing(3, false, Some(1)).await;
-    assert_eq!((again.taken, again.reopened, again.received, again.since), (0, 0, 1, reopened.since));
+    let assumed = compare(3, AssumedReceived, None).await;
+    assert_eq!(
+        (assumed.newly_assumed_received, assumed.reopened, assumed.received, assumed.missing_since.len()),
+        (3, 0, 3, 0)
+    );
+    let reopened = compare(3, Noted, Some(1)).await;
+    assert_eq!(
+        (reopened.newly_assumed_received, reopened.reopened, reopened.received, reopened.missing_since.len()),
+        (0, 2, 1, 2)
+    );
+    let again = compare(3, Noted, Some(1)).await;
+    assert_eq!(
+        (again.newly_assumed_received, again.reopened, again.received, again.missing_since),
+        (0, 0, 1, reopened.missing_since)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -86,7 +86,7 @@ fn a_topology_that_does_not_match_the_servers_is_rejected() {
     let clustered = redis(&[&FSYNC[..], &["--cluster-enabled", "yes", "--cluster-port", "0"]].concat());
     let url = RedisServer::url;
     for (url, topology, primary, expected) in [
-        (url(&single), "cluster", "", "is not one of a cluster"),
+        (url(&single), "cluster", "", "does not belong to a cluster"),
         (url(&single), "sentinel", "edge", "SENTINEL"),
         (url(&single), "sentinel", "", "`redis.sentinel_primary`"),
         (url(&clustered), "cluster", "", "no server of the cluster holds slot"),

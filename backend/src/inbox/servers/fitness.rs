@@ -1,56 +1,93 @@
-//! Whether a server does what it should, as far as it has been proved.
+//! Whether a server meets the requirements, as far as it is proved.
 
 use tokio::sync::watch;
 
-use crate::inbox::{InboxError, server_check::Proof};
+use super::requirements::Proof;
+use crate::{inbox::InboxError, mutation};
 
-/// What a server has last proved about itself. It stays so until a check has proved something else: one that got no answer
-/// proves nothing.
-pub(in crate::inbox) struct Fitness {
+/// The result of checking a server against the requirements.
+pub(super) type Check = Result<Proof, InboxError>;
+
+/// What a server was last proved to do.
+///
+/// It changes only when a check proves something else. A check without an answer proves nothing, so
+/// an unfit server stays unfit.
+pub(super) struct Fitness {
     address: String,
-    /// What the server does not do as it should.
+    /// Which requirement the server does not meet.
     problem: watch::Sender<Option<String>>,
 }
 
+/// How much a check counts beside other checks of the same server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    ProvesNothing,
+    Fit,
+    Unfit,
+}
+
 impl Fitness {
-    /// A server of which nothing is known yet counts as fit.
+    /// Returns the fitness of a server that was never checked. It counts as fit.
     pub(super) fn new(address: String) -> Self {
         Self { address, problem: watch::Sender::default() }
     }
 
-    /// Takes note of a check.
-    pub(in crate::inbox) fn note(&self, check: &Result<Proof, InboxError>) {
+    /// Records a check.
+    pub(super) fn note(&self, check: &Check) {
         match check {
             Ok(_) => {
                 if self.set(None) {
-                    tracing::info!("Redis at {} does again what it should", self.address);
+                    tracing::info!("Redis at {} meets the requirements again", self.address);
                 }
             }
-            Err(InboxError::Server(problem)) => {
+            Err(InboxError::Unfit(problem)) => {
                 if self.set(Some(problem.clone())) {
-                    tracing::error!("no event is stored there: {problem}");
+                    tracing::error!("no events are stored on an unfit server: {problem}");
                 }
             }
-            #[cfg(feature = "mutations")]
-            Err(_) if crate::mutation::current() == Some(crate::mutation::Mutation::Fitness) => drop(self.set(None)),
-            // Everybody who asks the server notices by himself that it does not answer.
-            Err(_) => {}
+            // Not logged: the calls that need the server fail and say so.
+            Err(_) => mutation::instead!(Fitness => drop(self.set(None))),
         }
     }
 
+    /// Returns whether the server counts as fit.
+    ///
     /// # Errors
-    /// What the server does not do as it should.
-    pub(in crate::inbox) fn ensure(&self) -> Result<(), InboxError> {
-        self.problem.borrow().clone().map_or(Ok(()), |problem| Err(InboxError::Server(problem)))
+    /// Returns [`InboxError::Unfit`] if the server was last proved not to meet the requirements.
+    pub(super) fn ensure(&self) -> Result<(), InboxError> {
+        match &*self.problem.borrow() {
+            Some(problem) => Err(InboxError::Unfit(problem.clone())),
+            None => Ok(()),
+        }
     }
 
-    /// Returns whether that is news.
+    /// Returns whether that is a change.
     fn set(&self, problem: Option<String>) -> bool {
         self.problem.send_if_modified(|known| {
-            let is_news = *known != problem;
+            let is_changed = *known != problem;
             *known = problem;
-            is_news
+            is_changed
         })
+    }
+}
+
+/// Returns which of two checks of one server counts. The checks went over different connections,
+/// which may lead to different processes: an unfit one outweighs a fit one, and either outweighs a
+/// check without an answer.
+pub(super) fn combine(first: Check, second: Check) -> Check {
+    if weight(&second) > weight(&first) { second } else { first }
+}
+
+/// Returns whether a check proves that the server is fit or unfit.
+pub(super) fn proves_something(check: &Check) -> bool {
+    weight(check) > Weight::ProvesNothing
+}
+
+fn weight(check: &Check) -> Weight {
+    match check {
+        Ok(_) => Weight::Fit,
+        Err(InboxError::Unfit(_)) => Weight::Unfit,
+        Err(_) => Weight::ProvesNothing,
     }
 }
 
@@ -60,11 +97,20 @@ mod tests {
 
     use super::*;
 
+    fn unanswered() -> Check {
+        Err(InboxError::Timeout(Duration::ZERO))
+    }
+
+    fn unfit() -> Check {
+        Err(InboxError::Unfit("appendonly no".to_owned()))
+    }
+
+    fn fit() -> Check {
+        Ok(Proof { syncs_always: true })
+    }
+
     #[test]
     fn a_check_without_an_answer_proves_nothing() {
-        let unanswered = || Err(InboxError::Timeout(Duration::ZERO));
-        let unfit = || Err(InboxError::Server("appendonly no".to_owned()));
-        let fit = || Ok(Proof { syncs_always: true });
         for (checks, is_fit) in [
             (vec![unanswered()], true),
             (vec![unfit()], false),
@@ -78,6 +124,24 @@ mod tests {
                 fitness.note(check);
             }
             assert_eq!(fitness.ensure().is_ok(), is_fit, "{checks:?}");
+        }
+    }
+
+    #[test]
+    fn unfit_outweighs_fit_and_fit_outweighs_no_answer() {
+        for (first, second, expected) in [
+            (unanswered(), unanswered(), Weight::ProvesNothing),
+            (unanswered(), fit(), Weight::Fit),
+            (unanswered(), unfit(), Weight::Unfit),
+            (fit(), fit(), Weight::Fit),
+            (fit(), unfit(), Weight::Unfit),
+            (unfit(), unfit(), Weight::Unfit),
+        ] {
+            let proves = expected != Weight::ProvesNothing;
+            for combined in [combine(first.clone(), second.clone()), combine(second.clone(), first.clone())] {
+                assert_eq!(weight(&combined), expected, "{first:?} {second:?}");
+                assert_eq!(proves_something(&combined), proves);
+            }
         }
     }
 }

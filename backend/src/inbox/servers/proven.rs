@@ -1,9 +1,10 @@
-//! The connection that one side stores over: used only after the server has proved, over this very connection, that it
-//! does what it should.
+//! The connection over which events are stored. It is used only after the server has proved, over
+//! this very connection, that it meets the requirements.
 //!
-//! A connection is to one process. What that one was asked about itself says nothing about another that takes its place on
-//! the same address, perhaps with other settings: so nothing is stored over a new connection before it was asked again.
-//! The client library's `ConnectionManager` connects anew by itself and offers no moment in between, hence a holder of our own.
+//! A connection leads to one process. What that process proved says nothing about another one that
+//! takes its place at the same address, perhaps with other settings, so every new connection needs
+//! a proof of its own. The client library's `ConnectionManager` reconnects by itself, without a
+//! moment in which to ask for the proof, so this module has its own connector.
 
 use std::{
     sync::{
@@ -19,103 +20,109 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{fitness::Fitness, server::CONNECT_TIMEOUT};
-use crate::inbox::{InboxError, server_check::Requirements};
+use super::{fitness::Fitness, requirements::Requirements, server::CONNECT_TIMEOUT};
+use crate::{inbox::InboxError, mutation};
 
-/// Keeps a connection to one server. After it has failed a task makes another one.
-pub(in crate::inbox) struct Proven(Arc<Holder>);
+/// Keeps a proven connection to one server. After the connection fails, a task makes another one.
+pub(super) struct Connector(Arc<Inner>);
 
-struct Holder {
+struct Inner {
     client: Client,
     requirements: Option<Requirements>,
     fitness: Arc<Fitness>,
     state: watch::Sender<State>,
 }
 
-/// A connection over which the server has proved itself.
-pub(in crate::inbox) struct Storing {
-    pub(in crate::inbox) connection: MultiplexedConnection,
-    /// Whether what the server has answered is on its disk.
+/// A connection over which the server has proved that it meets the requirements.
+pub(in crate::inbox) struct ProvenConnection {
+    pub(super) connection: MultiplexedConnection,
     syncs_always: AtomicBool,
 }
 
 #[derive(Clone)]
 enum State {
-    /// Nobody has asked for a connection yet.
+    /// No connection was needed yet.
     Unused,
-    /// A task connects. So many attempts have failed since it began; and why the last one did.
-    Connecting(u64, Option<InboxError>),
-    Ready(Arc<Storing>),
+    /// A task is connecting.
+    Connecting(Failures),
+    Ready(Arc<ProvenConnection>),
 }
 
-/// How long to wait after an attempt to connect that failed: doubled each time, up to the longest.
+/// The failed attempts to connect since the last connection was lost.
+#[derive(Clone, Default)]
+struct Failures {
+    count: u64,
+    last_error: Option<InboxError>,
+}
+
+/// The pause after a failed attempt to connect. It doubles with each failure, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-impl Storing {
-    /// Whether what the server has answered is on its disk.
-    pub(in crate::inbox) fn syncs_always(&self) -> bool {
+impl ProvenConnection {
+    /// Returns whether an event is on the server's disk as soon as the server answers.
+    pub(super) fn syncs_always(&self) -> bool {
         self.syncs_always.load(Ordering::Relaxed)
     }
 
-    pub(in crate::inbox) fn set_syncs_always(&self, syncs_always: bool) {
+    pub(super) fn set_syncs_always(&self, syncs_always: bool) {
         self.syncs_always.store(syncs_always, Ordering::Relaxed);
     }
 }
 
-impl Proven {
-    /// Where there are no requirements every server will do.
+impl Connector {
+    /// Returns a connector that connects when it is first used. Without requirements, no proof is
+    /// needed.
     pub(super) fn new(client: Client, requirements: Option<Requirements>, fitness: Arc<Fitness>) -> Self {
-        Self(Arc::new(Holder { client, requirements, fitness, state: watch::Sender::new(State::Unused) }))
+        Self(Arc::new(Inner { client, requirements, fitness, state: watch::Sender::new(State::Unused) }))
     }
 
-    /// The connection. Where there is none, waits for the attempt to connect that is running, or for the next one.
+    /// Returns the connection. If there is none, waits for the current attempt to connect.
     ///
     /// The task that connects runs in the runtime of the caller, and so does the connection.
     ///
     /// # Errors
-    /// Why that attempt failed.
-    pub(in crate::inbox) async fn connection(&self) -> Result<Arc<Storing>, InboxError> {
-        if let Some(storing) = self.ready() {
-            return Ok(storing);
+    /// Returns the reason if that attempt fails.
+    pub(super) async fn connection(&self) -> Result<Arc<ProvenConnection>, InboxError> {
+        if let Some(ready) = self.ready() {
+            return Ok(ready);
         }
         let mut states = self.0.state.subscribe();
-        self.connect_from(|state| matches!(state, State::Unused));
-        let mut known = None;
+        self.connect_if(|state| matches!(state, State::Unused));
+        let mut earlier = None;
         loop {
             match &*states.borrow_and_update() {
                 State::Unused => {}
-                State::Ready(storing) => return Ok(Arc::clone(storing)),
-                State::Connecting(failed, error) => match (known, error) {
-                    (Some(known), Some(error)) if known != *failed => return Err(error.clone()),
-                    (None, _) => known = Some(*failed),
+                State::Ready(connection) => return Ok(Arc::clone(connection)),
+                State::Connecting(Failures { count, last_error }) => match (earlier, last_error) {
+                    (Some(earlier), Some(error)) if earlier != *count => return Err(error.clone()),
+                    (None, _) => earlier = Some(*count),
                     _ => {}
                 },
             }
-            // The sender lives as long as we do.
+            // Cannot fail: `self` owns the sender.
             _ = states.changed().await;
         }
     }
 
-    /// The connection, if there is one now.
-    pub(in crate::inbox) fn ready(&self) -> Option<Arc<Storing>> {
+    /// Returns the connection if there is one now.
+    pub(super) fn ready(&self) -> Option<Arc<ProvenConnection>> {
         match &*self.0.state.borrow() {
-            State::Ready(storing) => Some(Arc::clone(storing)),
+            State::Ready(connection) => Some(Arc::clone(connection)),
             _ => None,
         }
     }
 
-    /// After an error on that connection after which it cannot be used any more.
-    pub(in crate::inbox) fn discard(&self, used: &Arc<Storing>) {
-        self.connect_from(|state| matches!(state, State::Ready(storing) if Arc::ptr_eq(storing, used)));
+    /// Discards a connection that has failed, and starts to make another one.
+    pub(super) fn discard(&self, failed: &Arc<ProvenConnection>) {
+        self.connect_if(|state| matches!(state, State::Ready(connection) if Arc::ptr_eq(connection, failed)));
     }
 
-    /// Starts to connect where the state is such.
-    fn connect_from(&self, is_such: impl FnOnce(&State) -> bool) {
+    fn connect_if(&self, condition: impl FnOnce(&State) -> bool) {
         let starts = self.0.state.send_if_modified(|state| {
-            let starts = is_such(state);
+            let starts = condition(state);
             if starts {
-                *state = State::Connecting(0, None);
+                *state = State::Connecting(Failures::default());
             }
             starts
         });
@@ -125,35 +132,32 @@ impl Proven {
     }
 }
 
-/// Until there is a connection, or nobody needs one any more.
-async fn keep_connecting(holder: Weak<Holder>) {
+/// Tries to connect until it succeeds or the connector is dropped.
+async fn keep_connecting(connector: Weak<Inner>) {
     let mut pause = FIRST_PAUSE;
-    while let Some(holder) = holder.upgrade() {
-        match holder.connect().await {
-            Ok(storing) => {
-                holder.state.send_replace(State::Ready(Arc::new(storing)));
+    while let Some(connector) = connector.upgrade() {
+        match connector.connect().await {
+            Ok(connection) => {
+                connector.state.send_replace(State::Ready(Arc::new(connection)));
                 return;
             }
-            Err(error) => {
-                let error = Some(error);
-                holder.state.send_modify(|state| {
-                    let failed = if let State::Connecting(failed, _) = state { *failed } else { 0 };
-                    *state = State::Connecting(failed + 1, error);
-                });
-            }
+            Err(error) => connector.state.send_modify(|state| {
+                let earlier = if let State::Connecting(failures) = state { failures.count } else { 0 };
+                *state = State::Connecting(Failures { count: earlier + 1, last_error: Some(error) });
+            }),
         }
-        drop(holder);
-        // Jitter, so that not all connect at the same time.
+        drop(connector);
+        // Jitter, so that not all backends connect at the same time.
         sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-impl Holder {
-    async fn connect(&self) -> Result<Storing, InboxError> {
+impl Inner {
+    async fn connect(&self) -> Result<ProvenConnection, InboxError> {
         let settings = redis::AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            // Whoever asks has a timeout of its own.
+            // Each caller has a timeout of its own.
             .set_response_timeout(None);
         let connecting = self.client.get_multiplexed_async_connection_with_config(&settings);
         let mut connection = match timeout(CONNECT_TIMEOUT, connecting).await {
@@ -161,19 +165,16 @@ impl Holder {
             Err(_) => return Err(InboxError::Timeout(CONNECT_TIMEOUT)),
         };
         let syncs_always = self.prove(&mut connection).await?;
-        Ok(Storing { connection, syncs_always: AtomicBool::new(syncs_always) })
+        Ok(ProvenConnection { connection, syncs_always: AtomicBool::new(syncs_always) })
     }
 
-    /// Returns whether what the server has answered is on its disk.
+    /// Returns whether an event is on the server's disk as soon as the server answers.
     async fn prove(&self, connection: &mut MultiplexedConnection) -> Result<bool, InboxError> {
-        #[cfg(feature = "mutations")]
-        if crate::mutation::current() == Some(crate::mutation::Mutation::Fitness) {
-            return Ok(true);
-        }
+        mutation::instead!(Fitness => Ok(true));
         let Some(requirements) = &self.requirements else { return Ok(false) };
         let address = self.client.get_connection_info().addr().to_string();
-        let proof = requirements.check(&address, connection).await;
-        self.fitness.note(&proof);
-        proof.map(|proof| proof.syncs_always)
+        let check = requirements.check(&address, connection).await;
+        self.fitness.note(&check);
+        check.map(|proof| proof.syncs_always)
     }
 }

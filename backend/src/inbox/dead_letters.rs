@@ -1,4 +1,5 @@
-//! Dead letters: events that could not be handled, with their error, until somebody replays them.
+//! Dead letters: events that could not be handled, with their error, until they are replayed, are
+//! revived by a redelivery, or expire.
 
 use std::time::SystemTime;
 
@@ -10,51 +11,52 @@ use crate::time::from_millis;
 /// A dead letter.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
-    /// The partition that it is in.
+    /// The partition that holds the dead letter.
     pub partition: u32,
-    /// The entry's identifier: later letters of a partition have greater ones.
+    /// The identifier of its entry. Within a partition, later dead letters have greater ones.
     pub id: String,
     /// The event's key.
     pub key: String,
-    /// The event and its case; none where the stored body is no event, which then cannot be replayed.
+    /// The event's name and case. `None` if the stored body is not an event, which then cannot be
+    /// replayed.
     pub event: Option<(EventName, String)>,
     /// The error's code.
     pub code: String,
-    /// What happened, without personal data.
+    /// The description of the error, without personal data.
     pub detail: String,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// When it became a dead letter.
-    pub buried_at: SystemTime,
+    /// When the event became a dead letter.
+    pub dead_lettered_at: SystemTime,
 }
 
-/// How many entries are read at a time.
+/// The maximum number of dead letters that are read at a time.
 const PAGE: usize = 500;
 
 impl DeadLetter {
     fn read(partition: u32, mut entry: StreamEntry) -> Self {
-        let mut text = |name| entry.take(name).unwrap_or_default();
-        let (key, code, detail) = (text("key"), text("code"), text("detail"));
         let body: Vec<u8> = entry.take("body").unwrap_or_default();
         let event = Envelope::parse(&body).ok().map(|event| (event.event, event.case_id.to_string()));
         Self {
             partition,
-            key,
+            key: entry.take("key").unwrap_or_default(),
             event,
-            code,
-            detail,
+            code: entry.take("code").unwrap_or_default(),
+            detail: entry.take("detail").unwrap_or_default(),
             attempts: entry.take("attempts").unwrap_or_default(),
-            buried_at: from_millis(entry.take("buried").unwrap_or_default()),
+            // The stored name is older than the word "dead-letter".
+            dead_lettered_at: from_millis(entry.take("buried").unwrap_or_default()),
             id: entry.id,
         }
     }
 }
 
 impl Inbox {
-    /// A page of a partition's dead letters, after the one with the identifier `after`; none where there are no more.
+    /// Returns up to 500 dead letters of a partition, oldest first, that come after the entry
+    /// `after`. Returns none if there are no more.
     ///
     /// # Errors
-    /// Where Redis does not answer.
+    /// If Redis does not answer.
     pub async fn dead_letters(&self, partition: u32, after: Option<&str>) -> Result<Vec<DeadLetter>, InboxError> {
         let start = after.map_or("-".to_owned(), |id| format!("({id}"));
         let mut command = redis::cmd("XRANGE");
@@ -63,10 +65,11 @@ impl Inbox {
         Ok(entries.into_iter().map(|entry| DeadLetter::read(partition, entry)).collect())
     }
 
-    /// Moves a dead letter back to the inbox, behind its lane's other events. Says whether it still was a dead letter.
+    /// Moves a dead letter back to the inbox, behind the other events of its lane. Returns whether
+    /// it was still a dead letter.
     ///
     /// # Errors
-    /// Where Redis does not answer.
+    /// If Redis does not answer.
     pub async fn replay(&self, letter: &DeadLetter) -> Result<bool, InboxError> {
         let Some((event, _)) = letter.event else { return Ok(false) };
         let keys = self.keys.of_partition(letter.partition);

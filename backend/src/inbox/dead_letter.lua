@@ -1,0 +1,32 @@
+#!lua flags=allow-oom
+-- Moves an event from the inbox to the dead letters.
+--
+-- KEYS: lease, inbox, attempts, dead, seen
+-- ARGV: the fencing token, the entry, the error's code, its detail, the number of attempts, the
+--   time in milliseconds since 1970
+-- Returns: 1, or 0 if the lease is lost
+--
+-- Invariant: until it is completed, an event is in the inbox or among the dead letters. So the dead
+-- letter is added first. An entry that is no longer in the inbox was moved by an earlier call,
+-- whose answer was lost. The seen key then becomes `<hash> <dead letter>`, so that a redelivery
+-- revives the event (revive.lua). If the script fails in between, the next call adds another dead
+-- letter, which the seen key then names.
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return 0
+end
+local entry, code, detail, attempts, now = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local found = redis.call('XRANGE', KEYS[2], entry, entry)[1]
+if found then
+  local fields = found[2]
+  for _, field in ipairs({ 'code', code, 'detail', detail, 'attempts', attempts, 'buried', now }) do
+    fields[#fields + 1] = field
+  end
+  local letter = redis.call('XADD', KEYS[4], '*', unpack(fields))
+  local known = redis.call('GET', KEYS[5])
+  if known then
+    redis.call('SET', KEYS[5], string.sub(known, 1, 16) .. ' ' .. letter, 'KEEPTTL')
+  end
+  redis.call('XDEL', KEYS[2], entry)
+end
+redis.call('HDEL', KEYS[3], entry)
+return 1

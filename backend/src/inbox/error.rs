@@ -1,0 +1,77 @@
+//! The errors of the inbox.
+
+use std::time::Duration;
+
+use redis::{ErrorKind, RedisError};
+
+/// Why a call of the inbox failed.
+///
+/// After any of these errors it is unknown whether an event that was to be stored is stored.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum InboxError {
+    /// Redis did not answer in time.
+    #[error("Redis did not answer within {0:?}")]
+    Timeout(Duration),
+    /// Redis could not be reached, or answered with an error.
+    #[error("Redis: {0}")]
+    Redis(#[from] RedisError),
+    /// The event is stored, but was not synced to the server's disk in time.
+    #[error("the event is stored, but was not synced to the server's disk in time")]
+    NotOnDisk,
+    /// The event is stored, but too few replicas acknowledged it in time.
+    #[error("the event is stored, but {acknowledged} replicas acknowledged it in time, {needed} must")]
+    TooFewReplicas {
+        /// How many replicas must acknowledge it.
+        needed: u8,
+        /// How many replicas acknowledged it.
+        acknowledged: u8,
+    },
+    /// The event was stored, and is not there any more: the server has restarted or failed over.
+    #[error("Redis has lost an event that it stored a moment ago: did it restart or fail over?")]
+    LostAgain,
+    /// The server has proved that it does not keep events as the configuration demands.
+    #[error("{0}")]
+    Unfit(String),
+    /// The servers in `redis.url` do not answer or do not form the topology in `redis.topology`, or
+    /// it is unknown which server holds a partition.
+    #[error("{0}")]
+    Topology(String),
+    /// Redis holds events that were stored with another number of partitions.
+    #[error(
+        "`redis.partitions` is {configured}, but Redis holds events in {stored} partitions: set it to {stored}, or use \
+         another `redis.prefix`"
+    )]
+    Partitions {
+        /// The number of partitions in the configuration.
+        configured: u32,
+        /// The number of partitions that Redis holds, as it is stored.
+        stored: String,
+    },
+    /// A script gave an answer that this version of the backend does not know.
+    #[error("a script in Redis gave the unknown answer {0}")]
+    UnknownAnswer(i64),
+    /// The task that waits for the disk or for replicas has stopped.
+    #[error("the task that waits for replicas or the disk has stopped")]
+    ConfirmerStopped,
+}
+
+impl InboxError {
+    /// Returns a short name for the reason, for logs and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Timeout(_) => "timeout",
+            Self::NotOnDisk => "disk",
+            Self::TooFewReplicas { .. } => "replicas",
+            Self::LostAgain
+            | Self::Unfit(_)
+            | Self::Topology(_)
+            | Self::Partitions { .. }
+            | Self::UnknownAnswer(_)
+            | Self::ConfirmerStopped => "server",
+            Self::Redis(error) => match error.kind() {
+                ErrorKind::Io => "unreachable",
+                _ => "refused",
+            },
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! What a server must do so that it loses no event, and how the backend checks it.
+
+use std::{collections::HashMap, time::Duration};
+
+use redis::{RedisError, aio::ConnectionLike};
+use tokio::time::timeout;
+
+use crate::{
+    config::{Durability, Topology},
+    inbox::InboxError,
+};
+
+/// What a server must do.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::inbox) struct Requirements {
+    pub(in crate::inbox) durability: Durability,
+    pub(in crate::inbox) topology: Topology,
+    /// How long a check waits for the server's answers.
+    pub(in crate::inbox) timeout: Duration,
+}
+
+/// The proof that a server meets the requirements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::inbox) struct Proof {
+    /// Whether an event is on the server's disk as soon as the server answers, and nothing more is
+    /// required.
+    pub(in crate::inbox) syncs_always: bool,
+}
+
+/// A setting of Redis that every server must have.
+struct Rule {
+    setting: &'static str,
+    /// The values that meet the requirements; the first one is recommended. Redis versions that
+    /// lack the setting report no value.
+    accepted: &'static [&'static str],
+    scope: Scope,
+    /// What the server does otherwise.
+    consequence: &'static str,
+}
+
+/// Under which durability a rule applies.
+#[derive(PartialEq, Eq)]
+enum Scope {
+    Any,
+    Fsync,
+}
+
+const RULES: [Rule; 4] = [
+    Rule {
+        setting: "maxmemory-policy",
+        accepted: &["noeviction"],
+        scope: Scope::Any,
+        consequence: "it may drop events when its memory is full",
+    },
+    Rule {
+        setting: "appendonly",
+        accepted: &["yes"],
+        scope: Scope::Fsync,
+        consequence: "it does not write events to its disk",
+    },
+    Rule {
+        setting: "no-appendfsync-on-rewrite",
+        accepted: &["no", ""],
+        scope: Scope::Fsync,
+        consequence: "it does not sync events to its disk while it rewrites its append-only file",
+    },
+    Rule {
+        setting: "appendfsync",
+        // With `everysec` the backend waits for each event with `WAITAOF`.
+        accepted: &["always", "everysec"],
+        scope: Scope::Fsync,
+        consequence: "it does not say when an event is on its disk",
+    },
+];
+
+impl Requirements {
+    /// Reads the settings of the server at the other end of `connection`, and compares them with
+    /// the requirements.
+    ///
+    /// # Errors
+    /// Returns [`InboxError::Unfit`] if the server is proved not to meet the requirements. Every
+    /// other error proves nothing.
+    pub(in crate::inbox) async fn check(
+        &self,
+        address: &str,
+        connection: &mut impl ConnectionLike,
+    ) -> Result<Proof, InboxError> {
+        match timeout(self.timeout, self.query(address, connection)).await {
+            Ok(proof) => proof,
+            Err(_) => Err(InboxError::Timeout(self.timeout)),
+        }
+    }
+
+    async fn query(&self, address: &str, connection: &mut impl ConnectionLike) -> Result<Proof, InboxError> {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("GET");
+        for rule in RULES {
+            command.arg(rule.setting);
+        }
+        let settings = command.query_async(connection).await.map_err(|error: RedisError| match error {
+            error if is_forbidden(&error) => InboxError::Unfit(format!(
+                "Redis at {address} does not reveal its settings (CONFIG GET: {error}): allow `CONFIG GET`, or check them \
+                 yourself and set `redis.check_server` to false"
+            )),
+            error => error.into(),
+        })?;
+        let info: String = redis::cmd("INFO").query_async(connection).await?;
+        self.compare(&settings, &info).map_err(|problem| InboxError::Unfit(format!("Redis at {address} {problem}")))
+    }
+
+    /// Compares the answers of `CONFIG GET` and `INFO` with the requirements. The error continues
+    /// the sentence "Redis at ADDRESS …".
+    fn compare(&self, settings: &HashMap<String, String>, info: &str) -> Result<Proof, String> {
+        check_settings(settings, self.durability)?;
+        check_replication(info, self.durability)?;
+        if self.topology == Topology::Single && value(info, "cluster_enabled") == Some("1") {
+            return Err("belongs to a cluster: set `redis.topology` to \"cluster\"".to_owned());
+        }
+        let syncs_always = self.durability == Durability::Fsync && setting(settings, "appendfsync") == "always";
+        Ok(Proof { syncs_always })
+    }
+}
+
+fn check_settings(settings: &HashMap<String, String>, durability: Durability) -> Result<(), String> {
+    for rule in RULES {
+        if rule.scope == Scope::Fsync && durability != Durability::Fsync {
+            continue;
+        }
+        let Rule { setting: name, accepted, scope, consequence } = rule;
+        let actual = setting(settings, name);
+        if !accepted.contains(&actual) {
+            let alternative = match scope {
+                Scope::Any => "",
+                Scope::Fsync => ", or set `redis.durability` to \"memory\"",
+            };
+            return Err(format!(
+                "runs with `{name} {actual}`, so {consequence}: set it to `{name} {recommended}`{alternative}",
+                recommended = accepted[0]
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_replication(info: &str, durability: Durability) -> Result<(), String> {
+    if value(info, "role") == Some("slave") {
+        return Err(
+            "is a replica, which stores nothing: `redis.url` must name the primary, or the sentinels".to_owned()
+        );
+    }
+    let connected: u8 = value(info, "connected_slaves").and_then(|number| number.parse().ok()).unwrap_or_default();
+    match durability {
+        Durability::Replicas(needed) if connected < needed => Err(format!(
+            "has {connected} connected replicas, but `redis.durability` asks for {needed} replicas: connect more, or ask for \
+             fewer"
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn setting<'a>(settings: &'a HashMap<String, String>, name: &str) -> &'a str {
+    settings.get(name).map(String::as_str).unwrap_or_default()
+}
+
+/// Returns a value of the answer of `INFO`, which has one `name:value` on each line.
+fn value<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
+}
+
+fn is_forbidden(error: &RedisError) -> bool {
+    error.code().is_some_and(|code| matches!(code, "NOPERM" | "ERR"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: [(&str, &str); 4] = [
+        ("appendonly", "yes"),
+        ("appendfsync", "always"),
+        ("no-appendfsync-on-rewrite", "no"),
+        ("maxmemory-policy", "noeviction"),
+    ];
+
+    fn good_but(name: &str, value: &str) -> HashMap<String, String> {
+        GOOD.into_iter().chain([(name, value)]).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    #[test]
+    fn a_setting_that_loses_events_is_named_with_the_value_it_should_have() {
+        for (durability, name, value, said) in [
+            (Durability::Fsync, "appendfsync", "always", None),
+            (Durability::Fsync, "appendfsync", "everysec", None),
+            (Durability::Fsync, "no-appendfsync-on-rewrite", "", None),
+            (Durability::Fsync, "appendonly", "no", Some("set it to `appendonly yes`, or")),
+            (Durability::Fsync, "appendonly", "", Some("set it to `appendonly yes`, or")),
+            (Durability::Fsync, "appendfsync", "no", Some("set it to `appendfsync always`, or")),
+            (Durability::Fsync, "no-appendfsync-on-rewrite", "yes", Some("set it to `no-appendfsync-on-rewrite no`")),
+            (Durability::Fsync, "maxmemory-policy", "allkeys-lru", Some("set it to `maxmemory-policy noeviction`")),
+            (Durability::Memory, "no-appendfsync-on-rewrite", "yes", None),
+            (Durability::Replicas(1), "no-appendfsync-on-rewrite", "yes", None),
+            (Durability::Memory, "appendonly", "no", None),
+            (Durability::Memory, "maxmemory-policy", "volatile-ttl", Some("set it to `maxmemory-policy noeviction`")),
+        ] {
+            let checked = check_settings(&good_but(name, value), durability);
+            match said {
+                None => assert_eq!(checked, Ok(()), "{durability:?}: {name} {value}"),
+                Some(said) => assert!(checked.as_ref().is_err_and(|error| error.contains(said)), "{checked:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_replica_and_a_primary_with_too_few_replicas_are_unfit() {
+        for (info, durability, said) in [
+            ("role:master\r\nconnected_slaves:0\r\n", Durability::Fsync, None),
+            ("role:master\r\nconnected_slaves:2\r\n", Durability::Replicas(2), None),
+            ("role:master\r\nconnected_slaves:1\r\n", Durability::Replicas(2), Some("asks for 2 replicas")),
+            ("role:master\r\n", Durability::Replicas(1), Some("has 0 connected replicas")),
+            ("role:slave\r\nconnected_slaves:2\r\n", Durability::Replicas(2), Some("must name the primary")),
+            ("# Replication\r\nrole:slave\r\n", Durability::Memory, Some("must name the primary")),
+        ] {
+            let checked = check_replication(info, durability);
+            match said {
+                None => assert_eq!(checked, Ok(()), "{info}"),
+                Some(said) => assert!(checked.as_ref().is_err_and(|error| error.contains(said)), "{checked:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_server_that_syncs_before_it_answers_needs_no_confirmation() {
+        for (durability, appendfsync, syncs_always) in [
+            (Durability::Fsync, "always", true),
+            (Durability::Fsync, "everysec", false),
+            (Durability::Replicas(1), "always", false),
+            (Durability::Memory, "always", false),
+        ] {
+            let requirements = Requirements { durability, topology: Topology::Single, timeout: Duration::ZERO };
+            let info = "role:master\r\nconnected_slaves:1\r\ncluster_enabled:0\r\n";
+            let checked = requirements.compare(&good_but("appendfsync", appendfsync), info);
+            assert_eq!(checked, Ok(Proof { syncs_always }), "{durability:?} {appendfsync}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_server_is_unfit_as_the_only_server() {
+        for (topology, is_fit) in [(Topology::Single, false), (Topology::Sentinel, true), (Topology::Cluster, true)] {
+            let requirements = Requirements { durability: Durability::Memory, topology, timeout: Duration::ZERO };
+            let checked = requirements.compare(&good_but("appendonly", "no"), "role:master\r\ncluster_enabled:1\r\n");
+            assert_eq!(checked.is_ok(), is_fit, "{topology:?}: {checked:?}");
+        }
+    }
+}
