@@ -46,7 +46,7 @@ impl Fitness {
                 }
             }
             // Not logged: the calls that need the server fail and say so.
-            Err(_) => mutation::instead!(Fitness => drop(self.set(None))),
+            Err(_) => mutation::instead!(Fitness => { self.set(None); }),
         }
     }
 

@@ -43,7 +43,7 @@ pub(crate) async fn run(url: &str, load: &Load, counter: &Arc<AtomicU64>) -> Res
                 let sent = Instant::now();
                 let mut call = script.prepare_invoke();
                 call.key(keys.seen_as(&event_key)).key(keys.inbox(Feature::Extraction));
-                call.key(keys.case(&case_id)).key(keys.late(Feature::Extraction, &case_id));
+                call.key(keys.case(&case_id)).key(keys.backfilled(Feature::Extraction, &case_id));
                 call.arg("0123456789abcdef").arg(RETENTION_MS);
                 call.arg(&event_key).arg(&body);
                 call.arg(1_750_588_200_000_u64).arg("extraction").arg(1_750_588_200_000_u64);
