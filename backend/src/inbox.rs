@@ -64,7 +64,7 @@ mod stream;
 
 pub use accept::Accepted;
 pub use arrival::{Arrival, Origin, Place};
-pub use cases::{Expected, MissingEvents};
+pub use cases::{Comparison, Expected, MissingEvents};
 pub use dead_letters::DeadLetter;
 pub use error::InboxError;
 pub use lease::{Lease, LeaseError, LeaseLost};

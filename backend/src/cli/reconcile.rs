@@ -25,23 +25,23 @@ pub(super) async fn run(config: &Config, since: Option<SystemTime>) -> anyhow::R
 }
 
 fn print(round: Round) -> anyhow::Result<()> {
-    let Round { cases, backfilled, within_grace, taken, undated, skipped } = round;
+    let Round { cases, backfilled, within_grace, assumed_received, uploads_without_time, skipped_cases } = round;
     let mut out = stdout();
     writeln!(
         out,
-        "compared {}: {} backfilled, {within_grace} within the grace period, {taken} assumed received",
+        "compared {}: {} backfilled, {within_grace} within the grace period, {assumed_received} assumed received",
         count(cases, "case"),
         count(backfilled, "event"),
     )?;
-    if taken > 0 {
+    if assumed_received > 0 {
         writeln!(out, "{STORE_LOST}")?;
     }
-    if undated > 0 {
-        let uploads = count(undated, "upload");
+    if uploads_without_time > 0 {
+        let uploads = count(uploads_without_time, "upload");
         writeln!(out, "skipped {uploads} for --since: the Partner API gives no updatedAt or createdAt for them")?;
     }
-    if skipped > 0 {
-        let cases = count(skipped, "case");
+    if skipped_cases > 0 {
+        let cases = count(skipped_cases, "case");
         writeln!(out, "skipped {cases}: the Partner API's answer about them is not as documented")?;
     }
     Ok(())

@@ -1,78 +1,81 @@
-//! Walks through a list that an API returns in pages and that changes between the calls, without passing over a case.
+//! Reads a list that an API returns in pages, and that changes between the calls, without skipping
+//! a case.
 //!
-//! Pages overlap: each is requested so that it begins with the last case of the one before. If it begins with a case that
-//! was not seen, cases before it were deleted and others moved into the gap, so the walk steps back until it meets a case
-//! that it has seen. Cases that were added move others back, where they are met again.
+//! Pages overlap: each is requested so that it begins with the last case of the previous page. If
+//! it begins with a case that was not seen before, earlier cases were deleted and later ones moved
+//! forward, so the walk steps back until a page begins with a seen case. Cases that are added move
+//! others backward, where they are seen again.
 //!
-//! Invariant: every case that precedes a seen case, and was in the list from the beginning, was seen too. A page that begins
-//! with a seen case keeps it, since a page is contiguous.
+//! Invariant: every case that precedes a seen case, and was in the list from the start, was seen
+//! too. A page that begins with a seen case preserves this, since a page is contiguous.
 
 use std::{
     collections::HashSet,
     hash::{BuildHasher, RandomState},
 };
 
-/// The walk through the list.
+/// The state of reading a list.
 pub(super) struct Pages {
-    /// How many cases the next call skips.
+    /// Number of cases that the next call skips.
     skip: usize,
-    expected: Expected,
-    /// How far the last step back went; 0 if the last page was taken.
+    expected: FirstCase,
+    /// Length of the last step back; 0 if there was none since the last page.
     back: usize,
-    /// Hashes of the cases that were seen, by a random key.
+    /// Hashes of the seen cases, with a random key.
     seen: HashSet<u64>,
     hasher: RandomState,
     previous: Vec<u64>,
-    /// How many pages in a row were the same.
+    /// Number of pages in a row that were the same.
     same: u32,
-    /// How many pages in a row brought nothing new.
+    /// Number of pages in a row without a new case.
     fruitless: u32,
 }
 
-/// What the next page is to begin with.
+/// What the next page is expected to begin with.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Expected {
+enum FirstCase {
     /// A case that was seen.
     Seen,
-    /// Nothing that is known: the page before held a single case, so this one should be empty.
-    Nothing,
+    /// Anything: the previous page had a single case, which cannot overlap with this page.
+    Any,
 }
 
-/// What a page came to.
+/// What a page contains.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Page {
-    /// The places of the cases on it that were not seen before.
+    /// The indices of the cases that were not seen before.
     New(Vec<usize>),
-    /// The list is at its end.
+    /// Nothing: the list has been read to its end.
     End,
 }
 
-/// Why the walk cannot go on.
+/// Why the list cannot be read to its end. Each text continues "the Partner API's list of cases …".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PagingError {
-    /// The same page again and again, or nothing new for too long.
+    /// The same page again and again, or too many pages without a new case.
     #[error(
-        "its list of cases brings nothing new however many cases are skipped: it may not know the parameter that \
-         `partner_api.paging.skip_parameter` names"
+        "contains nothing new however many cases are skipped: check whether the Partner API knows the query parameter \
+         that `partner_api.paging.skip_parameter` names"
     )]
     NothingNew,
-    /// More cases than the walk keeps in memory.
-    #[error("its list has more than {MOST_CASES} cases")]
+    /// More cases than are kept in memory.
+    #[error("has more than {MOST_CASES} cases, which is more than a round can compare")]
     TooManyCases,
 }
 
-/// How many cases a round looks at. Each takes about 16 bytes of memory.
+/// Maximum number of cases. Each takes about 16 bytes of memory.
 const MOST_CASES: usize = 2_000_000;
-/// After how many pages without a new case the walk ends. Steps back double, so that a few suffice.
+/// Maximum number of pages in a row without a new case. Steps back double, so a few suffice.
 const MOST_FRUITLESS: u32 = 64;
-/// How often the same page may be repeated for different numbers to skip. A few times can be chance: cases were added meanwhile.
+/// Maximum number of times that the same page is returned for different numbers to skip. A few
+/// times can be chance, if cases are added meanwhile.
 const MOST_SAME: u32 = 8;
 
 impl Pages {
     pub(super) fn new() -> Self {
         Self {
             skip: 0,
-            expected: Expected::Seen,
+            expected: FirstCase::Seen,
             back: 0,
             seen: HashSet::new(),
             hasher: RandomState::new(),
@@ -82,26 +85,30 @@ impl Pages {
         }
     }
 
-    /// How many cases the next call has to skip.
+    /// Returns the number of cases that the next call has to skip.
     pub(super) fn skip(&self) -> usize {
         self.skip
     }
 
-    /// Takes the page that was returned for [`Pages::skip`], given as its cases' identifiers.
+    /// Takes the identifiers of the cases on the page that was returned for [`Pages::skip`].
     ///
     /// # Errors
-    /// If the list cannot be walked through to its end.
+    /// If the list cannot be read to its end.
     pub(super) fn take<'a>(&mut self, ids: impl IntoIterator<Item = &'a str>) -> Result<Page, PagingError> {
         let page: Vec<_> = ids.into_iter().map(|id| self.hasher.hash_one(id)).collect();
         let begins_seen = page.first().is_some_and(|first| self.seen.contains(first));
-        if !begins_seen && self.expected == Expected::Seen && self.skip > 0 {
+        if !begins_seen && self.expected == FirstCase::Seen && self.skip > 0 {
             return self.step_back();
         }
         if page.is_empty() {
             return Ok(Page::End);
         }
-        let new: Vec<_> = page.iter().enumerate().filter(|(_, case)| self.seen.insert(**case)).collect();
-        let new: Vec<_> = new.into_iter().map(|(place, _)| place).collect();
+        let mut new = Vec::new();
+        for (index, case) in page.iter().enumerate() {
+            if self.seen.insert(*case) {
+                new.push(index);
+            }
+        }
         self.same = if page == self.previous && new.is_empty() { self.same + 1 } else { 0 };
         self.fruitless = if new.is_empty() { self.fruitless + 1 } else { 0 };
         if self.same > MOST_SAME || self.fruitless > MOST_FRUITLESS {
@@ -110,9 +117,15 @@ impl Pages {
         if self.seen.len() > MOST_CASES {
             return Err(PagingError::TooManyCases);
         }
-        // A single case cannot overlap with what follows it.
-        let (step, expected) = if page.len() > 1 { (page.len() - 1, Expected::Seen) } else { (1, Expected::Nothing) };
-        (self.skip, self.expected, self.back) = (self.skip.saturating_add(step), expected, 0);
+        if page.len() > 1 {
+            self.skip = self.skip.saturating_add(page.len() - 1);
+            self.expected = FirstCase::Seen;
+        } else {
+            // The next page cannot overlap with a single case without repeating the whole page.
+            self.skip = self.skip.saturating_add(1);
+            self.expected = FirstCase::Any;
+        }
+        self.back = 0;
         self.previous = page;
         Ok(Page::New(new))
     }
@@ -134,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    /// An API's list, and how it is returned.
+    /// A list of cases, and how the API returns it.
     struct List {
         cases: Vec<String>,
         most: usize,
@@ -152,9 +165,12 @@ mod tests {
         }
     }
 
-    /// Walks through the list, changing it after each call. Returns what was seen and how many calls it took.
+    /// Reads the list, and changes it after each call. Returns the cases that were seen, and the
+    /// number of calls.
     fn walk(mut list: List, mut change: impl FnMut(&mut List)) -> Result<(HashSet<String>, usize), PagingError> {
-        let (mut pages, mut seen, mut calls) = (Pages::new(), HashSet::new(), 0);
+        let mut pages = Pages::new();
+        let mut seen = HashSet::new();
+        let mut calls = 0;
         loop {
             let page = list.page(pages.skip());
             calls += 1;
@@ -172,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_stays_as_it_is_is_seen_whole_in_few_calls() {
+    fn an_unchanged_list_is_read_whole_in_few_calls() {
         for (count, most, calls) in [(0, 100, 1), (1, 100, 2), (2, 100, 3), (100, 100, 3), (1_000, 100, 13), (5, 1, 6)]
         {
             let (seen, took) = walk(List::new(count, most), |_| ()).unwrap();
@@ -181,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_ignores_the_skip_parameter_ends_the_walk_soon() {
+    fn an_api_that_ignores_the_skip_parameter_is_an_error_soon() {
         for (count, most) in [(1, 20), (2, 20), (20, 20), (1_000, 20), (1_000, 1)] {
             let list = List { ignores_skip: true, ..List::new(count, most) };
             assert_eq!(walk(list, |_| ()), Err(PagingError::NothingNew), "{count} cases by {most}");
@@ -197,12 +213,13 @@ mod tests {
     }
 
     #[test]
-    fn no_case_is_passed_over_whatever_is_added_and_deleted_meanwhile() {
+    fn no_case_is_skipped_whatever_is_added_and_deleted_meanwhile() {
         for seed in 0..2_000 {
             let mut rng = Rng::with_seed(seed);
             let list = List::new(rng.usize(0..60), rng.usize(2..12));
             let mut staying: HashSet<_> = list.cases.iter().cloned().collect();
-            let (mut changes, mut added) = (rng.usize(0..40), 0);
+            let mut changes = rng.usize(0..40);
+            let mut added = 0;
             let walked = walk(list, |list| {
                 for _ in 0..rng.usize(0..6) {
                     if changes == 0 {

@@ -134,7 +134,7 @@ async fn a_round_ends_with_an_error_that_names_the_setting_if_the_api_ignores_th
     // The log also says what the round assumed received before it failed, since no later round
     // reports that.
     let log = fixture.stack.backend.log();
-    assert!(log.contains("8 missing events were taken as already received") && log.contains("--since TIME"), "{log}");
+    assert!(log.contains("8 missing events were assumed received") && log.contains("--since TIME"), "{log}");
     let error = fixture.stack.backend_command(&["reconcile"]).unwrap_err().to_string();
     assert!(error.contains("`partner_api.paging.skip_parameter`"), "{error}");
 }
