@@ -30,7 +30,7 @@ mod pauses;
 mod share;
 mod until_answered;
 
-/// What all partitions of this backend share.
+/// The state that all partitions of this backend share.
 pub struct Work {
     settings: config::Worker,
     handlers: Handlers,

@@ -35,7 +35,7 @@ pub(super) enum End {
     Paused,
 }
 
-/// Makes an attempt if the event is due, and stores the result.
+/// Makes an attempt if the event is due, and stores what follows if it fails.
 pub(super) async fn work_on(
     work: &Work,
     lease: &Lease,

@@ -23,7 +23,7 @@ pub(super) fn delay(settings: &config::Worker, attempts: u32, retry: Retry) -> D
     }
 }
 
-/// The range over which attempts are spread that a server requests for the same time.
+/// How far attempts are spread if a server requests them for the same time.
 const SPREAD: Duration = Duration::from_secs(1);
 
 /// Returns the longest wait that [`delay`] can return.

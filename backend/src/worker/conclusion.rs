@@ -11,7 +11,7 @@ pub(super) enum Conclusion {
     DeadLetter { attempts: u32 },
     /// The event waits for a retry.
     Retry { attempts: u32 },
-    /// The event waits as well, but the attempt does not count.
+    /// The event waits for a retry too, but this attempt does not count.
     Defer { attempts: u32 },
 }
 

@@ -54,7 +54,7 @@ const BLOCK: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(50);
 
 impl Feeder {
-    /// Feeds the lanes until one of them stops.
+    /// Feeds the lanes until those of a feature stop.
     pub(super) async fn run(mut self) {
         loop {
             let batches = match next_step(self.demands()) {
@@ -80,7 +80,7 @@ impl Feeder {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(reason = error.reason(), "cannot read the inbox, will try again: {error}");
+                    tracing::warn!(reason = error.reason(), "cannot read the inbox, will retry: {error}");
                     sleep(Duration::from_millis(200 + fastrand::u64(..200))).await;
                 }
             }

@@ -117,7 +117,7 @@ async fn keep(lease: Lease, lost: CancellationToken) {
                 tracing::warn!(
                     partition = lease.partition(),
                     reason = error.reason(),
-                    "cannot renew the lease, will try again: {error}"
+                    "cannot renew the lease, will retry: {error}"
                 );
                 sleep(RENEWAL_PAUSE).await;
             }

@@ -19,7 +19,7 @@ use plan::{Holding, Plan};
 struct Share {
     inbox: Inbox,
     work: Arc<Work>,
-    /// The name of this backend among those that are working.
+    /// The random name under which this backend is registered.
     member: String,
     owned: HashMap<u32, Owned>,
     tasks: JoinSet<()>,
@@ -42,7 +42,7 @@ pub(super) async fn run(inbox: Inbox, work: Arc<Work>, shutdown: CancellationTok
     let mut share = Share { inbox, work, member, owned: HashMap::new(), tasks: JoinSet::new() };
     while !shutdown.is_cancelled() {
         if let Err(error) = share.balance(&shutdown).await {
-            tracing::warn!(reason = error.reason(), "cannot acquire partitions, will try again: {error}");
+            tracing::warn!(reason = error.reason(), "cannot balance the partitions, will retry: {error}");
         }
         // Jitter, so that several backends do not ask for the same partitions at the same time.
         let pause = share.work.settings.lease.div_f64(4.0).mul_f64(0.5 + fastrand::f64() / 2.0);
@@ -51,7 +51,7 @@ pub(super) async fn run(inbox: Inbox, work: Arc<Work>, shutdown: CancellationTok
     if let Err(error) = share.inbox.leave(&share.member).await {
         tracing::warn!(
             reason = error.reason(),
-            "cannot sign off, so the other backends take over this share later: {error}"
+            "cannot deregister: other backends take over this share only when the registration expires: {error}"
         );
     }
     while share.tasks.join_next().await.is_some() {}
@@ -61,8 +61,8 @@ impl Share {
     /// Gives back the partitions that exceed the share, and acquires those that are missing.
     async fn balance(&mut self, shutdown: &CancellationToken) -> Result<(), InboxError> {
         let attendance = self.inbox.attend(&self.member, self.work.settings.lease).await?;
-        // After this backend is counted and before it owns anything: whoever pauses a feature waits
-        // for the confirmation of each backend that is counted.
+        // After `attend`, and before any partition is acquired: `backend pause` waits for the
+        // confirmation of every registered backend.
         pauses::learn(&self.inbox, &self.work, &self.member).await?;
         let partitions = self.inbox.partitions();
         let holdings = self.owned.iter().map(|(partition, owned)| (*partition, owned.holding())).collect();
@@ -92,7 +92,7 @@ impl Share {
         Ok(true)
     }
 
-    /// Waits for `pause`, and notes meanwhile which partitions are no longer owned.
+    /// Waits for `pause`. Meanwhile forgets the partitions that are no longer owned.
     async fn wait(&mut self, pause: Duration, shutdown: &CancellationToken) {
         let pause = sleep(pause);
         tokio::pin!(pause);

@@ -11,7 +11,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Repeats a command until Redis answers it, and returns the answer.
 ///
-/// There is no limit on the number of attempts, because giving up would repeat work that is already
+/// There is no limit on the repetitions, because giving up would repeat work that is already
 /// done. The lease is the limit: when it expires, the partition's tasks are dropped, and this
 /// future with them.
 ///

@@ -1,4 +1,4 @@
-//! Runs a handler and delivers its outcome, within the time limit and contained if it panics.
+//! Runs a handler and delivers its outcome. Limits the time, and catches panics.
 
 use std::{
     future::{Future, poll_fn},

@@ -80,7 +80,7 @@ pub(in crate::worker) struct Task {
     /// The entry and the event, unless they have to be read again.
     pub(in crate::worker) loaded: Option<Box<(Entry, Event)>>,
     /// Whether the event has already waited here until it was due. The wall clock, which may have
-    /// jumped meanwhile, is then not asked again.
+    /// jumped meanwhile, is then not consulted again.
     pub(in crate::worker) has_waited: bool,
 }
 

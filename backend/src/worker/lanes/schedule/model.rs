@@ -83,8 +83,6 @@ fn limits() -> impl Strategy<Value = Limits> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
     #[test]
     fn every_event_is_worked_on_in_the_order_of_its_lane_whatever_happens(
         limits in limits(),
