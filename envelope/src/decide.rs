@@ -1,7 +1,8 @@
-//! The decision: is this request one of TruEnroll's events for a partner?
+//! The decision whether a request is a valid event for partners.
 //!
-//! Made in three steps, so that the edge can refuse as early as it can: [`Head::check`] when the headers are there,
-//! [`size`] while the body arrives, [`body`] when it is complete. [`decide`] makes all of them.
+//! It has three steps, so that the filter can reject a request as early as possible:
+//! [`Head::check`] when the headers are complete, [`size`] while the body arrives, and [`body`]
+//! when the body is complete. [`decide`] takes all three.
 
 use crate::{
     Authenticity, Head, Policy, Statement, Timestamp, UnknownEvents, UnknownFields, Verdict,
@@ -11,19 +12,19 @@ use crate::{
     problem::{Code, Field, Rejection},
 };
 
-/// A request that passes.
+/// A request that the decision lets pass.
 #[derive(Debug)]
 pub struct Passed<'a> {
-    /// What it is.
+    /// The event that it contains.
     pub verdict: Verdict<'a>,
-    /// How it is authentic.
+    /// The way in which it is authentic.
     pub way: Way,
 }
 
-/// Decides a whole request. `now` is asked for the time only where the answer depends on it.
+/// Decides about a whole request. Calls `now` only if the decision depends on the time.
 ///
 /// # Errors
-/// The first reason to refuse, in the order of [`Code::ALL`].
+/// Returns the first rejection, in the order of [`Code::ALL`].
 pub fn decide<'a>(
     head: &Head<'_>,
     bytes: &'a [u8],
@@ -35,10 +36,10 @@ pub fn decide<'a>(
     body(&claims, bytes, now, policy)
 }
 
-/// Decides whether a body of which `bytes` have arrived may go on.
+/// Checks the size of a body of which `bytes` bytes have arrived.
 ///
 /// # Errors
-/// `payload_too_large`.
+/// Returns `payload_too_large` if the body is too large already.
 pub fn size(bytes: usize, policy: &Policy) -> Result<(), Rejection> {
     if bytes > policy.max_body_bytes {
         return Err(Rejection::new(Code::PayloadTooLarge));
@@ -46,10 +47,10 @@ pub fn size(bytes: usize, policy: &Policy) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Decides a complete body.
+/// Decides about a complete body, after the headers were checked.
 ///
 /// # Errors
-/// The first reason to refuse, in the order of [`Code::ALL`].
+/// Returns the first rejection, in the order of [`Code::ALL`].
 pub fn body<'a>(
     claims: &Claims,
     bytes: &'a [u8],
@@ -92,7 +93,7 @@ pub fn body<'a>(
     }
 }
 
-/// By which way a request with that body is authentic.
+/// Returns the way in which a request with this body is authentic.
 fn authenticate(shown: &Shown, body: &[u8], policy: &Policy) -> Result<Way, Rejection> {
     if let Some((signed, way)) = &shown.signed {
         let is_verified =

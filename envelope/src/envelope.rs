@@ -1,4 +1,4 @@
-//! TruEnroll's envelope: what an event's body says.
+//! TruEnroll's envelope: the body of an event.
 
 use std::borrow::Cow;
 
@@ -8,77 +8,77 @@ use crate::{
     problem::{Code, Field, Rejection},
 };
 
-/// An event as it was sent, with every documented field checked.
+/// The body of an event, with every documented field checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope<'a> {
-    /// Which event it is.
+    /// The event's name.
     pub event: EventName,
-    /// The case it happened to.
+    /// The event's case.
     pub case_id: CaseId<'a>,
-    /// The partner's own reference for the case; none where none was given.
+    /// The partner's reference for the case, if there is one.
     pub external_id: Option<Cow<'a, str>>,
-    /// When the stage ended inside of TruEnroll.
+    /// When the stage finished at TruEnroll.
     pub occurred_at: Timestamp,
 }
 
-/// A body that is an event in every respect but its name.
+/// A body that is a valid event except for its undocumented name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownEvent<'a> {
-    /// The name, which may hold anything.
+    /// The event's name, which may contain anything.
     pub name: Cow<'a, str>,
-    /// The case it happened to.
+    /// The event's case.
     pub case_id: CaseId<'a>,
-    /// When it happened.
+    /// When the event happened.
     pub occurred_at: Timestamp,
 }
 
-/// What a body is, where it is not to be refused.
+/// The verdict on a body that is not rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict<'a> {
-    /// One of the eight events.
+    /// It is one of the eight documented events.
     Accept(Envelope<'a>),
-    /// An event that is not documented, to be kept apart.
+    /// It is an undocumented event, to be quarantined.
     Quarantine(UnknownEvent<'a>),
 }
 
-/// The most characters of an `externalId`.
+/// The maximum length of an `externalId`, in characters.
 const EXTERNAL_ID_MAX: usize = 128;
 
 impl<'a> Envelope<'a> {
-    /// Reads a body without regard to audience, clock or policy: for a body that the edge has accepted.
+    /// Reads a body that the filter has accepted. Checks neither audience nor clock nor policy.
     ///
     /// # Errors
-    /// The first reason for which the body is not one of TruEnroll's events.
+    /// Returns the first reason why the body is not a documented event.
     pub fn parse(body: &'a [u8]) -> Result<Self, Rejection> {
         Verdict::parse(body)?.known()
     }
 
-    /// The event's identity.
+    /// Returns the event's identity.
     pub fn key(&self) -> EventKey {
         EventKey::new(self.event, &self.case_id, self.occurred_at)
     }
 }
 
 impl UnknownEvent<'_> {
-    /// The event's identity.
+    /// Returns the event's identity.
     pub fn key(&self) -> EventKey {
         EventKey::of_unknown(&self.name, &self.case_id, self.occurred_at)
     }
 }
 
 impl<'a> Verdict<'a> {
-    /// Reads a body as [`Envelope::parse`] does, but lets events pass that are not documented.
+    /// Reads a body as [`Envelope::parse`] does, but accepts undocumented events too.
     ///
     /// # Errors
-    /// The first reason for which the body is not an event.
+    /// Returns the first reason why the body is not an event.
     pub fn parse(body: &'a [u8]) -> Result<Self, Rejection> {
         Self::from_fields(&json::scan(body, Policy::DEPTH_LIMIT)?, |_| true)
     }
 
-    /// The event, if it is a documented one.
+    /// Returns the event if it is documented.
     ///
     /// # Errors
-    /// `unknown_event`.
+    /// Returns `unknown_event` if it is not.
     pub fn known(self) -> Result<Envelope<'a>, Rejection> {
         match self {
             Self::Accept(envelope) => Ok(envelope),
@@ -123,7 +123,7 @@ fn required(slot: Slot<'_>, field: Field) -> Result<Text<'_>, Rejection> {
 
 fn external_id(text: Text<'_>) -> Option<Cow<'_, str>> {
     let decoded = text.decode();
-    // No text has more characters than bytes.
+    // A text never has more characters than bytes.
     let fits = decoded.len() <= EXTERNAL_ID_MAX || decoded.chars().nth(EXTERNAL_ID_MAX).is_none();
     (fits && !decoded.is_empty()).then_some(decoded)
 }

@@ -1,43 +1,43 @@
-//! The eight events that TruEnroll sends to a partner.
+//! The eight events that TruEnroll sends to partners.
 
 use core::fmt;
 
-/// What a partner asked TruEnroll to do with an upload.
+/// A feature: what a partner asks TruEnroll to do with an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Feature {
-    /// Which documents the upload holds.
+    /// Determines which documents the upload contains.
     Classification,
-    /// What the documents say.
+    /// Extracts what the documents say.
     Extraction,
-    /// Whether the documents were tampered with.
+    /// Determines whether the documents were tampered with.
     Forensics,
-    /// The documents as text, translated.
+    /// Digitizes and translates the documents.
     Translation,
 }
 
-/// How a feature's stage ended. Both are terminal: TruEnroll does not retry a failed stage.
+/// How a feature's stage finished. Both are terminal: TruEnroll does not retry a failed stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
-    /// The result can be fetched.
+    /// The result is available.
     Completed,
-    /// There is no result, and there will be none for this upload.
+    /// There is no result, and this upload will get none.
     Failed,
 }
 
 /// An event's name, for example `case.extraction.completed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventName {
-    /// The feature whose stage ended.
+    /// The feature whose stage finished.
     pub feature: Feature,
-    /// How it ended.
+    /// How it finished.
     pub stage: Stage,
 }
 
 impl Feature {
-    /// All four, in the order in which TruEnroll lists them.
+    /// All four features, in TruEnroll's order.
     pub const ALL: [Self; 4] = [Self::Classification, Self::Extraction, Self::Forensics, Self::Translation];
 
-    /// The feature's name as TruEnroll writes it.
+    /// Returns TruEnroll's name of the feature.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Classification => "classification",
@@ -47,17 +47,17 @@ impl Feature {
         }
     }
 
-    /// The feature of that name, if there is one.
+    /// Returns the feature with this name, if there is one.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|feature| feature.as_str() == name)
     }
 }
 
 impl Stage {
-    /// Both ways to end.
+    /// Both ways to finish.
     pub const ALL: [Self; 2] = [Self::Completed, Self::Failed];
 
-    /// The stage's name as TruEnroll writes it.
+    /// Returns TruEnroll's name of the stage.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Completed => "completed",
@@ -67,7 +67,7 @@ impl Stage {
 }
 
 impl EventName {
-    /// The event of that name, if it is one of the eight. Names are case-sensitive.
+    /// Returns the event with this name, if it is one of the eight. Names are case-sensitive.
     pub fn parse(name: &str) -> Option<Self> {
         let (feature, stage) = name.strip_prefix("case.")?.split_once('.')?;
         let feature = Feature::parse(feature)?;
@@ -75,12 +75,12 @@ impl EventName {
         Some(Self { feature, stage })
     }
 
-    /// All eight.
+    /// Returns all eight events.
     pub fn all() -> impl Iterator<Item = Self> {
         Feature::ALL.into_iter().flat_map(|feature| Stage::ALL.into_iter().map(move |stage| Self { feature, stage }))
     }
 
-    /// The event's name as TruEnroll writes it.
+    /// Returns TruEnroll's name of the event.
     pub const fn as_str(self) -> &'static str {
         match (self.feature, self.stage) {
             (Feature::Classification, Stage::Completed) => "case.classification.completed",
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn near_misses_are_not_events() {
+    fn similar_names_are_not_events() {
         for name in [
             "",
             "case",

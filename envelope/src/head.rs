@@ -1,13 +1,14 @@
-//! What the decision takes from a request's headers.
+//! The request headers that the decision depends on.
 
 use crate::{
     Policy, Timestamp,
-    authenticity::{Shown, Way},
+    authenticity::{Shown, SignatureHeaders, Way},
     headers,
     problem::{Code, Rejection},
 };
 
-/// The headers that decide, taken in one pass. Values are bytes: nothing makes a client send UTF-8.
+/// The headers that the decision depends on, read in one pass. Values are bytes, because a client
+/// may send anything.
 #[derive(Debug, Clone, Default)]
 pub struct Head<'a> {
     method: &'a [u8],
@@ -24,29 +25,30 @@ pub struct Head<'a> {
     reserved: bool,
 }
 
-/// What good headers say that the body is judged by.
+/// What valid headers state. The body is judged by it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
-    /// The audience that they state.
+    /// The stated audience.
     pub audience: Audience,
-    /// What they show of the sender.
+    /// The evidence of who sent the request.
     pub shown: Shown,
 }
 
-/// Which audience a request's headers state.
+/// The audience that a request's headers state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Audience {
-    /// None: what TruEnroll documents.
+    /// No audience, which is TruEnroll's documented behaviour.
     #[default]
     Unstated,
     /// Partners.
     Partner,
-    /// Anyone else.
+    /// Anything else.
     Other,
 }
 
 impl<'a> Head<'a> {
-    /// Collects the head from names in lower case, HTTP/2's pseudo-headers (`:method`, `:path`) among them.
+    /// Reads headers with names in lower case, including the pseudo-headers of HTTP/2 (`:method`,
+    /// `:path`).
     pub fn read(headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>, policy: &Policy) -> Self {
         let mut head = Self::default();
         let signed = policy.ways().any(|(_, authenticity)| authenticity.is_signed());
@@ -83,14 +85,18 @@ impl<'a> Head<'a> {
         head
     }
 
-    /// Whether the client sent headers that only the edge may set.
+    /// Whether the client sent a header that only the edge may set.
     pub fn has_reserved(&self) -> bool {
         self.reserved
     }
 
-    /// The request's path and query.
+    /// Returns the request's path and query.
     pub fn path(&self) -> &'a [u8] {
         self.path
+    }
+
+    fn signature_headers(&self) -> SignatureHeaders<'a> {
+        SignatureHeaders { id: self.webhook_id, timestamp: self.webhook_timestamp, signatures: self.webhook_signature }
     }
 
     fn audience(&self) -> Audience {
@@ -101,43 +107,45 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// Everything that can be said before the body comes. `now` is asked for the time only where the answer depends on it.
+    /// Checks everything that does not depend on the body. Calls `now` only if the result depends
+    /// on the time.
     ///
     /// # Errors
-    /// The first reason to refuse, in the order of [`Code::ALL`].
+    /// Returns the first rejection, in the order of [`Code::ALL`].
     pub fn check(&self, policy: &Policy, now: impl FnOnce() -> Timestamp) -> Result<Claims, Rejection> {
         let path = self.path.split(|&byte| byte == b'?').next().unwrap_or_default();
-        let refuse = |code| Err(Rejection::new(code));
+        let reject = |code| Err(Rejection::new(code));
         let mut ways = policy.ways().filter(|(_, way)| way.is_webhook(path, policy.path.as_bytes()));
-        let (first, second) = (ways.next(), ways.next());
+        let first = ways.next();
+        let second = ways.next();
         let ways = [first, second].into_iter().flatten();
         let unsigned = ways.clone().find_map(|(way, authenticity)| (!authenticity.is_signed()).then_some(way));
         if first.is_none() {
-            return refuse(Code::NotFound);
+            return reject(Code::NotFound);
         }
         if self.method != b"POST" {
-            return refuse(Code::MethodNotAllowed);
+            return reject(Code::MethodNotAllowed);
         }
-        let deciding = [self.content_type, self.content_encoding];
+        let may_be_joined = [self.content_type, self.content_encoding];
         let is_repeated = self.repeated || self.repeated_signature && unsigned.is_none();
-        if is_repeated || deciding.into_iter().flatten().any(is_list) {
-            return refuse(Code::DuplicateHeader);
+        if is_repeated || may_be_joined.into_iter().flatten().any(is_list) {
+            return reject(Code::DuplicateHeader);
         }
         if !self.content_type.is_some_and(is_json) {
-            return refuse(Code::UnsupportedMediaType);
+            return reject(Code::UnsupportedMediaType);
         }
         if self.content_encoding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
-            return refuse(Code::UnsupportedContentEncoding);
+            return reject(Code::UnsupportedContentEncoding);
         }
         if self.content_length.and_then(length).is_some_and(|length| length > policy.max_body_bytes) {
-            return refuse(Code::PayloadTooLarge);
+            return reject(Code::PayloadTooLarge);
         }
-        let (id, timestamp, signature) = (self.webhook_id, self.webhook_timestamp, self.webhook_signature);
         let signing = ways.into_iter().find(|(_, authenticity)| authenticity.is_signed());
-        // A signature decides nothing where the current way is satisfied without one.
+        // If the request satisfies the current way without a signature, the signature is
+        // irrelevant.
         let signed = match signing.filter(|_| unsigned != Some(Way::Current)) {
             None => None,
-            Some((way, authenticity)) => match authenticity.signed(id, timestamp, signature, now) {
+            Some((way, authenticity)) => match authenticity.signed(&self.signature_headers(), now) {
                 Ok(signed) if !self.repeated_signature => Some((signed, way)),
                 Err(rejection) if unsigned.is_none() => return Err(rejection),
                 _ => None,
@@ -147,7 +155,8 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Whether a value is a list. Envoy joins the values of some headers that were sent twice with a comma.
+/// Whether a value is a list. If some headers are sent twice, Envoy joins their values with a
+/// comma.
 fn is_list(value: &[u8]) -> bool {
     let mut quoted = false;
     value.iter().any(|&byte| {
@@ -164,7 +173,8 @@ fn is_json(content_type: &[u8]) -> bool {
     media_type.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
 
-/// The length, or nothing where it is no number: HTTP itself refuses such a request, and the body is counted anyway.
+/// Returns the length, or none if it is not a number: Envoy rejects such a request, and the filter
+/// counts the body's bytes anyway.
 fn length(content_length: &[u8]) -> Option<usize> {
     std::str::from_utf8(content_length).ok()?.parse().ok()
 }

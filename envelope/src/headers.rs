@@ -1,50 +1,53 @@
-//! Headers that the edge and the backend agree on, in lower case as HTTP/2 sends them.
+//! The headers that the edge and the backend exchange, in lower case as in HTTP/2.
 
-/// What all of our own headers begin with. A request from outside never gets one of them past the edge.
+/// The prefix of all headers of the edge. The filter removes headers with this prefix that a client
+/// sends.
 pub const RESERVED_PREFIX: &str = "x-edge-";
 
-/// On a request that passes: how it was judged, as [`Judgement`] writes it. One header, because each costs the edge a call
-/// of its host on every request.
+/// On a request that passes: the [`Judgement`]. It is one header, because each header costs the
+/// filter a host call per request.
 pub const JUDGED: &str = "x-edge-judged";
 
-/// On every answer to a judged request: the filter build that judged it.
+/// On every answer to a judged request: the build of the filter that judged it.
 pub const BUILD: &str = "x-edge-build";
 
-/// On an answer: the [`EventKey`](crate::EventKey), so that the access log can hold it.
+/// On an answer: the [`EventKey`](crate::EventKey), for the access log.
 pub const EVENT_KEY: &str = "x-edge-event-key";
 
-/// On a rejection: the [`Code`](crate::Code), so that the access log can hold it.
+/// On a rejection: the [`Code`](crate::Code), for the access log.
 pub const REJECTION: &str = "x-edge-rejection";
 
-/// On an answer to a request that passed in shadow mode: the code with which it would have been refused.
+/// On an answer to a request that passed in shadow mode: the code that it would have been rejected
+/// with.
 pub const SHADOW: &str = "x-edge-shadow";
 
-/// How a request that passes was judged: `proof;build;mark`.
+/// The filter's judgement of a request that passes, written `proof;build;mark`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Judgement<'a> {
-    /// The secret that shows that the filter judged the request. The backend takes nothing without.
+    /// The secret by which the backend recognizes the filter. The backend accepts no request
+    /// without it.
     pub proof: &'a [u8],
-    /// The filter build that did.
+    /// The build of the filter that judged the request.
     pub build: &'a str,
-    /// What is to be known of it.
+    /// The result.
     pub mark: Mark<'a>,
 }
 
-/// What is to be known of a request that passes.
+/// Why a request passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark<'a> {
-    /// It is one of the eight events.
+    /// It is one of the eight documented events.
     Accepted,
-    /// Its event is not documented: the backend keeps it apart.
+    /// It is an undocumented event, which the backend quarantines.
     Quarantined,
-    /// It would have been refused with this code, but passes in shadow mode.
+    /// It would have been rejected with this code, but passes in shadow mode.
     Shadowed(&'a str),
-    /// It is the publisher's, and asks whether the backend knows the proof.
+    /// It is a question of guardctl: does the backend know the proof?
     Probe,
 }
 
 impl<'a> Judgement<'a> {
-    /// The header's value.
+    /// Returns the header's value.
     pub fn write(proof: &str, build: &str, mark: Mark<'_>) -> String {
         let (mark, code) = match mark {
             Mark::Accepted => ("accepted", ""),

@@ -1,8 +1,10 @@
-//! A strict JSON reader (RFC 8259) that checks a whole document in one pass and keeps only the fields we know.
+//! A strict JSON reader (RFC 8259) that checks a whole document in one pass and keeps only the
+//! documented fields.
 //!
-//! Written here, because this is what the edge spends its time on: nothing is allocated, nothing that we do not need is
-//! built, and nothing recurses, so that a megabyte of `[` costs no stack. Stricter than the RFC demands in two places:
-//! a known field may come once only, and an escaped surrogate must be part of a pair.
+//! Reading JSON is most of the filter's work, so this reader neither allocates nor builds a tree.
+//! It does not recurse, so a megabyte of `[` needs no stack. It is stricter than the RFC in two
+//! respects: a documented field may occur only once, and an escaped surrogate must be part of a
+//! pair.
 
 use std::{borrow::Cow, str};
 
@@ -12,7 +14,7 @@ mod tree;
 
 pub(crate) use tree::{Value, tree};
 
-/// What the known fields of a body hold.
+/// The documented fields of a body.
 #[derive(Debug, Default)]
 pub(crate) struct Fields<'a> {
     pub(crate) root: Slot<'a>,
@@ -23,11 +25,11 @@ pub(crate) struct Fields<'a> {
     pub(crate) external_id: Slot<'a>,
     pub(crate) occurred_at: Slot<'a>,
     pub(crate) payload_audience: Slot<'a>,
-    /// The object that holds a field we do not know, the first such.
+    /// The first object that contains an undocumented field.
     pub(crate) unknown_in: Option<Field>,
 }
 
-/// One field's value, as far as we need to tell values apart.
+/// A field's value, as far as the decision distinguishes values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Slot<'a> {
     #[default]
@@ -35,11 +37,11 @@ pub(crate) enum Slot<'a> {
     Null,
     Text(Text<'a>),
     Object,
-    /// A boolean, a number or an array: never right for a field we know.
+    /// A boolean, a number or an array, which no documented field may be.
     Other,
 }
 
-/// A JSON string between its quotes, known to be well-formed.
+/// A well-formed JSON string, without its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Text<'a> {
     raw: &'a str,
@@ -47,7 +49,7 @@ pub(crate) struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// The characters that the string stands for. Allocates only where there are escapes.
+    /// Returns the string's characters. Allocates only if there are escapes.
     pub(crate) fn decode(self) -> Cow<'a, str> {
         if self.escaped { self.characters().collect() } else { Cow::Borrowed(self.raw) }
     }
@@ -87,11 +89,11 @@ fn hex4(raw: &mut str::Chars<'_>) -> Option<u32> {
     (0..4).try_fold(0, |number, _| Some(number * 16 + raw.next()?.to_digit(16)?))
 }
 
-/// Checks all of `body` and returns what its known fields hold.
+/// Checks all of `body`, and returns its documented fields.
 ///
 /// # Errors
-/// `empty_body`, `malformed_json`, `too_deep` (past `max_depth` open objects and arrays) or `duplicate_field`,
-/// whichever comes first.
+/// Returns the first of `empty_body`, `malformed_json`, `too_deep` (more than `max_depth` open
+/// objects and arrays) and `duplicate_field`.
 pub(crate) fn scan(body: &[u8], max_depth: u32) -> Result<Fields<'_>, Rejection> {
     let text = str::from_utf8(body).map_err(|error| Rejection::at_byte(Code::MalformedJson, error.valid_up_to()))?;
     let mut scanner = Scanner { text, bytes: body, at: 0, max_depth };
@@ -168,7 +170,8 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Reads an object whose brace is next and which is the `depth`th open one; `member` reads each value.
+    /// Reads an object at nesting depth `depth`, whose opening brace is next. `member` reads each
+    /// value.
     fn object(&mut self, depth: u32, mut member: impl FnMut(&mut Self, Text<'a>) -> Scan<()>) -> Scan<()> {
         self.check_depth(depth)?;
         self.at += 1;
@@ -188,7 +191,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Reads any value inside of `depth` open objects and arrays.
+    /// Reads any value within `depth` open objects and arrays.
     fn value(&mut self, depth: u32) -> Scan<Slot<'a>> {
         match self.peek() {
             Some(b'"') => Ok(Slot::Text(self.string()?)),
@@ -198,11 +201,13 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Skips the object or array that opens here, inside of `depth` open ones.
+    /// Skips the object or array that opens here, within `depth` open ones.
     ///
-    /// Which of those opened since are objects is kept in the bits of a word: a 1 for an object, the innermost lowest.
+    /// The bits of `objects` tell which of the objects and arrays opened since are objects (1); the
+    /// lowest bit is the innermost one.
     fn skip_nested(&mut self, depth: u32) -> Scan<()> {
-        let (mut objects, mut open) = (0_u64, 0);
+        let mut objects = 0_u64;
+        let mut open = 0;
         loop {
             match self.peek() {
                 Some(bracket @ (b'{' | b'[')) => {
@@ -240,7 +245,7 @@ impl<'a> Scanner<'a> {
         if objects & 1 == 1 { self.name().map(drop) } else { Ok(()) }
     }
 
-    /// Reads a member's name and its colon, up to its value.
+    /// Reads a member's name and colon, up to the value.
     fn name(&mut self) -> Scan<Text<'a>> {
         if self.peek() != Some(b'"') {
             return Err(self.malformed());
@@ -274,7 +279,7 @@ impl<'a> Scanner<'a> {
         Ok(Text { raw, escaped })
     }
 
-    /// Skips characters that mean nothing but themselves, eight at a time, as far as there are eight.
+    /// Skips ordinary characters, eight at a time, while at least eight bytes are left.
     fn skip_plain(&mut self) {
         while let Some(eight) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk) {
             let special = special(u64::from_le_bytes(*eight));
@@ -305,7 +310,7 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Reads a `u`, which is next, and four hexadecimal digits.
+    /// Reads the next `u` and four hexadecimal digits.
     fn unit(&mut self) -> Scan<u32> {
         self.at += 1;
         let mut unit = 0;
@@ -384,15 +389,18 @@ fn closing(objects: u64) -> u8 {
     if objects & 1 == 1 { b'}' } else { b']' }
 }
 
-/// Marks, in the highest bit of each, the bytes of `eight` that are a quote, a backslash or a control character.
+/// Sets the highest bit of each byte of `eight` that is a quote, a backslash or a control
+/// character.
 ///
-/// Of a byte below 0x80, subtracting n sets the highest bit if it is less than n. A borrow can set a bit wrongly only above
-/// one that is rightly set, and only the lowest one is looked at.
+/// Subtracting n from a byte below 0x80 sets its highest bit if the byte is less than n. A borrow
+/// can set a bit wrongly, but only above a correctly set one, and the caller uses only the lowest
+/// set bit.
 fn special(eight: u64) -> u64 {
     const ONES: u64 = u64::MAX / 255;
     let is_zero = |bytes: u64| bytes.wrapping_sub(ONES);
     let control = eight.wrapping_sub(ONES * 0x20);
-    let (quote, backslash) = (is_zero(eight ^ (ONES * 0x22)), is_zero(eight ^ (ONES * 0x5C)));
+    let quote = is_zero(eight ^ (ONES * 0x22));
+    let backslash = is_zero(eight ^ (ONES * 0x5C));
     (control | quote | backslash) & !eight & (ONES * 0x80)
 }
 

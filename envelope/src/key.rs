@@ -1,4 +1,4 @@
-//! What makes an event the same event.
+//! The identity of an event.
 
 use std::fmt;
 
@@ -6,27 +6,29 @@ use sha2::{Digest, Sha256};
 
 use crate::{CaseId, EventName, Timestamp};
 
-/// An event's identity: its name, its case and the instant at which the stage ended.
+/// The identity of an event: its name, its case and the instant at which the stage finished.
 ///
-/// Written `case.extraction.completed:6850abc123def456ghi789:2025-06-22T10:30:00Z`. No part but the last can hold a
-/// colon, so two different events never share a key. `externalId` is left out because it may be null, the body because
-/// a proxy may write it anew. A second upload to the same case ends its stages at other instants, so its events differ.
+/// Written `case.extraction.completed:6850abc123def456ghi789:2025-06-22T10:30:00Z`. Only the last
+/// part can contain a colon, so two different events never share a key. `externalId` is not part of
+/// it, because it may be null; nor is the body, because a proxy may rewrite it. The stages of a
+/// second upload to the same case finish at other instants, so its events have other keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventKey(String);
 
 impl EventKey {
-    /// The key of the event of that name that happened to `case` at `occurred_at`.
+    /// Returns the key of a documented event.
     pub fn new(event: EventName, case: &CaseId<'_>, occurred_at: Timestamp) -> Self {
         Self(format!("{event}:{case}:{occurred_at}"))
     }
 
-    /// The key of an event that is not documented. Its name can hold anything, so a part of its hash stands for it.
+    /// Returns the key of an undocumented event. Its name can contain anything, so the key contains
+    /// part of the name's hash instead.
     pub fn of_unknown(name: &str, case: &CaseId<'_>, occurred_at: Timestamp) -> Self {
         let hash = Sha256::digest(name).iter().take(8).fold(0, |hash, &byte| hash << 8 | u64::from(byte));
         Self(format!("unknown.{hash:016x}:{case}:{occurred_at}"))
     }
 
-    /// The key's characters, all of them visible ASCII.
+    /// Returns the key's text, which is visible ASCII.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,12 +1,14 @@
-//! The contract that the edge filter and the backend share: TruEnroll's events, how they are identified, and the pure
-//! decision whether a request is one.
+//! The contract that the filter and the backend share: TruEnroll's events, their identity, and the
+//! pure decision whether a request is a valid event for partners.
 //!
-//! This crate does no I/O and reads no clock: whoever calls [`decide()`] hands it the bytes and the time. That is what lets
-//! the same golden vectors ([`vectors`]) run natively, in WebAssembly, through Envoy and in the backend.
+//! This crate does no I/O and reads no clock: the caller of [`decide()`] provides the bytes and the
+//! time. So the same golden vectors ([`vectors`]) run natively, in WebAssembly, through Envoy and
+//! in the backend.
 //!
-//! Reading order: [`event`] and [`case_id`] name things, [`timestamp`] and [`key`] identify them, [`json`] and
-//! [`envelope`] read a body, [`head`] reads the headers, [`authenticity`] and [`signature`] say who sent them, [`decide`](mod@decide) puts it together under a [`policy`], and
-//! [`problem`] is what the sender is told.
+//! Reading order: [`event`] and [`case_id`] name events and cases; [`timestamp`] and [`key`]
+//! identify an event; [`json`] and [`envelope`] read a body; [`head`] reads the headers;
+//! [`authenticity`] and [`signature`] verify the sender; [`decide`](mod@decide) makes the decision
+//! under a [`policy`]; and [`problem`] explains a rejection to the sender.
 
 pub mod authenticity;
 pub mod case_id;

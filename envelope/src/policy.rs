@@ -1,4 +1,4 @@
-//! What the decision may be told to do differently.
+//! The policy: the settings of the decision.
 
 use crate::{
     Authenticity, Feature,
@@ -10,151 +10,150 @@ use crate::{
 /// The settings of [`decide`](crate::decide()).
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// The one path that is a webhook; a query string after it is ignored.
+    /// The webhook's path. A query string after it is ignored.
     pub path: String,
-    /// The most bytes that a body may have.
+    /// The maximum size of a body, in bytes.
     pub max_body_bytes: usize,
-    /// The most JSON objects and arrays that may be open at once, 2 to [`Policy::DEPTH_LIMIT`].
+    /// The maximum JSON nesting depth, 2 to [`Policy::DEPTH_LIMIT`].
     pub max_depth: u32,
-    /// The header in which a sender may state its audience, in lower case. TruEnroll documents none.
+    /// The header in which a sender may state the audience, in lower case. TruEnroll documents no
+    /// such header.
     pub audience_header: String,
-    /// Whether a request must state its audience. TruEnroll documents no place for it, so by default it need not.
+    /// Whether a request must state its audience. By default it need not, because TruEnroll
+    /// documents no way to state it.
     pub audience: Statement,
-    /// How far ahead of our clock `occurredAt` may be, in seconds.
+    /// How far `occurredAt` may lie ahead of the filter's clock, in seconds.
     pub clock_skew_seconds: u32,
-    /// What to do with fields that are not documented.
+    /// What to do with undocumented fields.
     pub unknown_fields: UnknownFields,
-    /// What to do with events that are not documented.
+    /// What to do with undocumented events.
     pub unknown_events: UnknownEvents,
-    /// The features whose events are refused.
+    /// The features whose events are rejected.
     pub disabled_features: Vec<Feature>,
-    /// What a request has to show.
+    /// What a request must show.
     pub authenticity: Authenticity,
-    /// What a request may show instead, while senders change from it to [`authenticity`](Self::authenticity).
+    /// What a request may show instead, while senders change from it to
+    /// [`authenticity`](Self::authenticity).
     pub superseded: Option<Authenticity>,
-    /// Whether rejections are made or only noted. The decision itself is the same.
+    /// Whether the filter enforces rejections or only counts them. The decision is the same.
     pub mode: Mode,
 }
 
-/// Whether something has to be stated.
+/// Whether a statement is required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statement {
-    /// It may be left out.
+    /// It can be omitted.
     Optional,
-    /// Leaving it out is a rejection.
+    /// A request without it is rejected.
     Required,
 }
 
-/// What to do with events that are not documented.
+/// What to do with undocumented events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownEvents {
-    /// They are a rejection.
+    /// Reject them.
     Reject,
-    /// They pass, marked, and the backend keeps them apart.
+    /// Let them pass with a mark, so that the backend quarantines them.
     Quarantine,
 }
 
-/// What is done about a rejection.
+/// What the filter does with a rejection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// It is made.
+    /// Rejects the request.
     Enforce,
-    /// It is counted and marked, and the request passes; the backend stores it if it is an event at all.
+    /// Counts the rejection, and lets the request pass with a mark. The backend stores it if it is
+    /// an event.
     Shadow,
 }
 
-/// What to do with fields that are not documented.
+/// What to do with undocumented fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownFields {
-    /// They pass: TruEnroll may add fields.
+    /// Ignore them, because TruEnroll may add fields.
     Pass,
-    /// They are a rejection.
+    /// Reject events that have them.
     Reject,
 }
 
+const PATH_RULE: &str =
+    "must begin with /, must not be /- or begin with /-/, and must be visible ASCII without ? and #";
+const HEADER_RULE: &str = "must be a header name in lower case that does not begin with x-edge-";
+/// `refuse` is the former name of `reject`.
+const UNKNOWN_FIELDS: [(&str, UnknownFields); 3] =
+    [("pass", UnknownFields::Pass), ("reject", UnknownFields::Reject), ("refuse", UnknownFields::Reject)];
+/// `refuse` is the former name of `reject`.
+const UNKNOWN_EVENTS: [(&str, UnknownEvents); 3] =
+    [("reject", UnknownEvents::Reject), ("refuse", UnknownEvents::Reject), ("quarantine", UnknownEvents::Quarantine)];
+
 impl Policy {
-    /// The value that an audience must have where one is stated.
+    /// The only accepted audience.
     pub const AUDIENCE: &str = "partner";
-    /// What the paths of the publisher's own requests begin with. No webhook is there, and what a stranger sends there ends
-    /// in Envoy.
+    /// The prefix of the paths that guardctl uses. A webhook cannot have such a path, and Envoy
+    /// answers 404 to such requests from outside.
     pub const RESERVED_PATH: &str = "/-/";
-    /// Where the filter says which build it is, whatever else it is set to: with `not_found`.
+    /// The path at which the filter answers with its build, under every policy. The answer is a
+    /// `not_found`.
     pub const PROBE_PATH: &str = "/-/guardctl";
-    /// Where the filter lets a request of the publisher pass, marked [`Mark::Probe`](headers::Mark), so that the backend
-    /// says whether it knows the proof.
+    /// The path at which guardctl asks the backend whether it knows the proof. The filter marks the
+    /// request as [`Mark::Probe`](headers::Mark).
     pub const PROVE_PATH: &str = "/-/guardctl/prove";
-    /// The greatest `max_depth`: one bit of a word for each open object or array.
+    /// The highest `max_depth`: the JSON reader uses one bit of a word for each open object or
+    /// array.
     pub const DEPTH_LIMIT: u32 = 64;
-    /// The greatest `max_body_bytes`: what Envoy is set to buffer.
+    /// The highest `max_body_bytes`: the size of Envoy's buffer in the bootstrap.
     pub const BODY_LIMIT: u32 = 32 * 1024;
 
-    /// Reads the settings that differ from the default.
+    /// Reads a policy. Settings that are not given have their defaults.
     ///
     /// # Errors
-    /// The first setting that is unknown or is not what it must be.
+    /// Returns the first setting that is unknown or has an invalid value.
     pub fn read(mut table: Table<'_>) -> Result<Self, SettingsError> {
-        let usual = Self::default();
+        let default = Self::default();
 
-        let rule = (
-            "must begin with / but not be or be below /-, and hold visible ASCII without ? and #",
-            "must be a header name in lower case, none of ours (x-edge-)",
-        );
         let authenticity = table.table("authenticity")?.map(Authenticity::read).transpose()?;
         let (authenticity, superseded) = authenticity.unwrap_or_default();
         let policy = Self {
-            path: table.text("path", rule.0, is_path)?.unwrap_or(usual.path),
+            path: table.text("path", PATH_RULE, is_path)?.unwrap_or(default.path),
             max_body_bytes: table
                 .number("max_body_bytes", 1..=Self::BODY_LIMIT)?
-                .map_or(usual.max_body_bytes, |bytes| bytes as usize),
-            max_depth: table.number("max_depth", 2..=Self::DEPTH_LIMIT)?.unwrap_or(usual.max_depth),
-            audience_header: table.text("audience_header", rule.1, is_foreign_header)?.unwrap_or(usual.audience_header),
+                .map_or(default.max_body_bytes, |bytes| bytes as usize),
+            max_depth: table.number("max_depth", 2..=Self::DEPTH_LIMIT)?.unwrap_or(default.max_depth),
+            audience_header: table
+                .text("audience_header", HEADER_RULE, is_foreign_header)?
+                .unwrap_or(default.audience_header),
             audience: table
                 .choice("audience", &[("optional", Statement::Optional), ("required", Statement::Required)])?
-                .unwrap_or(usual.audience),
-            clock_skew_seconds: table.number("clock_skew_seconds", 0..=u32::MAX)?.unwrap_or(usual.clock_skew_seconds),
-            unknown_fields: table
-                .choice(
-                    "unknown_fields",
-                    &[
-                        ("pass", UnknownFields::Pass),
-                        ("reject", UnknownFields::Reject),
-                        ("refuse", UnknownFields::Reject),
-                    ],
-                )?
-                .unwrap_or(usual.unknown_fields),
-            unknown_events: table
-                .choice(
-                    "unknown_events",
-                    &[
-                        ("reject", UnknownEvents::Reject),
-                        ("refuse", UnknownEvents::Reject),
-                        ("quarantine", UnknownEvents::Quarantine),
-                    ],
-                )?
-                .unwrap_or(usual.unknown_events),
+                .unwrap_or(default.audience),
+            clock_skew_seconds: table.number("clock_skew_seconds", 0..=u32::MAX)?.unwrap_or(default.clock_skew_seconds),
+            unknown_fields: table.choice("unknown_fields", &UNKNOWN_FIELDS)?.unwrap_or(default.unknown_fields),
+            unknown_events: table.choice("unknown_events", &UNKNOWN_EVENTS)?.unwrap_or(default.unknown_events),
             disabled_features: table
                 .list(
                     "disabled_features",
-                    "must be classification, extraction, forensics or translation",
+                    "must be a list of classification, extraction, forensics and translation",
                     0..=4,
                     Feature::parse,
                 )?
                 .unwrap_or_default(),
             authenticity,
             superseded,
-            mode: table.choice("mode", &[("enforce", Mode::Enforce), ("shadow", Mode::Shadow)])?.unwrap_or(usual.mode),
+            mode: table
+                .choice("mode", &[("enforce", Mode::Enforce), ("shadow", Mode::Shadow)])?
+                .unwrap_or(default.mode),
         };
         table.end()?;
         Ok(policy)
     }
 
-    /// The ways to be authentic that are accepted, the current one first.
+    /// Returns the accepted ways to be authentic, the current one first.
     pub fn ways(&self) -> impl Iterator<Item = (Way, &Authenticity)> {
         let superseded = self.superseded.iter().map(|superseded| (Way::Superseded, superseded));
         std::iter::once((Way::Current, &self.authenticity)).chain(superseded)
     }
 
-    /// The path to show in a log instead of one that holds a token, right or wrong.
+    /// Returns `path` with its token, valid or not, replaced by `-`, or none if it cannot contain
+    /// one. A log can contain the result.
     pub fn path_without_token(&self, path: &[u8]) -> Option<String> {
         if !self.ways().any(|(_, authenticity)| matches!(authenticity, Authenticity::PathToken { .. })) {
             return None;
@@ -171,7 +170,7 @@ fn is_path(path: &str) -> bool {
         && path.bytes().all(|byte| matches!(byte, b'!'..=b'~' if byte != b'?' && byte != b'#'))
 }
 
-/// Whether it is a header name in lower case that is not ours.
+/// Whether `name` is a header name in lower case without the edge's prefix.
 fn is_foreign_header(name: &str) -> bool {
     let is_token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     !name.is_empty() && name.bytes().all(is_token) && !name.starts_with(headers::RESERVED_PREFIX)

@@ -1,10 +1,11 @@
-//! Why a request is refused, and how the sender is told (RFC 9457).
+//! Rejections, and their form as problem details (RFC 9457).
 
 use std::fmt::Write as _;
 
-/// A stable name for a reason to refuse. It is a metric label, a field of the access log and a member of the answer.
+/// The reason for a rejection. Its stable name is a metric label, a field of the access log and a
+/// member of the answer's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "each is explained by its title below")]
+#[expect(missing_docs, reason = "`title` explains each code")]
 pub enum Code {
     NotFound,
     MethodNotAllowed,
@@ -27,9 +28,9 @@ pub enum Code {
     FeatureDisabled,
 }
 
-/// A place in the body that a rejection can point at.
+/// A field of the body that a rejection can point at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is the field of that name")]
+#[expect(missing_docs, reason = "each is the field with that name")]
 pub enum Field {
     Root,
     EventName,
@@ -41,19 +42,19 @@ pub enum Field {
     PayloadAudience,
 }
 
-/// A rejection: the code, and where in the body the reason is.
+/// A rejection: its code, and the place in the body that caused it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rejection {
-    /// Why.
+    /// The reason.
     pub code: Code,
-    /// The field at fault, where it is one field.
+    /// The invalid field, if it is a single one.
     pub field: Option<Field>,
-    /// The byte of the body at which reading stopped, counted from 0, where the body could not be read.
+    /// The offset in bytes at which the body could not be read, if it is not valid JSON.
     pub byte: Option<usize>,
 }
 
 impl Code {
-    /// All codes, in the order in which the checks are made.
+    /// All codes, in the order of the checks.
     pub const ALL: [Self; 19] = [
         Self::NotFound,
         Self::MethodNotAllowed,
@@ -76,7 +77,7 @@ impl Code {
         Self::FeatureDisabled,
     ];
 
-    /// The code as it is written everywhere.
+    /// Returns the code's name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotFound => "not_found",
@@ -101,7 +102,7 @@ impl Code {
         }
     }
 
-    /// The HTTP status that goes with the code.
+    /// Returns the code's HTTP status.
     pub const fn status(self) -> u16 {
         match self {
             Self::DuplicateHeader | Self::EmptyBody | Self::MalformedJson | Self::DuplicateField | Self::TooDeep => 400,
@@ -115,34 +116,34 @@ impl Code {
         }
     }
 
-    /// One sentence for a person.
+    /// Returns an explanation for people.
     pub const fn title(self) -> &'static str {
         match self {
-            Self::NotFound => "There is no webhook at this path",
-            Self::MethodNotAllowed => "A webhook is delivered with POST",
-            Self::UnsupportedMediaType => "The body must be application/json",
-            Self::UnsupportedContentEncoding => "The body must not be encoded",
-            Self::DuplicateHeader => "A header that decides was sent twice",
+            Self::NotFound => "No webhook at this path",
+            Self::MethodNotAllowed => "The method must be POST",
+            Self::UnsupportedMediaType => "The content type must be application/json",
+            Self::UnsupportedContentEncoding => "The content encoding must be identity",
+            Self::DuplicateHeader => "A relevant header was sent more than once",
             Self::PayloadTooLarge => "The body is too large",
-            Self::MissingSignature => "The request is not signed",
-            Self::StaleTimestamp => "The signature is too old, or from the future",
-            Self::InvalidSignature => "The signature is not one of a key that is known here",
+            Self::MissingSignature => "The request has no signature",
+            Self::StaleTimestamp => "The signature timestamp is too old or in the future",
+            Self::InvalidSignature => "The signature does not match any accepted secret",
             Self::EmptyBody => "The body is empty",
-            Self::MalformedJson => "The body is not one JSON document in UTF-8",
-            Self::DuplicateField => "A field was sent twice",
+            Self::MalformedJson => "The body is not a single JSON document in UTF-8",
+            Self::DuplicateField => "A field occurs more than once",
             Self::TooDeep => "The body is nested too deeply",
             Self::WrongAudience => "The event is not meant for partners",
-            Self::MissingAudience => "The event does not state its audience",
-            Self::MissingField => "A field is missing",
-            Self::InvalidField => "A field is not valid",
-            Self::UnknownEvent => "The event is not one that partners receive",
-            Self::FeatureDisabled => "The event is of a feature that is switched off here",
+            Self::MissingAudience => "The event states no audience",
+            Self::MissingField => "A required field is missing",
+            Self::InvalidField => "A field has an invalid value",
+            Self::UnknownEvent => "The event is not a documented partner event",
+            Self::FeatureDisabled => "Events of this feature are disabled",
         }
     }
 }
 
 impl Field {
-    /// Where the field is, as a JSON pointer (RFC 6901).
+    /// Returns the field's JSON pointer (RFC 6901).
     pub const fn pointer(self) -> &'static str {
         match self {
             Self::Root => "",
@@ -158,13 +159,13 @@ impl Field {
 
     const fn requirement(self) -> &'static str {
         match self {
-            Self::Root => "must be an object of the documented fields",
+            Self::Root => "must be an object with the documented fields",
             Self::EventName => {
                 "must be one of case.{classification,extraction,forensics,translation}.{completed,failed}"
             }
-            Self::Audience | Self::PayloadAudience => "must be partner where it is stated",
-            Self::Payload => "must be an object of the documented fields",
-            Self::CaseId => "must be a string of 1 to 128 of A-Z a-z 0-9 _ -",
+            Self::Audience | Self::PayloadAudience => "must be partner or absent",
+            Self::Payload => "must be an object with the documented fields",
+            Self::CaseId => "must be a string of 1 to 128 characters of A-Z a-z 0-9 _ -",
             Self::ExternalId => "must be null or a string of 1 to 128 characters",
             Self::OccurredAt => "must be an RFC 3339 date-time that is not in the future",
         }
@@ -172,34 +173,38 @@ impl Field {
 }
 
 impl Rejection {
-    /// A rejection of the request as a whole.
+    /// Creates a rejection of the request as a whole.
     pub const fn new(code: Code) -> Self {
         Self { code, field: None, byte: None }
     }
 
-    /// A rejection because of one field.
+    /// Creates a rejection because of one field.
     pub const fn of_field(code: Code, field: Field) -> Self {
         Self { code, field: Some(field), byte: None }
     }
 
-    /// A rejection because reading the body stopped at `byte`.
+    /// Creates a rejection because the body is not valid JSON at offset `byte`.
     pub const fn at_byte(code: Code, byte: usize) -> Self {
         Self { code, field: None, byte: Some(byte) }
     }
 
-    /// The answer's body, `application/problem+json`. It never repeats anything that was sent.
+    /// Returns the answer's body, `application/problem+json`. It never repeats anything that was
+    /// sent.
     pub fn to_problem_json(self) -> String {
-        let (code, title, status) = (self.code.as_str(), self.code.title(), self.code.status());
+        let code = self.code.as_str();
+        let title = self.code.title();
+        let status = self.code.status();
         let mut json = format!(
             r#"{{"type":"urn:truenroll-edge:problem:{code}","title":"{title}","status":{status},"code":"{code}""#
         );
         if let Some(field) = self.field {
-            let (pointer, requirement) = (field.pointer(), field.requirement());
+            let pointer = field.pointer();
+            let requirement = field.requirement();
             let name = pointer.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("the body");
             _ = write!(json, r#","pointer":"{pointer}","detail":"{name} {requirement}""#);
         }
         if let Some(byte) = self.byte {
-            _ = write!(json, r#","detail":"Reading stopped at byte {byte} of the body""#);
+            _ = write!(json, r#","detail":"The body is invalid at byte {byte}""#);
         }
         json.push('}');
         json
@@ -214,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_labels_and_no_two_are_the_same() {
+    fn codes_are_unique_metric_labels() {
         let mut names: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert!(names.iter().all(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
         names.sort_unstable();
@@ -223,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_is_json_and_names_code_status_and_pointer() {
+    fn a_problem_is_json_with_code_status_and_pointer() {
         for rejection in [
             Rejection::new(Code::NotFound),
             Rejection::of_field(Code::InvalidField, Field::CaseId),

@@ -1,24 +1,26 @@
-//! Reading a configuration: JSON in which every member must be known, and every mistake is named.
+//! Reads configurations: JSON objects in which every member must be known. Errors name the setting.
 //!
-//! It is read by the scanner that reads events, for a second JSON parser and derived code would be a quarter of the
-//! filter's module.
+//! It uses the reader for events, because a second JSON parser with derived code would make up a
+//! quarter of the filter's module.
 
 use std::{fmt, ops::RangeInclusive};
 
 use crate::json::{self, Value};
 
-/// A setting that cannot be used.
+/// An invalid setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsError {
-    /// The setting's name, `policy.max_depth` for example; a dot where it is the configuration as a whole.
+    /// The setting's name, for example `policy.max_depth`, or a dot for the configuration as a
+    /// whole.
     pub key: String,
-    /// What is wrong with it, and what it must be.
+    /// What is wrong, and what is required.
     pub problem: String,
 }
 
-/// A JSON object whose members are taken one by one, until [`end`](Self::end) finds that none is left.
+/// A JSON object. Its members are taken one by one, and [`end`](Self::end) reports a member that is
+/// left.
 pub struct Table<'a> {
-    /// What goes before a member's name.
+    /// The text before each member's name, for example `policy.`.
     prefix: String,
     members: Vec<(String, Value<'a>)>,
     asked: Vec<&'static str>,
@@ -27,10 +29,10 @@ pub struct Table<'a> {
 type Setting<T> = Result<Option<T>, SettingsError>;
 
 impl<'a> Table<'a> {
-    /// Reads a whole document, which must be an object.
+    /// Reads a document.
     ///
     /// # Errors
-    /// Where it is not, is no JSON, or has a member twice.
+    /// If the document is not a JSON object, or has a member twice.
     pub fn parse(json: &'a [u8]) -> Result<Self, SettingsError> {
         let whole = |problem: &str| SettingsError { key: ".".to_owned(), problem: problem.to_owned() };
         match json::tree(json) {
@@ -53,15 +55,15 @@ impl<'a> Table<'a> {
         Some(self.members.swap_remove(place).1)
     }
 
-    /// Says what is wrong with a member.
+    /// Returns an error about a member.
     pub fn error(&self, name: &str, problem: &str) -> SettingsError {
         SettingsError { key: [&self.prefix, name].concat(), problem: problem.to_owned() }
     }
 
-    /// Takes a string for which `fits` holds.
+    /// Takes a string.
     ///
     /// # Errors
-    /// `rule`, where it is none.
+    /// Returns an error with `rule` if it is not a string, or `fits` is false.
     pub fn text(&mut self, name: &'static str, rule: &str, fits: impl FnOnce(&str) -> bool) -> Setting<String> {
         match self.take(name) {
             None => Ok(None),
@@ -73,7 +75,7 @@ impl<'a> Table<'a> {
     /// Takes a whole number.
     ///
     /// # Errors
-    /// Where it is none or is out of its range.
+    /// If it is not a whole number, or out of its range.
     pub fn number(&mut self, name: &'static str, range: RangeInclusive<u32>) -> Setting<u32> {
         match self.take(name) {
             None => Ok(None),
@@ -81,8 +83,9 @@ impl<'a> Table<'a> {
                 Ok(digits.parse().ok())
             }
             Some(_) => {
-                let (least, most) = (range.start().to_string(), range.end().to_string());
-                Err(self.error(name, &["must be a whole number from ", &least, " to ", &most].concat()))
+                let start = range.start().to_string();
+                let end = range.end().to_string();
+                Err(self.error(name, &["must be a whole number from ", &start, " to ", &end].concat()))
             }
         }
     }
@@ -90,7 +93,7 @@ impl<'a> Table<'a> {
     /// Takes one of several words.
     ///
     /// # Errors
-    /// Where it is none of them.
+    /// If it is not one of them.
     pub fn choice<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Setting<T> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let chosen = choices.iter().find(|(word, _)| matches!(&value, Value::Text(text) if text == word));
@@ -100,10 +103,10 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// Takes a list of strings, each of which `read` makes something of.
+    /// Takes a list of strings, each converted by `read`.
     ///
     /// # Errors
-    /// `rule`, of the list or of the item that is against it.
+    /// Returns an error with `rule` if it is not such a list, or `read` rejects an item.
     pub fn list<T>(
         &mut self,
         name: &'static str,
@@ -127,7 +130,7 @@ impl<'a> Table<'a> {
     /// Takes an object.
     ///
     /// # Errors
-    /// Where it is none.
+    /// If it is not an object.
     pub fn table(&mut self, name: &'static str) -> Setting<Self> {
         match self.take(name) {
             None => Ok(None),
@@ -136,14 +139,16 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Ends the reading.
+    /// Finishes reading.
     ///
     /// # Errors
-    /// Where a member was not asked for.
+    /// If a member is left, which therefore is unknown.
     pub fn end(self) -> Result<(), SettingsError> {
         match self.members.first() {
             None => Ok(()),
-            Some((name, _)) => Err(self.error(name, &["unknown field; known are: ", &self.asked.join(", ")].concat())),
+            Some((name, _)) => {
+                Err(self.error(name, &["unknown field; known fields are: ", &self.asked.join(", ")].concat()))
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Signatures after the Standard Webhooks specification: HMAC-SHA256 over `id.timestamp.body`.
+//! Signatures per the Standard Webhooks specification: HMAC-SHA256 over `id.timestamp.body`.
 
 use std::fmt;
 
@@ -7,53 +7,56 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 
-/// A key to sign with, or to check a signature with.
+/// A key that makes and verifies signatures.
 #[derive(Clone)]
 pub struct SigningKey(Hmac<Sha256>);
 
-/// A signature of a body that is not complete yet.
+/// A signature in progress, of a body that is not complete yet.
 pub struct Signing(Hmac<Sha256>);
 
-/// What a secret has to look like.
+/// The error of [`SigningKey::parse`]: the text is not a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoSecret;
+pub struct InvalidSecret;
 
-/// The most signatures of one request that are looked at: while a sender changes its secret it sends two.
+/// The highest number of signatures of one request that are verified. A sender that changes its
+/// secret sends two.
 const MOST_SIGNATURES: usize = 8;
 
 impl SigningKey {
-    /// Reads `whsec_` and 24 to 64 bytes in base64, as the specification writes a secret.
+    /// Reads a secret: `whsec_` and 24 to 64 bytes in base64.
     ///
     /// # Errors
-    /// Where it is not written so.
-    pub fn parse(secret: &str) -> Result<Self, NoSecret> {
-        let bytes = secret.strip_prefix("whsec_").and_then(|base64| STANDARD.decode(base64).ok()).ok_or(NoSecret)?;
+    /// If the text does not have this format.
+    pub fn parse(secret: &str) -> Result<Self, InvalidSecret> {
+        let bytes =
+            secret.strip_prefix("whsec_").and_then(|base64| STANDARD.decode(base64).ok()).ok_or(InvalidSecret)?;
         if !(24..=64).contains(&bytes.len()) {
-            return Err(NoSecret);
+            return Err(InvalidSecret);
         }
-        Hmac::new_from_slice(&bytes).map(Self).map_err(|_| NoSecret)
+        Hmac::new_from_slice(&bytes).map(Self).map_err(|_| InvalidSecret)
     }
 
-    /// The value of `webhook-signature`.
+    /// Returns the value of `webhook-signature`.
     pub fn sign(&self, id: &str, timestamp: u64, body: &[u8]) -> String {
         let mut signing = self.begin(id, timestamp);
         signing.update(body);
         signing.finish()
     }
 
-    /// The same, of a body that is given piece by piece.
+    /// Begins a signature of a body that is given piece by piece.
     pub fn begin(&self, id: &str, timestamp: u64) -> Signing {
         let mut mac = self.0.clone();
         mac.update(format!("{id}.{timestamp}.").as_bytes());
         Signing(mac)
     }
 
-    /// Whether one of `signatures`, separated by spaces, is ours; in a time that does not depend on where it differs.
+    /// Whether this key made one of `signatures`, which are separated by spaces. Takes the same
+    /// time wherever they differ.
     pub(crate) fn verifies(&self, prefix: &[u8], body: &[u8], signatures: &[u8]) -> Choice {
-        let ours = STANDARD.encode(self.mac(prefix, body));
+        let expected = STANDARD.encode(self.mac(prefix, body));
         let versioned = signatures.split(|&byte| byte == b' ').take(MOST_SIGNATURES);
         let candidates = versioned.filter_map(|signature| signature.strip_prefix(b"v1,"));
-        candidates.fold(Choice::from(0), |found, candidate| found | candidate.ct_eq(ours.as_bytes()))
+        candidates.fold(Choice::from(0), |found, candidate| found | candidate.ct_eq(expected.as_bytes()))
     }
 
     fn mac(&self, prefix: &[u8], body: &[u8]) -> [u8; 32] {
@@ -70,26 +73,26 @@ impl Signing {
         self.0.update(piece);
     }
 
-    /// The value of `webhook-signature`.
+    /// Returns the value of `webhook-signature`.
     pub fn finish(self) -> String {
         format!("v1,{}", STANDARD.encode(self.0.finalize().into_bytes()))
     }
 }
 
-/// Says that there is a key, and nothing of it.
+/// Does not show the key.
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
     }
 }
 
-impl fmt::Display for NoSecret {
+impl fmt::Display for InvalidSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a secret must be `whsec_` and 24 to 64 bytes in base64")
     }
 }
 
-impl std::error::Error for NoSecret {}
+impl std::error::Error for InvalidSecret {}
 
 #[cfg(test)]
 mod tests {
@@ -100,11 +103,12 @@ mod tests {
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
     #[test]
-    fn we_sign_and_verify_as_the_reference_implementation_does() {
-        let (key, reference) = (SigningKey::parse(SECRET).unwrap(), Webhook::new(SECRET).unwrap());
+    fn signatures_equal_those_of_the_reference_implementation() {
+        let key = SigningKey::parse(SECRET).unwrap();
+        let reference = Webhook::new(SECRET).unwrap();
         for length in [0, 1, 55, 56, 63, 64, 65, 1_000] {
             let body: Vec<u8> = (0..length).map(|number: u32| number.to_le_bytes()[0]).collect();
-            // The reference signs text alone.
+            // The reference implementation signs text only.
             let body: Vec<u8> = body.into_iter().map(|byte| byte & 0x7f).collect();
             let id = format!("msg_{length}");
             let theirs = reference.sign(&id, 1_767_225_600, &body).unwrap();
@@ -123,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_that_are_none_are_refused() {
+    fn invalid_secrets_are_rejected() {
         for secret in ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_c2hvcnQ=", "whsec_!!!!"] {
             assert!(SigningKey::parse(secret).is_err(), "{secret}");
         }

@@ -1,7 +1,7 @@
 //! RFC 3339 date-times as instants.
 //!
-//! Written here because the edge reads one on every request: no allocation, no table, and stricter than the general
-//! libraries, which accept a space for the `T`.
+//! The filter reads one in every request, so this parser needs no allocation and no table. It is
+//! also stricter than general libraries, which accept a space instead of the `T`.
 
 use core::fmt;
 
@@ -13,34 +13,36 @@ pub struct Timestamp {
 }
 
 const SECONDS_PER_DAY: i64 = 86_400;
-/// 0000-01-01T00:00:00Z and 9999-12-31T23:59:59Z: past them an offset would need a year that RFC 3339 cannot write.
+/// 0000-01-01T00:00:00Z and 9999-12-31T23:59:59Z, the first and the last second that RFC 3339 can
+/// write in UTC.
 const FIRST: i64 = -62_167_219_200;
 const LAST: i64 = 253_402_300_799;
 
 impl Timestamp {
-    /// The instant that many seconds after 1970-01-01T00:00:00Z.
+    /// Returns the instant `seconds` after 1970-01-01T00:00:00Z.
     pub const fn from_unix(seconds: i64) -> Self {
         Self { seconds, nanoseconds: 0 }
     }
 
-    /// Whole seconds since 1970-01-01T00:00:00Z, rounded down.
+    /// Returns the seconds since 1970-01-01T00:00:00Z, rounded down.
     pub const fn unix_seconds(self) -> i64 {
         self.seconds
     }
 
-    /// The instant that many milliseconds after 1970-01-01T00:00:00Z.
+    /// Returns the instant `millis` milliseconds after 1970-01-01T00:00:00Z.
     pub const fn from_unix_millis(millis: i64) -> Self {
         Self { seconds: millis.div_euclid(1_000), nanoseconds: (millis.rem_euclid(1_000) * 1_000_000) as u32 }
     }
 
-    /// Whole milliseconds since 1970-01-01T00:00:00Z, rounded down.
+    /// Returns the milliseconds since 1970-01-01T00:00:00Z, rounded down.
     pub const fn unix_millis(self) -> i64 {
         self.seconds * 1_000 + (self.nanoseconds / 1_000_000) as i64
     }
 
-    /// Reads an RFC 3339 date-time: `2025-06-22T10:30:00Z`, with an optional fraction and any offset.
+    /// Reads an RFC 3339 date-time: `2025-06-22T10:30:00Z`, with an optional fraction and any
+    /// offset.
     ///
-    /// Digits past the ninth of a fraction are read and dropped. A leap second is the second after it.
+    /// Ignores digits of a fraction after the ninth. Reads a leap second as the following second.
     pub fn parse(text: &str) -> Option<Self> {
         let mut rest = Digits(text.as_bytes());
         let year = rest.number(4)?;
@@ -71,7 +73,8 @@ impl Timestamp {
     }
 }
 
-/// Writes the instant in UTC, with as many digits of a fraction as it has: `2025-06-22T10:30:00.25Z`.
+/// Writes the instant in UTC, with the fraction only as long as necessary:
+/// `2025-06-22T10:30:00.25Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (year, month, day) = civil_from_days(self.seconds.div_euclid(SECONDS_PER_DAY));
@@ -79,8 +82,9 @@ impl fmt::Display for Timestamp {
         let (hour, minute, second) = (second_of_day / 3_600, second_of_day / 60 % 60, second_of_day % 60);
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
         if self.nanoseconds > 0 {
-            let (mut fraction, mut width) = (self.nanoseconds, 9);
-            while fraction % 10 == 0 {
+            let mut fraction = self.nanoseconds;
+            let mut width = 9;
+            while fraction.is_multiple_of(10) {
                 fraction /= 10;
                 width -= 1;
             }
@@ -90,7 +94,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// What is left of the text, read from the front.
+/// The rest of the text, read from the front.
 struct Digits<'a>(&'a [u8]);
 
 impl Digits<'_> {
@@ -142,8 +146,8 @@ fn days_in_month(year: i64, month: i64) -> i64 {
     }
 }
 
-// Both conversions count years from March, so that the leap day is a year's last, in eras of 400 years (146,097 days).
-// 719,468 is the number of days from 0000-03-01 to 1970-01-01.
+// Both conversions count years from March, so that a leap day is the last day of a year, and in
+// eras of 400 years (146,097 days). From 0000-03-01 to 1970-01-01 there are 719,468 days.
 
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
@@ -170,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instants_are_equal_however_they_are_written() {
+    fn different_notations_of_an_instant_are_equal() {
         let noon = Timestamp::parse("2025-06-22T10:30:00Z").unwrap();
         assert_eq!(noon.unix_seconds(), 1_750_588_200);
         for same in [
@@ -186,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_rfc_3339_is_refused() {
+    fn text_that_is_not_rfc_3339_is_rejected() {
         for text in [
             "",
             "2025-06-22",

@@ -1,7 +1,8 @@
-//! The golden vectors: requests, and what has to be said of each.
+//! The golden vectors: requests with their expected verdicts.
 //!
-//! Kept as JSON in `vectors/`, one file for each group of checks, and compiled in so that they also run where there is
-//! no file system. A vector that names no policy, method, path or headers has the usual ones.
+//! They are JSON files in `vectors/`, one for each group of checks. They are compiled in, because
+//! WebAssembly has no file system. A vector without a policy, method, path or headers has the
+//! default.
 
 use serde::Deserialize;
 
@@ -23,25 +24,26 @@ const FILES: [&str; 7] = [
     include_str!("../vectors/event.json"),
 ];
 
-/// The time at which vectors are decided: 2026-01-01T00:00:00Z. No vector depends on it by less than a century.
+/// The time of every decision: 2026-01-01T00:00:00Z. The verdicts would be the same a century
+/// earlier or later.
 pub const NOW: Timestamp = Timestamp::from_unix(1_767_225_600);
 
-/// A request and its verdict.
+/// A request and its expected verdict.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Vector {
-    /// What the request shows, unique over all files.
+    /// What is special about the request. Unique over all files.
     pub name: String,
-    /// The settings of the policy that differ from its default, as they are written in the filter's configuration.
+    /// The settings of the policy that differ from their defaults.
     #[serde(default = "no_settings")]
     pub policy: serde_json::Value,
     /// The request's method.
-    #[serde(default = "usual_method")]
+    #[serde(default = "default_method")]
     pub method: String,
     /// The request's path and query.
-    #[serde(default = "usual_path")]
+    #[serde(default = "default_path")]
     pub path: String,
-    #[serde(default = "usual_headers")]
+    #[serde(default = "default_headers")]
     headers: Vec<(String, Value)>,
     body: Option<String>,
     body_hex: Option<String>,
@@ -51,35 +53,35 @@ pub struct Vector {
     reject: Option<Rejected>,
 }
 
-/// What an accepted request is.
+/// The verdict on an accepted request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Accepted {
     /// The event's name.
     pub event: String,
-    /// The case it happened to.
+    /// The event's case.
     pub case: String,
     /// The event's key.
     pub key: String,
-    /// Whether it is to be kept apart.
+    /// Whether the event is quarantined.
     #[serde(default)]
     pub quarantine: bool,
-    /// Whether it is authentic only by the way that is superseded.
+    /// Whether the request is authentic only in the superseded way.
     #[serde(default)]
     pub superseded: bool,
 }
 
-/// Why a request is refused.
+/// The verdict on a rejected request.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rejected {
     /// The code.
     pub code: String,
-    /// The JSON pointer to the field at fault, where there is one.
+    /// The JSON pointer to the invalid field, if there is one.
     pub pointer: Option<String>,
 }
 
-/// A header's value: text, or bytes that are none.
+/// A header's value: text, or bytes that are not UTF-8.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum Value {
@@ -87,7 +89,7 @@ enum Value {
     Bytes { hex: String },
 }
 
-/// A body too long to write down.
+/// A long body, by its repeated part.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Repeat {
@@ -97,10 +99,10 @@ struct Repeat {
     after: String,
 }
 
-/// Every vector of every file.
+/// Returns all vectors of all files.
 ///
 /// # Errors
-/// What is wrong with a file, in a sentence.
+/// Returns a message if a file is invalid.
 pub fn all() -> Result<Vec<Vector>, String> {
     let mut vectors = Vec::new();
     for file in FILES {
@@ -111,7 +113,7 @@ pub fn all() -> Result<Vec<Vector>, String> {
 }
 
 impl Vector {
-    /// The request's headers, without the pseudo-headers.
+    /// Returns the request's headers, without the pseudo-headers.
     pub fn headers(&self) -> impl Iterator<Item = (&str, Vec<u8>)> {
         self.headers.iter().map(|(name, value)| {
             let value = match value {
@@ -122,7 +124,7 @@ impl Vector {
         })
     }
 
-    /// The request's body.
+    /// Returns the request's body.
     pub fn body(&self) -> Vec<u8> {
         if let Some(Repeat { before, unit, times, after }) = &self.body_repeat {
             return format!("{before}{}{after}", unit.repeat(*times)).into_bytes();
@@ -133,22 +135,22 @@ impl Vector {
         }
     }
 
-    /// What has to be said of the request.
+    /// Returns the expected verdict.
     ///
     /// # Errors
-    /// The rejection that is due.
+    /// Returns the expected rejection.
     pub fn expected(&self) -> Result<Accepted, Rejected> {
         match (&self.accept, &self.reject) {
             (Some(accepted), _) => Ok(accepted.clone()),
-            (None, Some(refused)) => Err(refused.clone()),
+            (None, Some(rejected)) => Err(rejected.clone()),
             (None, None) => Err(Rejected { code: "the vector states no verdict".into(), pointer: None }),
         }
     }
 
-    /// What [`decide`] says of the request.
+    /// Returns the verdict of [`decide`].
     ///
     /// # Errors
-    /// The rejection, or what is wrong with the vector's policy.
+    /// Returns the rejection, or the error in the vector's policy.
     pub fn decided(&self) -> Result<Accepted, Rejected> {
         let settings = self.policy.to_string();
         let policy = Table::parse(settings.as_bytes()).and_then(Policy::read);
@@ -195,14 +197,14 @@ fn no_settings() -> serde_json::Value {
     serde_json::json!({})
 }
 
-fn usual_method() -> String {
+fn default_method() -> String {
     "POST".to_owned()
 }
 
-fn usual_path() -> String {
+fn default_path() -> String {
     Policy::default().path
 }
 
-fn usual_headers() -> Vec<(String, Value)> {
+fn default_headers() -> Vec<(String, Value)> {
     vec![("content-type".to_owned(), Value::Text("application/json".to_owned()))]
 }

@@ -1,7 +1,9 @@
-//! The JSON reader beside serde_json: both have to accept and refuse the same documents, and read the same values.
+//! Compares the JSON reader with serde_json: both must accept and reject the same documents, and
+//! read the same values.
 //!
-//! Documents are made from the golden vectors' bodies and from a grammar, then damaged. Chance has a seed, which a failure
-//! prints; `ENVELOPE_FUZZ_ITERATIONS` and `ENVELOPE_FUZZ_SEED` run more, or others.
+//! The documents come from the golden vectors' bodies and from a grammar, and are then damaged at
+//! random. A failure prints the seed. `ENVELOPE_FUZZ_ITERATIONS` and `ENVELOPE_FUZZ_SEED` set the
+//! number of documents and the seed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -12,7 +14,7 @@ use fastrand::Rng;
 
 mod reference;
 
-/// What is put into documents: each is an edge of some rule.
+/// Fragments to insert into documents. Each is a boundary case of a rule.
 const FRAGMENTS: &[&[u8]] = &[
     b"{",
     b"}",
@@ -88,11 +90,11 @@ fn agrees_with_serde_json_on_whatever_comes() {
             }
         }
     }
-    // Both verdicts have to be common, or the comparison says little.
+    // Both verdicts must be common, or the comparison says little.
     assert!(accepted > iterations / 10 && malformed > iterations / 10, "{accepted} accepted, {malformed} malformed");
 }
 
-/// A well-formed document with the known fields in it, more or less.
+/// Returns a well-formed document, with the documented fields and random others.
 fn document(rng: &mut Rng) -> Vec<u8> {
     let text = |rng: &mut Rng| {
         let characters = ["a", "é", "😀", "\\n", "\\\"", "\\u00e9", "\\ud83d\\ude00", "0", " "];

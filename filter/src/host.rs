@@ -1,4 +1,4 @@
-//! The proxy-wasm host, and the only file that names it.
+//! The adapter to the proxy-wasm host. Apart from `abi`, only this file names `proxy_wasm`.
 
 use std::{
     cell::Cell,
@@ -28,7 +28,7 @@ struct Root {
     loaded: Option<Rc<Loaded>>,
 }
 
-/// A configuration in use, and the metrics that go with it.
+/// A configuration with its metrics.
 struct Loaded {
     settings: Settings,
     metrics: Metrics,
@@ -37,25 +37,26 @@ struct Loaded {
 struct Metrics {
     accepted: u32,
     quarantined: u32,
-    refused: [u32; Code::ALL.len()],
+    rejected: [u32; Code::ALL.len()],
     shadowed: [u32; Code::ALL.len()],
     probed: u32,
     superseded: u32,
     body_bytes: u32,
     decision_nanoseconds: u32,
-    /// How many requests were judged, to choose those that are measured.
+    /// The number of judged requests, to select those to measure.
     judged: Cell<u32>,
 }
 
-/// One request in so many is measured: it takes four calls of the host, each as dear as judging a small body.
-const MEASURED: u32 = 16;
+/// One request in this many is measured, because measuring takes four host calls. Each costs as
+/// much as judging a small body.
+const MEASURE_EVERY: u32 = 16;
 
 struct Request {
     loaded: Rc<Loaded>,
     filter: RequestFilter,
 }
 
-/// The host calls, which all go to the request that is being processed.
+/// The host calls. They apply to the request that the host is processing.
 struct Calls<'a>(&'a Metrics);
 
 impl Context for Root {}
@@ -87,21 +88,23 @@ impl RootContext for Root {
 }
 
 impl Loaded {
-    /// Registers the metrics. Envoy turns `_code=` and `_build=` in a name into labels: see its bootstrap.
+    /// Defines the metrics. Envoy's bootstrap turns `_code=` and `_build=` in a name into labels.
     fn new(settings: Settings) -> Result<Self, SettingsError> {
         let define = |kind, name: &str| {
             hostcalls::define_metric(kind, name).map_err(|_| SettingsError {
                 key: ".".to_owned(),
-                problem: ["the host would not define the metric ", name].concat(),
+                problem: ["the host does not define the metric ", name].concat(),
             })
         };
         let counter = |name, code| define(MetricType::Counter, &format!("truenroll_filter_{name}_code={code}"));
-        let (mut refused, mut shadowed) = ([0; Code::ALL.len()], [0; Code::ALL.len()]);
+        let mut rejected = [0; Code::ALL.len()];
+        let mut shadowed = [0; Code::ALL.len()];
         for code in Code::ALL {
-            refused[code as usize] = counter("requests", code.as_str())?;
+            rejected[code as usize] = counter("requests", code.as_str())?;
             shadowed[code as usize] = counter("shadowed", code.as_str())?;
         }
-        let (accepted, quarantined) = (counter("requests", "accepted")?, counter("requests", "quarantined")?);
+        let accepted = counter("requests", "accepted")?;
+        let quarantined = counter("requests", "quarantined")?;
         let probed = define(MetricType::Counter, "truenroll_filter_probes")?;
         let superseded = define(MetricType::Counter, "truenroll_filter_superseded")?;
         let since =
@@ -113,7 +116,7 @@ impl Loaded {
         let metrics = Metrics {
             accepted,
             quarantined,
-            refused,
+            rejected,
             shadowed,
             probed,
             superseded,
@@ -173,7 +176,7 @@ impl Host for Calls<'_> {
         let metric = match counted {
             Counted::Accepted => self.0.accepted,
             Counted::Quarantined => self.0.quarantined,
-            Counted::Rejected(code) => self.0.refused[code as usize],
+            Counted::Rejected(code) => self.0.rejected[code as usize],
             Counted::Shadowed(code) => self.0.shadowed[code as usize],
             Counted::Probed => self.0.probed,
             Counted::Superseded => self.0.superseded,
@@ -184,7 +187,7 @@ impl Host for Calls<'_> {
     fn begin(&self) -> Option<Begun> {
         let judged = self.0.judged.get();
         self.0.judged.set(judged.wrapping_add(1));
-        judged.is_multiple_of(MEASURED).then(|| Begun(nanoseconds(since_epoch())))
+        judged.is_multiple_of(MEASURE_EVERY).then(|| Begun(nanoseconds(since_epoch())))
     }
 
     fn end(&self, Begun(begun): Begun, body_bytes: usize) {

@@ -1,8 +1,9 @@
-//! The edge filter: a thin shim between a proxy-wasm host (Envoy) and [`envelope::decide()`].
+//! The filter: a thin layer between a proxy-wasm host (Envoy) and [`envelope::decide()`].
 //!
-//! [`settings`] is the configuration, [`request`] follows one request through its phases, and `host`, compiled into the
-//! module alone (feature `host`), is the only place that names the host. Natively the crate is a library, so that whoever publishes
-//! a filter can check its configuration with the filter's own code, and that can be tested without a host.
+//! [`settings`] is the configuration, [`request`] follows one request through its phases, and
+//! [`pairs`] reads a header map. `host` and `abi` call the host; they are compiled only into the
+//! module (feature `host`). Natively the crate is a library, so that guardctl can check a
+//! configuration with the filter's own code, and tests need no host.
 
 #[cfg(feature = "host")]
 mod abi;

@@ -1,10 +1,11 @@
-//! A header map as a proxy-wasm host writes it.
+//! Reads a header map in the format of proxy-wasm.
 //!
-//! The number of pairs, then the lengths of each one's name and value, all as 32 bits with the low byte first; then
-//! each name and each value, with a zero byte after it. Read in place: copying each name and value into a vector of its
-//! own, as the SDK does, costs more than judging the headers.
+//! The map begins with the number of pairs, followed by the lengths of each name and value, all as
+//! 32-bit little-endian numbers. Then come the names and values, each followed by a zero byte. They
+//! are read in place, because copying each into its own vector, as the SDK does, costs more than
+//! judging the headers.
 
-/// The names and values in `map`. What does not fit into it is left out.
+/// Returns the names and values in `map`. Leaves out pairs that exceed the map.
 pub fn read(map: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let (count, rest) = map.split_first_chunk().map_or((0, map), |(count, rest)| (number(*count), rest));
     let (lengths, mut texts) = rest.split_at_checked(count.saturating_mul(8)).unwrap_or_default();
@@ -37,7 +38,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_that_is_cut_off_is_read_as_far_as_it_goes() {
+    fn a_truncated_map_is_read_up_to_its_end() {
         for end in 0..TWO.len() {
             assert!(read(&TWO[..end]).count() < 2, "{end}");
         }

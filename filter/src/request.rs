@@ -1,4 +1,5 @@
-//! One request's way through the filter: wait for all of it, judge it once, answer at most once.
+//! The path of one request through the filter: wait for all of it, judge it once, answer at most
+//! once.
 
 use envelope::{
     Code, Head, Mode, Policy, Rejection, Timestamp, Verdict,
@@ -11,59 +12,61 @@ use envelope::{
 
 use crate::{pairs, settings::Settings};
 
-/// What a filter needs of the host that it runs in. Each call costs about as much as judging a small body.
+/// The functions that the filter needs from its host. Each call costs about as much as judging a
+/// small body.
 pub trait Host {
-    /// All request headers, pseudo-headers among them, names in lower case, as [`pairs`] reads them.
+    /// Returns all request headers, including pseudo-headers, with names in lower case, in the
+    /// format that [`pairs`] reads.
     fn request_headers(&self) -> Vec<u8>;
-    /// The request's body as far as it has arrived.
+    /// Returns the part of the request's body that has arrived.
     fn request_body(&self) -> Vec<u8>;
-    /// Adds a request header. A third of what replacing one costs.
+    /// Adds a request header. This costs a third of replacing one.
     fn add_request_header(&self, name: &str, value: &[u8]);
-    /// Replaces every request header of that name by one, or by none.
+    /// Replaces all request headers with this name by one, or removes them.
     fn replace_request_header(&self, name: &str, value: Option<&[u8]>);
-    /// Answers the request here and now.
+    /// Answers the request without a backend.
     fn reply(&self, status: u16, headers: &[(&str, &str)], body: &[u8]);
-    /// The time.
+    /// Returns the time.
     fn now(&self) -> Timestamp;
     /// Counts a request.
     fn count(&self, counted: Counted);
-    /// When judging begins, for the requests of which that is to be measured.
+    /// Begins to measure a decision, if this request is one of those to measure.
     fn begin(&self) -> Option<Begun>;
-    /// Judging has ended: notes how long it took, and how large the body was.
+    /// Records the duration of a decision, and the size of the body.
     fn end(&self, begun: Begun, body_bytes: usize);
 }
 
-/// When judging began, in nanoseconds of the host's clock.
+/// When a decision began, in nanoseconds of the host's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Begun(pub u64);
 
-/// What became of a request.
+/// What the filter counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counted {
-    /// It passed as an event.
+    /// A request passed as an event.
     Accepted,
-    /// It passed as an event that is not documented.
+    /// A request passed as an undocumented event.
     Quarantined,
-    /// It was refused.
+    /// A request was rejected.
     Rejected(Code),
-    /// It would have been refused, but passed in shadow mode.
+    /// A request would have been rejected, but passed in shadow mode.
     Shadowed(Code),
-    /// It passed, and only because the superseded way to be authentic is still accepted.
+    /// A request passed only because the superseded way to be authentic is still accepted.
     Superseded,
-    /// It went to one of the paths at which the publisher asks.
+    /// A request came from guardctl.
     Probed,
 }
 
-/// Whether the host may go on with the request.
+/// What the host does next with the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Send on what has arrived.
+    /// Forwards what has arrived.
     Continue,
-    /// Hold everything back.
+    /// Holds everything back.
     Pause,
 }
 
-/// Follows one request.
+/// The filter's state for one request.
 #[derive(Debug, Default)]
 pub struct RequestFilter {
     phase: Phase,
@@ -71,17 +74,17 @@ pub struct RequestFilter {
 
 #[derive(Debug, Default)]
 enum Phase {
-    /// The headers have not come.
+    /// The headers have not arrived.
     #[default]
     Head,
-    /// The headers are good, the body is not complete.
+    /// The headers are valid, and the body is not complete.
     Body(Claims),
     Passed,
     Rejected,
 }
 
 impl RequestFilter {
-    /// The request headers are there.
+    /// Handles the request headers.
     pub fn on_headers(&mut self, end_of_stream: bool, settings: &Settings, host: &impl Host) -> Step {
         let headers = host.request_headers();
         let head = Head::read(pairs::read(&headers), &settings.policy);
@@ -97,12 +100,12 @@ impl RequestFilter {
         if head.path() == Policy::PROVE_PATH.as_bytes() {
             return self.pass(Mark::Probe, Counted::Probed, settings, host);
         }
-        // After that, since Envoy chooses the route again by the new path.
+        // Only now, because Envoy selects the route again by the new path.
         if let Some(path) = settings.policy.path_without_token(head.path()) {
             host.replace_request_header(":path", Some(path.as_bytes()));
         }
         match head.check(&settings.policy, || host.now()) {
-            Err(rejection) => self.refuse(rejection, settings, host),
+            Err(rejection) => self.reject(rejection, settings, host),
             Ok(claims) if end_of_stream => self.judge(&claims, settings, host),
             Ok(claims) => {
                 self.phase = Phase::Body(claims);
@@ -111,15 +114,15 @@ impl RequestFilter {
         }
     }
 
-    /// A piece of the body is there, `size` bytes of it in all.
+    /// Handles a piece of the body, of which `size` bytes have arrived in total.
     pub fn on_body(&mut self, size: usize, end_of_stream: bool, settings: &Settings, host: &impl Host) -> Step {
         if let (Phase::Body(_), Err(rejection)) = (&self.phase, decide::size(size, &settings.policy)) {
-            return self.refuse(rejection, settings, host);
+            return self.reject(rejection, settings, host);
         }
         if end_of_stream { self.end(settings, host) } else { self.step() }
     }
 
-    /// Trailers are there. After them no body callback says that the stream has ended.
+    /// Handles trailers. No body callback reports the end of the stream after them.
     pub fn on_trailers(&mut self, settings: &Settings, host: &impl Host) -> Step {
         self.end(settings, host)
     }
@@ -151,7 +154,7 @@ impl RequestFilter {
                     Verdict::Quarantine(_) => self.pass(Mark::Quarantined, Counted::Quarantined, settings, host),
                 }
             }
-            Err(rejection) => self.refuse(rejection, settings, host),
+            Err(rejection) => self.reject(rejection, settings, host),
         }
     }
 
@@ -167,7 +170,7 @@ impl RequestFilter {
         Step::Continue
     }
 
-    fn refuse(&mut self, rejection: Rejection, settings: &Settings, host: &impl Host) -> Step {
+    fn reject(&mut self, rejection: Rejection, settings: &Settings, host: &impl Host) -> Step {
         let code = rejection.code;
         if settings.policy.mode == Mode::Shadow {
             return self.pass(Mark::Shadowed(code.as_str()), Counted::Shadowed(code), settings, host);
@@ -183,7 +186,7 @@ impl RequestFilter {
             (headers::REJECTION, code.as_str()),
             (headers::BUILD, settings.build.as_str()),
         ];
-        // RFC 9110 asks for these.
+        // RFC 9110 requires these headers.
         match code.status() {
             405 => answer.push(("allow", "POST")),
             401 => answer.push(("www-authenticate", "Webhook-Signature")),

@@ -8,29 +8,31 @@ use envelope::{
     settings::{SettingsError, Table},
 };
 
-/// What Envoy hands to the filter as JSON: `build`, `proof` and, where it is not the default, `policy`.
+/// The filter's configuration, a JSON object with `build`, `proof` and optionally `policy`.
 #[derive(Clone)]
 pub struct Settings {
-    /// What this build calls itself, 1 to 64 of `a-z 0-9 -`. The publisher uses the module's hash.
+    /// The build's name, 1 to 64 characters of `a-z 0-9 -`. guardctl makes it from the hashes of
+    /// the module and the settings.
     pub build: String,
-    /// The secret that shows the backend that the filter judged a request, at least 16 visible ASCII characters.
+    /// The secret by which the backend recognizes the filter, at least 16 visible ASCII characters
+    /// without `;`.
     pub proof: String,
-    /// What to refuse.
+    /// The settings of the decision.
     pub policy: Policy,
-    /// The judgement on an event that is accepted: always the same, so written once.
+    /// The judgement on an accepted event, which is always the same.
     pub(crate) accepted: String,
 }
 
 impl Settings {
-    /// The shortest proof, in characters.
+    /// The minimum length of a proof, in characters.
     pub const PROOF_MIN: usize = 16;
 
-    /// Reads a configuration and checks all of it.
+    /// Reads and checks a configuration.
     ///
     /// # Errors
-    /// The first setting that is unknown, missing or out of its range.
+    /// Returns the first setting that is unknown, missing or out of range.
     pub fn parse(json: &[u8]) -> Result<Self, SettingsError> {
-        const BUILD: &str = "must be 1 to 64 of a-z 0-9 -";
+        const BUILD: &str = "must be 1 to 64 characters of a-z 0-9 -";
         const PROOF: &str = "must be at least 16 visible ASCII characters without ;";
         let mut table = Table::parse(json)?;
         let build = table.text("build", BUILD, is_build)?.ok_or_else(|| table.error("build", BUILD))?;
@@ -51,7 +53,7 @@ fn is_proof(text: &str) -> bool {
     text.len() >= Settings::PROOF_MIN && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';')
 }
 
-/// Leaves the proof out.
+/// Does not show the proof.
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings").field("build", &self.build).field("policy", &self.policy).finish_non_exhaustive()
@@ -68,14 +70,14 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_may_be_left_out() {
+    fn the_policy_is_optional() {
         let settings = Settings::parse(br#"{"build":"a1","proof":"0123456789abcdef"}"#).unwrap();
         assert_eq!(settings.policy.path, Policy::default().path);
         assert!(!format!("{settings:?}").contains("0123456789abcdef"));
     }
 
     #[test]
-    fn a_bad_setting_is_named() {
+    fn an_invalid_setting_is_named() {
         for (policy, expected) in [
             ("{}", None),
             (r#"{"max_depth":2,"audience":"required","unknown_fields":"reject"}"#, None),
@@ -122,6 +124,10 @@ mod tests {
         ] {
             assert_eq!(key(policy).as_deref(), expected, "{policy}");
         }
+    }
+
+    #[test]
+    fn a_missing_or_unknown_member_is_named() {
         for (json, expected) in [
             (r#"{"proof":"0123456789abcdef"}"#, "build"),
             (r#"{"build":"A!","proof":"0123456789abcdef"}"#, "build"),

@@ -1,4 +1,5 @@
-//! The filter and the golden vectors without a host: natively, and as WebAssembly under Node.
+//! Runs the golden vectors through the filter without a real host: natively, and as WebAssembly
+//! under Node.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::cell::{Cell, RefCell};
@@ -15,7 +16,7 @@ use filter::{
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-/// A host that remembers what it was told.
+/// A host that records the filter's calls.
 struct Recorder {
     headers: RefCell<Vec<(String, Vec<u8>)>>,
     body: RefCell<Vec<u8>>,
@@ -98,13 +99,15 @@ fn settings(vector: &Vector) -> Settings {
     Settings::parse(json.to_string().as_bytes()).unwrap()
 }
 
-/// Plays a vector with its body in pieces of `piece` bytes, ended by trailers or by its last piece.
+/// Sends a vector with its body in pieces of `piece` bytes, ended by trailers or by the last piece.
 fn play(vector: &Vector, piece: usize, ends_with_trailers: bool) -> (Result<Accepted, Rejected>, Recorder) {
-    let (settings, host, body) = (settings(vector), Recorder::new(vector), vector.body());
+    let settings = settings(vector);
+    let host = Recorder::new(vector);
+    let body = vector.body();
     let mut filter = RequestFilter::default();
     let mut step = filter.on_headers(body.is_empty() && !ends_with_trailers, &settings, &host);
     for chunk in body.chunks(piece) {
-        assert!(step == Step::Pause, "{}: went on before the end", vector.name);
+        assert!(step == Step::Pause, "{}: forwarded before the end", vector.name);
         host.body.borrow_mut().extend_from_slice(chunk);
         let arrived = host.body.borrow().len();
         if !host.replies.borrow().is_empty() {
@@ -117,14 +120,14 @@ fn play(vector: &Vector, piece: usize, ends_with_trailers: bool) -> (Result<Acce
     }
     assert_eq!(host.counted.get(), 1, "{}: judged once", vector.name);
     let rejection = host.replies.borrow().first().cloned();
-    assert_eq!(rejection.is_some(), step == Step::Pause, "{}: held back if and only if refused", vector.name);
+    assert_eq!(rejection.is_some(), step == Step::Pause, "{}: held back if and only if rejected", vector.name);
     let verdict = match rejection {
-        Some((_, refused)) => Err(refused),
+        Some((_, rejected)) => Err(rejected),
         None => {
             let judged = host.values("x-edge-judged").concat();
             let judgement = Judgement::read(judged.as_bytes()).unwrap();
             assert_eq!((judgement.proof, judgement.build), (&b"0123456789abcdef"[..], "b1"));
-            // Which event it is, is for the backend to read from the same body.
+            // The judgement does not name the event: the backend reads it from the body.
             let accepted = vector.expected().unwrap();
             let mark = if accepted.quarantine { Mark::Quarantined } else { Mark::Accepted };
             assert_eq!(judgement.mark, mark, "{}", vector.name);
@@ -136,7 +139,7 @@ fn play(vector: &Vector, piece: usize, ends_with_trailers: bool) -> (Result<Acce
 }
 
 #[test]
-fn every_vector_is_judged_as_it_says_however_its_body_arrives() {
+fn every_vector_gets_its_verdict_however_its_body_arrives() {
     for vector in vectors::all().unwrap() {
         for (piece, ends_with_trailers) in [(usize::MAX, false), (usize::MAX, true), (7, false), (7, true)] {
             let (verdict, host) = play(&vector, piece, ends_with_trailers);
@@ -147,17 +150,18 @@ fn every_vector_is_judged_as_it_says_however_its_body_arrives() {
 }
 
 #[test]
-fn a_request_that_passes_carries_one_header_of_ours_and_none_that_a_client_made_up() {
+fn a_request_that_passes_has_one_reserved_header_and_none_from_the_client() {
     for vector in vectors::all().unwrap().iter().filter(|vector| vector.expected().is_ok()) {
         let (_, host) = play(vector, usize::MAX, false);
         let headers = host.headers.borrow();
-        let ours: Vec<_> = headers.iter().map(|(name, _)| name).filter(|name| name.starts_with("x-edge-")).collect();
-        assert_eq!(ours, ["x-edge-judged"], "{}", vector.name);
+        let reserved: Vec<_> =
+            headers.iter().map(|(name, _)| name).filter(|name| name.starts_with("x-edge-")).collect();
+        assert_eq!(reserved, ["x-edge-judged"], "{}", vector.name);
     }
 }
 
 #[test]
-fn a_token_is_taken_out_of_the_path_whether_it_is_right_or_wrong() {
+fn a_token_is_removed_from_the_path_whether_it_is_valid_or_not() {
     let is_token = |vector: &Vector| {
         let authenticity = &vector.policy["authenticity"];
         [&authenticity["kind"], &authenticity["or"]["kind"]].contains(&&"path_token".into())
@@ -171,10 +175,12 @@ fn a_token_is_taken_out_of_the_path_whether_it_is_right_or_wrong() {
 }
 
 #[test]
-fn in_shadow_mode_every_request_passes_with_the_code_of_its_refusal() {
+fn in_shadow_mode_every_request_passes_with_the_code_of_its_rejection() {
     for mut vector in vectors::all().unwrap() {
         vector.policy["mode"] = "shadow".into();
-        let (settings, host, body) = (settings(&vector), Recorder::new(&vector), vector.body());
+        let settings = settings(&vector);
+        let host = Recorder::new(&vector);
+        let body = vector.body();
         let mut filter = RequestFilter::default();
         filter.on_headers(body.is_empty(), &settings, &host);
         host.body.replace(body.clone());
@@ -184,7 +190,7 @@ fn in_shadow_mode_every_request_passes_with_the_code_of_its_refusal() {
         let judged = host.values("x-edge-judged").concat();
         let mark = Judgement::read(judged.as_bytes()).unwrap().mark;
         match vector.expected() {
-            Err(refused) => assert_eq!(mark, Mark::Shadowed(&refused.code), "{}", vector.name),
+            Err(rejected) => assert_eq!(mark, Mark::Shadowed(&rejected.code), "{}", vector.name),
             Ok(_) => assert!(!matches!(mark, Mark::Shadowed(_)), "{}", vector.name),
         }
         assert!(host.replies.borrow().is_empty() && host.counted.get() == 1, "{}", vector.name);
@@ -192,25 +198,26 @@ fn in_shadow_mode_every_request_passes_with_the_code_of_its_refusal() {
 }
 
 #[test]
-fn too_large_a_body_is_refused_while_it_arrives() {
+fn a_body_that_is_too_large_is_rejected_while_it_arrives() {
     let vectors = vectors::all().unwrap();
-    let vector = vectors.iter().find(|vector| vector.name == "far too large").unwrap();
+    let vector = vectors.iter().find(|vector| vector.name == "body far too large").unwrap();
     let (_, host) = play(vector, 1_000, false);
-    assert!(host.body.borrow().len() < 20_000, "{} bytes were held", host.body.borrow().len());
+    assert!(host.body.borrow().len() < 20_000, "{} bytes were buffered", host.body.borrow().len());
 }
 
 #[test]
-fn a_path_of_the_publisher_s_is_sent_on_as_it_is_whatever_the_policy_s_path() {
+fn the_path_at_which_guardctl_asks_the_backend_stays_as_it_is_under_every_policy() {
     let vectors = vectors::all().unwrap();
     let mut vector = vectors.into_iter().find(|vector| vector.expected().is_ok()).unwrap();
     vector.path = "/-/guardctl/prove".to_owned();
     vector.policy = serde_json::json!({
         "path": "/", "authenticity": {"kind": "path_token", "tokens": ["token-0123456789"]},
     });
-    let (settings, host) = (settings(&vector), Recorder::new(&vector));
+    let settings = settings(&vector);
+    let host = Recorder::new(&vector);
     RequestFilter::default().on_headers(false, &settings, &host);
     let judged = host.values("x-edge-judged").concat();
     assert_eq!(Judgement::read(judged.as_bytes()).unwrap().mark, Mark::Probe);
-    // With another path Envoy would choose the route again, and send the request to the backend.
+    // With another path Envoy would select the route again, and send the request to the backend.
     assert_eq!(host.values(":path"), ["/-/guardctl/prove"]);
 }

@@ -1,4 +1,4 @@
-//! Any bytes as a body: we accept, refuse and read as serde_json does.
+//! Any bytes as a body: the reader accepts, rejects and reads the same as serde_json.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

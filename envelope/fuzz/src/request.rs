@@ -1,6 +1,8 @@
-//! Any header map and any body, in any pieces: judged once, as `decide` judges it whole, and marked only where it passes.
+//! Any header map and any body, in any pieces: the filter judges the request once, with the verdict
+//! of `decide` on the whole request, and marks it only if it passes.
 //!
-//! The first byte chooses the policy and how the request ends, the next two say how long the header map is.
+//! The first byte of the input selects the policy and how the request ends. The next two bytes are
+//! the length of the header map.
 #![no_main]
 
 use std::cell::{Cell, RefCell};
@@ -11,8 +13,8 @@ use envelope::{
     decide::{Passed, decide},
 };
 use filter::{
-    request::{Begun, Counted, RequestFilter, Host, Step},
     pairs,
+    request::{Begun, Counted, Host, RequestFilter, Step},
     settings::Settings,
 };
 use libfuzzer_sys::fuzz_target;
@@ -76,7 +78,7 @@ fuzz_target!(|input: &[u8]| {
     let (map, body) = rest.split_at(length);
     let policy = POLICIES[usize::from(choice % 4)];
     let json = format!(r#"{{"build":"b","proof":"0123456789abcdef","policy":{policy}}}"#);
-    let settings = Settings::parse(json.as_bytes()).expect("the settings are good");
+    let settings = Settings::parse(json.as_bytes()).expect("the settings are valid");
     let host = Recorder { headers: map.to_vec(), ..Recorder::default() };
     let (ends_with_trailers, piece) = (choice & 4 != 0, usize::from(choice >> 3) + 1);
 

@@ -1,4 +1,5 @@
-//! Any bytes as the filter's configuration: it is used or refused by name, and never used where it is no JSON.
+//! Any bytes as the filter's configuration: the filter accepts it, or names the invalid setting. It
+//! never accepts anything but JSON.
 #![no_main]
 
 use filter::settings::Settings;
@@ -8,7 +9,7 @@ fuzz_target!(|json: &[u8]| {
     let reference = serde_json::from_slice::<serde_json::Value>(json);
     match Settings::parse(json) {
         Ok(settings) => {
-            let read = reference.expect("what we use is JSON");
+            let read = reference.expect("accepted settings are JSON");
             assert_eq!(read["build"], settings.build.as_str());
             assert_eq!(read["proof"], settings.proof.as_str());
             if let Some(depth) = read["policy"]["max_depth"].as_u64() {

@@ -1,26 +1,26 @@
-//! A whole document as values, for a configuration.
+//! Reads a whole document into values, for configurations.
 
 use super::*;
 
-/// A JSON value as a configuration needs it.
+/// A JSON value, as far as configurations need it.
 pub(crate) enum Value<'a> {
     Text(Cow<'a, str>),
-    /// Its characters.
+    /// The number as it is written.
     Number(&'a str),
     List(Vec<Value<'a>>),
-    /// The members, each name once.
+    /// The members, with unique names.
     Table(Vec<(String, Value<'a>)>),
     /// Null or a boolean.
     Other,
 }
 
-/// How deep a configuration may be.
+/// The maximum nesting depth of a configuration.
 const TREE_DEPTH: u32 = 8;
 
-/// Reads all of a document.
+/// Reads a whole document.
 ///
 /// # Errors
-/// As [`scan`]'s, with `duplicate_field` for any name.
+/// As for [`scan`], with `duplicate_field` for any name that occurs twice in an object.
 pub(crate) fn tree(bytes: &[u8]) -> Result<Value<'_>, Rejection> {
     let text = str::from_utf8(bytes).map_err(|error| Rejection::at_byte(Code::MalformedJson, error.valid_up_to()))?;
     let mut scanner = Scanner { text, bytes, at: 0, max_depth: TREE_DEPTH };
@@ -31,7 +31,7 @@ pub(crate) fn tree(bytes: &[u8]) -> Result<Value<'_>, Rejection> {
 }
 
 impl<'a> Scanner<'a> {
-    /// Reads any value inside of `depth` open objects and arrays, and keeps it.
+    /// Reads any value within `depth` open objects and arrays.
     fn tree(&mut self, depth: u32) -> Scan<Value<'a>> {
         match self.peek() {
             Some(b'"') => Ok(Value::Text(self.string()?.decode())),

@@ -1,12 +1,12 @@
-//! What serde_json makes of a body, beside what we make of it. For the tests and for the fuzz targets.
+//! Compares the verdict on a body with what serde_json reads. For the tests and the fuzz targets.
 
 use envelope::{Code, Envelope, Verdict};
 use serde_json::{Map, Value};
 
-/// Whether both took the document for well-formed JSON.
+/// Returns whether both read the document as well-formed JSON.
 ///
 /// # Errors
-/// Where they differ: how.
+/// Returns a description of the difference if they differ.
 pub(crate) fn compare(body: &[u8]) -> Result<bool, String> {
     let ours = Verdict::parse(body);
     let reference: Result<Value, _> = serde_json::from_slice(body);
@@ -15,9 +15,10 @@ pub(crate) fn compare(body: &[u8]) -> Result<bool, String> {
         (Err(rejection), Err(_)) if matches!(rejection.code, Code::MalformedJson | Code::EmptyBody) => {
             return Ok(false);
         }
-        // serde_json refuses numbers that no f64 can hold; RFC 8259 does not, and nothing here reads a number.
+        // serde_json rejects numbers that do not fit an f64. RFC 8259 allows them, and the reader
+        // ignores numbers.
         (_, Err(error)) if error.to_string().contains("number out of range") => return Ok(false),
-        (_, Err(error)) => return Err(format!("we say {ours:?}, the reference says {error}")),
+        (_, Err(error)) => return Err(format!("the verdict is {ours:?}, serde_json says {error}")),
         (_, Ok(value)) => value,
     };
     match (ours, expected(&value)) {
@@ -28,18 +29,18 @@ pub(crate) fn compare(body: &[u8]) -> Result<bool, String> {
         {
             Ok(true)
         }
-        (ours, _) => Err(format!("we say {ours:?}, the reference reads {value}")),
+        (ours, _) => Err(format!("the verdict is {ours:?}, serde_json reads {value}")),
     }
 }
 
-/// The documented fields as the reference reads them, where they are there.
+/// Returns the document as serde_json reads it, if it is an object with a payload.
 fn expected(value: &Value) -> Option<&Map<String, Value>> {
     let object = value.as_object()?;
     object.get("payload")?.as_object()?;
     Some(object)
 }
 
-/// Whether every documented field is there and plainly good.
+/// Whether every documented field is present and clearly valid.
 fn is_valid(object: &Map<String, Value>) -> bool {
     let payload = &object["payload"];
     let case = payload.get("caseId").and_then(Value::as_str).unwrap_or_default();
