@@ -36,7 +36,8 @@ impl Namespace {
             far: (network + 2).into(),
         };
         let Self { name, interface, near, far } = &namespace;
-        let (near, far) = (format!("{near}/30"), format!("{far}/30"));
+        let near = format!("{near}/30");
+        let far = format!("{far}/30");
         ip(&["netns", "add", name])?;
         ip(&["link", "add", interface, "type", "veth", "peer", "name", "far", "netns", name])?;
         ip(&["address", "add", &near, "dev", interface])?;

@@ -10,7 +10,7 @@ use std::{
     io::{self, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result, bail};
@@ -68,16 +68,18 @@ pub fn release_binary(package: &str, binary: &str) -> Result<PathBuf> {
     })
 }
 
-/// Finds or builds a tool once per process. Tests that ask for it at the same time wait for the
-/// first one.
+/// Finds or builds a tool once per process. Tests that ask for the same tool at the same time wait
+/// for the first one; other tools do not wait.
 fn once(name: &str, find: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
-    static FOUND: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
-    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(path) = found.get(name) {
+    type Tool = Arc<Mutex<Option<PathBuf>>>;
+    static TOOLS: Mutex<BTreeMap<String, Tool>> = Mutex::new(BTreeMap::new());
+    let tool = Arc::clone(TOOLS.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default());
+    let mut found = tool.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = &*found {
         return Ok(path.clone());
     }
     let path = find()?;
-    found.insert(name.to_owned(), path.clone());
+    *found = Some(path.clone());
     Ok(path)
 }
 

@@ -48,7 +48,10 @@ impl Traffic {
             let case = format!("chaos-{}-{case}", chaos.seed);
             world.upload(&case, Some("applicant-1"), &Feature::ALL);
             for feature in Feature::ALL {
-                let (world, sender, case, rng) = (Arc::clone(world), Arc::clone(sender), case.clone(), rng.fork());
+                let world = Arc::clone(world);
+                let sender = Arc::clone(sender);
+                let case = case.clone();
+                let rng = rng.fork();
                 lanes.spawn(send(world, sender, case, feature, until, pause, rng));
             }
         }
@@ -120,7 +123,8 @@ impl Lane {
     fn next_event(&mut self, world: &World, rng: &mut Rng) -> Option<Event> {
         self.events += 1;
         let stage = if rng.u8(..5) == 0 { Stage::Failed } else { Stage::Completed };
-        let (minute, second) = (self.events / 60 % 60, self.events % 60);
+        let minute = self.events / 60 % 60;
+        let second = self.events % 60;
         let at = format!("2025-06-22T{:02}:{minute:02}:{second:02}Z", self.events / 3_600 % 24);
         world.finish(&self.case, self.feature, stage, &at)
     }

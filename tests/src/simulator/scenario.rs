@@ -94,7 +94,9 @@ pub async fn play(
         }
         for _ in 0..with_mean(scenario.malformed * events, &mut rng) {
             let vector = rejections[rng.usize(..rejections.len())].clone();
-            let (sender, sent, edge) = (Arc::clone(sender), Arc::clone(sent), edge.to_owned());
+            let sender = Arc::clone(sender);
+            let sent = Arc::clone(sent);
+            let edge = edge.to_owned();
             lanes.spawn(async move {
                 sent.add_malformed(vector.expected().err().map(|rejected| rejected.code).unwrap_or_default());
                 sender.send_vector(&edge, &vector).await;

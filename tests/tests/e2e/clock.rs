@@ -19,6 +19,15 @@ const YEARS: i64 = 3 * 365 * DAY;
 /// Each jump: how far ahead the clock is in seconds while an attempt fails, and afterwards.
 const JUMPS: [(i64, i64); 6] = [(4 * HOUR, 0), (DAY, 0), (YEARS, 0), (0, YEARS), (0, -DAY), (YEARS, -YEARS)];
 
+/// Which backend makes the attempts after a jump.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NextAttemptBy {
+    /// The one that scheduled the retries.
+    SameBackend,
+    /// One that reads the times of the retries from Redis.
+    RestartedBackend,
+}
+
 async fn with_clocks() -> Fixture {
     let fixture = Fixture::start_with(|options| {
         // For a backend whose clock is years ahead, every event is old enough to be given up.
@@ -30,7 +39,7 @@ async fn with_clocks() -> Fixture {
 }
 
 /// Lets the first attempts of events fail under one clock, and the next ones run under another.
-async fn jumps(restarts: bool) {
+async fn jumps(next_attempt_by: NextAttemptBy) {
     if !tools::has_faketime() {
         return;
     }
@@ -48,7 +57,7 @@ async fn jumps(restarts: bool) {
         }
         eventually("attempts have failed", async || retries().await >= failed + 20).await;
         fixture.stack.clocks[0].set(after).unwrap();
-        if restarts {
+        if next_attempt_by == NextAttemptBy::RestartedBackend {
             fixture.stack.backend.kill().unwrap();
             fixture.stack.start_backend().unwrap();
         }
@@ -60,19 +69,20 @@ async fn jumps(restarts: bool) {
     // This also shows that the clocks did jump.
     let noticed = fixture.stack.backend.log().contains("a clock is or was wrong");
     assert_eq!(
-        noticed, restarts,
+        noticed,
+        next_attempt_by == NextAttemptBy::RestartedBackend,
         "only a restarted backend reads retry times from Redis, and finds them too far ahead"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_jump_neither_delays_events_that_wait_for_retry_nor_gives_them_up() {
-    jumps(false).await;
+    jumps(NextAttemptBy::SameBackend).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn retry_times_written_by_a_wrong_clock_neither_delay_events_nor_give_them_up() {
-    jumps(true).await;
+    jumps(NextAttemptBy::RestartedBackend).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,7 +59,8 @@ async fn a_bounded_number_of_requests_waits_for_a_backend_and_the_rest_is_reject
         assert_eq!(parts, (503, "application/problem+json", true), "{answer:?}");
         assert!(answer.retry_after, "{answer:?}");
     }
-    let (accepted, at_once) = (accepted.len(), rejected.len() - timed_out);
+    let accepted = accepted.len();
+    let at_once = rejected.len() - timed_out;
     harness::tools::say(&format!(
         "{accepted} requests waited and were accepted, {timed_out} timed out, {at_once} were rejected at once; \
          Envoy's memory grew by {grown} MiB"
@@ -86,7 +87,8 @@ async fn post(client: Client, url: String, body: String, answers: Arc<Mutex<Vec<
     let began = Instant::now();
     let answer = client.post(url).header(CONTENT_TYPE, "application/json").body(body).send().await.unwrap();
     let kind = answer.headers()[CONTENT_TYPE].to_str().unwrap().to_owned();
-    let (status, retry_after) = (answer.status(), answer.headers().contains_key("retry-after"));
+    let status = answer.status();
+    let retry_after = answer.headers().contains_key("retry-after");
     let body = answer.text().await.unwrap();
     let answered = Answered { status, kind, retry_after, body, waited: began.elapsed() };
     answers.lock().await.push(answered);

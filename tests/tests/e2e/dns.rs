@@ -80,7 +80,8 @@ async fn nothing_is_rejected_while_a_backend_is_down_and_its_name_does_not_resol
         fixture.stack.start_backend().unwrap();
         send_more(&steady, 25).await;
         let report = fixture.all_accepted_and_delivered(steady).await;
-        let (sent, longest) = (report.sent, report.longest);
+        let sent = report.sent;
+        let longest = report.longest;
         harness::tools::say(&format!(
             "{outage:?}, then back at {back_at}: {sent} events sent, the longest wait was {longest:?}"
         ));

@@ -122,7 +122,8 @@ async fn ask_several_times(webhook: &str) -> Vec<u16> {
 async fn a_second_signal_ends_envoy_at_once() {
     let fixture = Fixture::start().await;
     let mut envoy = DrainedEnvoy::start(&fixture.stack, "second", 600).unwrap();
-    let (sender, event) = (Sender::new(envoy.webhook()), fixture.events("second", 1).remove(0));
+    let sender = Sender::new(envoy.webhook());
+    let event = fixture.events("second", 1).remove(0);
     fixture.stack.backend.signal("STOP").unwrap();
     let answer = tokio::spawn(async move { sender.send(&event).await });
     in_flight(&envoy).await;

@@ -39,7 +39,8 @@ async fn with_replica_durability_an_event_is_accepted_only_after_a_replica_has_i
     replica.process.signal("STOP").unwrap();
     let second = event("2025-06-22T10:30:01Z");
     let sending = tokio::spawn({
-        let (sender, second) = (fixture.sender.clone(), second.clone());
+        let sender = fixture.sender.clone();
+        let second = second.clone();
         async move { sender.send(&second).await }
     });
     eventually("the backend answers that the event could not be stored", async || {
@@ -75,7 +76,8 @@ async fn no_event_is_accepted_after_redis_loses_a_required_setting() {
     assert!(fixture.stack.backend.log().contains("appendfsync no"), "the log says what is wrong");
     let event = fixture.events("unfit", 1).remove(0);
     let sending = tokio::spawn({
-        let (sender, event) = (fixture.sender.clone(), event.clone());
+        let sender = fixture.sender.clone();
+        let event = event.clone();
         async move { sender.send(&event).await }
     });
     eventually("the event is not accepted", async || {
@@ -223,7 +225,8 @@ async fn a_redis_that_is_loading_its_data_answers_503_until_it_has_finished() {
     };
     let event = fixture.event("while-loading", Feature::Forensics, Stage::Completed, "2025-06-22T10:30:00Z");
     let sending = tokio::spawn({
-        let (sender, event) = (fixture.sender.clone(), event.clone());
+        let sender = fixture.sender.clone();
+        let event = event.clone();
         async move { sender.send(&event).await }
     });
     eventually("Redis answers that it is loading", async || is_loading().unwrap_or(false)).await;

@@ -47,7 +47,8 @@ async fn envoy_retries_until_a_killed_backend_is_back() {
     fixture.stack.backend.kill().unwrap();
     let event = fixture.event("patient", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
     let sending = {
-        let (sender, event) = (fixture.sender.clone(), event.clone());
+        let sender = fixture.sender.clone();
+        let event = event.clone();
         tokio::spawn(async move { sender.send(&event).await })
     };
     eventually("Envoy has retried", async || {

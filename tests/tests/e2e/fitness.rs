@@ -15,7 +15,8 @@ use crate::{
 };
 
 async fn over(server: &RedisServer, mutation: Option<&str>) -> Fixture {
-    let (redis_url, mutation) = (Some(server.url()), mutation.map(str::to_owned));
+    let redis_url = Some(server.url());
+    let mutation = mutation.map(str::to_owned);
     Fixture::start_with(|options| Options { redis_url, mutation, ..options }.backend("ingest.store_timeout_ms", 500))
         .await
 }

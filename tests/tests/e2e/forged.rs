@@ -78,7 +78,9 @@ async fn a_flood_of_events_for_nonexistent_cases_does_not_starve_genuine_cases()
     for number in 0..3_000 {
         let forged =
             fixture.simulator.world.forge(&format!("forged-{number}"), Feature::ALL[number % 4], Stage::Completed, AT);
-        let (forged, sender, few) = (forged.unwrap(), Arc::clone(&fixture.sender), Arc::clone(&few));
+        let forged = forged.unwrap();
+        let sender = Arc::clone(&fixture.sender);
+        let few = Arc::clone(&few);
         sending.spawn(async move {
             let _permit = few.acquire_owned().await;
             sender.send(&forged).await

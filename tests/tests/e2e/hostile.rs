@@ -76,7 +76,8 @@ async fn thousands_of_connections_with_garbage_block_no_event() {
     let memory_before = resident(fixture.stack.envoy.pid());
     let mut garbage = JoinSet::new();
     for worker in 0..20 {
-        let (address, rejections) = (fixture.stack.edge().replace("http://", ""), rejections.clone());
+        let address = fixture.stack.edge().replace("http://", "");
+        let rejections = rejections.clone();
         garbage.spawn(async move {
             let mut rng = fastrand::Rng::with_seed(worker);
             for _ in 0..300 {

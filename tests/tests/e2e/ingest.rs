@@ -48,7 +48,8 @@ async fn a_handler_that_blocks_its_thread_delays_no_answer_to_senders() {
     let fixture = Fixture::start().await;
     let mut config = config(&fixture.stack.redis_url());
     config.partner_api.base_url = format!("{}/partner/v1", fixture.simulator.url());
-    let (begun, ended) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+    let begun = Arc::new(AtomicUsize::new(0));
+    let ended = Arc::new(AtomicUsize::new(0));
     let name = EventName { feature: Feature::Extraction, stage: Stage::Completed };
     let (hold, held) = mpsc::channel();
     let handler = Arc::new(Blocks { held: held.into(), begun: Arc::clone(&begun), ended: Arc::clone(&ended) });
@@ -58,7 +59,8 @@ async fn a_handler_that_blocks_its_thread_delays_no_answer_to_senders() {
         // The workers have one thread, which the handler blocks.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.block_on(async {
-            let (ingest, admin) = (TcpListener::bind("127.0.0.1:0").await?, TcpListener::bind("127.0.0.1:0").await?);
+            let ingest = TcpListener::bind("127.0.0.1:0").await?;
+            let admin = TcpListener::bind("127.0.0.1:0").await?;
             told.send(ingest.local_addr()?.port()).expect("the test waits for the port");
             server::run(config, |handlers, _| handlers.with(name, handler), ingest, admin, stopped).await
         })

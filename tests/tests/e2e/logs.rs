@@ -57,7 +57,9 @@ async fn a_flood_of_rejected_requests_is_logged_in_part_and_accepted_events_in_f
     let sent = std::sync::Arc::new(AtomicUsize::new(0));
     let mut flood = JoinSet::new();
     for _ in 0..8 {
-        let (edge, requests, sent) = (edge.clone(), requests.clone(), std::sync::Arc::clone(&sent));
+        let edge = edge.clone();
+        let requests = requests.clone();
+        let sent = std::sync::Arc::clone(&sent);
         flood.spawn(async move {
             for request in requests.iter().cycle().take(500) {
                 send(&edge, request.as_bytes()).await;

@@ -29,6 +29,7 @@
 //! - [`publish`]: what makes a publication succeed, fail or roll back.
 //! - [`token`]: the introduction and rotation of tokens and signatures.
 //! - [`bootstrap`]: the options of Envoy's bootstrap.
+//! - [`own_envoy`]: the filter in an Envoy that somebody already runs, as `docs/EDGE.md` shows it.
 //!
 //! Strangers:
 //! - [`hostile`]: malformed HTTP and garbage.

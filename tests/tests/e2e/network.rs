@@ -52,7 +52,8 @@ async fn an_event_stored_although_redis_answer_was_lost_is_a_duplicate_and_handl
     let to_redis = fixture.stack.networks[0].redis.as_ref().unwrap();
     to_redis.fail(Fault::AnswersCut);
     let sending = {
-        let (sender, event) = (fixture.sender.clone(), event.clone());
+        let sender = fixture.sender.clone();
+        let event = event.clone();
         tokio::spawn(async move { sender.send(&event).await })
     };
     let client = redis::Client::open(fixture.stack.redis_url()).unwrap();

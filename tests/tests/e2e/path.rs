@@ -112,7 +112,8 @@ async fn a_hundred_concurrent_deliveries_are_one_event() {
     let event = fixture.event("at-once", Feature::Forensics, Stage::Completed, AT);
     let mut sending = tokio::task::JoinSet::new();
     for _ in 0..100 {
-        let (sender, event) = (fixture.sender.clone(), event.clone());
+        let sender = fixture.sender.clone();
+        let event = event.clone();
         sending.spawn(async move { sender.send(&event).await });
     }
     let answers = sending.join_all().await;

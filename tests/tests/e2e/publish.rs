@@ -154,7 +154,8 @@ async fn publish(fixture: &Fixture, build: Build, watch: u64) -> Result<Outcome,
 /// Starts a stranger that sends garbage and well-formed forged events to several paths, until the
 /// task is aborted.
 fn strangers(fixture: &Fixture) -> JoinHandle<()> {
-    let (client, webhook) = (harness::simulator::sender::client(), fixture.stack.webhook());
+    let client = harness::simulator::sender::client();
+    let webhook = fixture.stack.webhook();
     let edge = fixture.stack.edge().trim_start_matches("http://").to_owned();
     let event = fixture.events("forged", 1).remove(0);
     tokio::spawn(async move {
@@ -258,7 +259,8 @@ fn guardctl(subcommand: &str, dir: &Path, edge: &str, more: &[&str]) -> Output {
 #[tokio::test(flavor = "multi_thread")]
 async fn exit_codes_say_whether_envoy_serves_the_build() {
     let folder = tempfile::tempdir().unwrap();
-    let (dir, dead) = (folder.path().join("edge"), format!("http://127.0.0.1:{}", free_port().unwrap()));
+    let dir = folder.path().join("edge");
+    let dead = format!("http://127.0.0.1:{}", free_port().unwrap());
     let policy = folder.path().join("policy.toml");
     fs::write(&policy, "max_depth = 9").unwrap();
     let other = ["--policy", policy.to_str().unwrap()];

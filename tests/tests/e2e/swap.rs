@@ -30,7 +30,8 @@ async fn builds_are_swapped_and_rolled_back_under_load_without_a_failed_request(
     let done = Arc::new(AtomicBool::new(false));
     let mut load = JoinSet::new();
     for worker in 0..4 {
-        let (sender, done) = (fixture.sender.clone(), Arc::clone(&done));
+        let sender = fixture.sender.clone();
+        let done = Arc::clone(&done);
         let events = fixture.events(&format!("load-{worker}"), 50);
         load.spawn(async move {
             let mut answers = 0;
@@ -179,8 +180,8 @@ fn absolute(path: PathBuf) -> PathBuf {
 async fn a_publisher_killed_at_any_instant_leaves_a_working_edge() {
     let fixture = Fixture::start().await;
     let folder = fixture.stack.folder().to_owned();
-    let (guardctl, module) =
-        (tools::workspace_binary("envoy", "guardctl", &[]).unwrap(), tools::wasm_filter().unwrap());
+    let guardctl = tools::workspace_binary("envoy", "guardctl", &[]).unwrap();
+    let module = tools::wasm_filter().unwrap();
     fs::write(folder.join("proof"), "a-proof-for-this-machine-alone").unwrap();
     let event = fixture.events("kill", 1).remove(0);
     fixture.send_accepted(&event).await;

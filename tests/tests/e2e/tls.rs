@@ -94,7 +94,9 @@ async fn post(client: &Client, fixture: &Fixture, event: &Event) -> Result<Statu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewed_certificate_is_used_without_a_restart() {
-    let (authority, next, folder) = (Authority::new(), Authority::new(), tempfile::tempdir().unwrap());
+    let authority = Authority::new();
+    let next = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
     let fixture = start(&authority, None, folder.path()).await;
     let event = fixture.events("tls", 1).remove(0);
     assert_eq!(post(&client(&authority, None), &fixture, &event).await.unwrap(), 202);
@@ -113,7 +115,8 @@ async fn a_renewed_certificate_is_used_without_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unfinished_tls_handshake_is_closed() {
-    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
     let fixture = start(&authority, None, folder.path()).await;
     let edge = fixture.stack.edge().replace("http://", "");
     let mut stalled = Vec::new();
@@ -133,7 +136,9 @@ async fn an_unfinished_tls_handshake_is_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_mtls_only_the_configured_sender_is_accepted() {
-    let (authority, senders, folder) = (Authority::new(), Authority::new(), tempfile::tempdir().unwrap());
+    let authority = Authority::new();
+    let senders = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
     let fixture = start(&authority, Some(&senders), folder.path()).await;
     let event = fixture.events("mtls", 1).remove(0);
     for (identity, why) in [
@@ -161,8 +166,8 @@ async fn tls_in_front_of(behind: u16, (certificate, key): (String, String)) -> u
         while let Ok((inside, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
-                let (mut inside, mut outside) =
-                    (acceptor.accept(inside).await?, TcpStream::connect(("127.0.0.1", behind)).await?);
+                let mut inside = acceptor.accept(inside).await?;
+                let mut outside = TcpStream::connect(("127.0.0.1", behind)).await?;
                 tokio::io::copy_bidirectional(&mut inside, &mut outside).await
             });
         }
@@ -173,7 +178,8 @@ async fn tls_in_front_of(behind: u16, (certificate, key): (String, String)) -> u
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_is_used_over_tls_if_its_certificate_is_trusted() {
     let server = redis(&FSYNC);
-    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
     let port = tls_in_front_of(server.port(), authority.sign("localhost")).await;
     let trusted = folder.path().join("ca.pem");
     fs::write(&trusted, authority.0.pem()).unwrap();

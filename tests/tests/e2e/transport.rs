@@ -41,9 +41,7 @@ pub(crate) async fn send(transport: Transport, edge: &str, vector: &Vector) -> A
     let address = edge.trim_start_matches("http://");
     let answer = async {
         match transport {
-            Transport::Http1 | Transport::Http1Chunked => {
-                http1(address, vector, transport == Transport::Http1Chunked).await
-            }
+            Transport::Http1 | Transport::Http1Chunked => http1(address, vector, transport).await,
             _ => http2(address, vector, transport).await,
         }
     };
@@ -54,14 +52,14 @@ fn piece(body: &[u8]) -> usize {
     if body.len() <= SMALL { 1 } else { 1_000 }
 }
 
-async fn http1(address: &str, vector: &Vector, chunked: bool) -> Option<Answer> {
+async fn http1(address: &str, vector: &Vector, transport: Transport) -> Option<Answer> {
     let body = vector.body();
     let mut request =
         format!("{} {} HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n", vector.method, vector.path).into_bytes();
     for (name, value) in vector.headers() {
         request.extend([name.as_bytes(), b": ", &value, b"\r\n"].concat());
     }
-    if chunked {
+    if transport == Transport::Http1Chunked {
         request.extend(b"transfer-encoding: chunked\r\n\r\n");
         for chunk in body.chunks(piece(&body)) {
             request.extend([format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
@@ -139,7 +137,8 @@ async fn exchange(client: SendRequest<bytes::Bytes>, vector: &Vector, transport:
     }
     let answer = answer.await.ok()?;
     let status = answer.status().as_u16();
-    let (mut text, mut body) = (Vec::new(), answer.into_body());
+    let mut text = Vec::new();
+    let mut body = answer.into_body();
     while let Some(Ok(piece)) = body.data().await {
         _ = body.flow_control().release_capacity(piece.len());
         text.extend(piece);

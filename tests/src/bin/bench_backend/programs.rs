@@ -185,7 +185,8 @@ pub(crate) fn body(number: u64) -> String {
 
 /// A request as it comes from Envoy, with the filter's verdict.
 pub(crate) fn request(number: u64) -> Vec<u8> {
-    let (body, name) = (body(number), headers::JUDGED);
+    let body = body(number);
+    let name = headers::JUDGED;
     let judged = Judgement::write(PROOF, "bench", Mark::Accepted);
     format!(
         "POST /webhooks/truenroll HTTP/1.1\r\nhost: backend\r\ncontent-type: application/json\r\n{name}: {judged}\r\n\

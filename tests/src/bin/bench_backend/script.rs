@@ -31,12 +31,14 @@ pub(crate) async fn run(url: &str, load: &Load, counter: &Arc<AtomicU64>) -> Res
     let until = started + load.duration;
     for _ in 0..load.connections {
         let mut connection = client.get_multiplexed_async_connection().await?;
-        let (script, counter) = (Arc::clone(&script), Arc::clone(counter));
+        let script = Arc::clone(&script);
+        let counter = Arc::clone(counter);
         clients.spawn(async move {
             let mut latencies = Vec::new();
             while Instant::now() < until {
                 let number = counter.fetch_add(1, Ordering::Relaxed);
-                let (case, body) = (programs::case(number), programs::body(number));
+                let case = programs::case(number);
+                let body = programs::body(number);
                 let case_id = CaseId::new(&case).context("the benchmark's case identifiers are valid")?;
                 let event_key = format!("case.extraction.completed:{case}:2025-06-22T10:30:00Z");
                 let keys = keys::of_partition((number % 16) as u32);

@@ -140,7 +140,8 @@ async fn measure(
             let before = cpu()?;
             let load =
                 Load { ports: vec![variant.port], connections: CONNECTIONS, rate: None, status: expected, duration };
-            let (counter, bytes) = (Arc::default(), request.clone().into_bytes());
+            let counter = Arc::default();
+            let bytes = request.clone().into_bytes();
             let slice = load.run(&counter, move |_| bytes.clone()).await?;
             let cpu = (cpu()? - before).div_f64(slice.requests as f64);
             if round > 0 {

@@ -70,7 +70,8 @@ async fn main() -> Result<ExitCode> {
         for (key, answer) in &report.undeserved {
             println!("{key}: {answer:?}");
         }
-        let (sent, longest) = (report.sent, report.longest.as_secs_f64());
+        let sent = report.sent;
+        let longest = report.longest.as_secs_f64();
         writeln!(table, "| {} | {sent} | {} | {longest:.2} s |", operation.name(), report.undeserved.len())?;
     }
     println!("{table}");
