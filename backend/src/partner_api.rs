@@ -111,7 +111,7 @@ impl PartnerApi {
     ///
     /// # Errors
     /// If the API does not return the page.
-    pub async fn cases(&self, skip: usize) -> Result<Vec<Case>, PartnerApiError> {
+    pub(crate) async fn cases(&self, skip: usize) -> Result<Vec<Case>, PartnerApiError> {
         let mut url = self.url(&["cases"]);
         url.query_pairs_mut()
             .append_pair(&self.paging.size_parameter, &self.paging.size.to_string())
