@@ -1,4 +1,4 @@
-//! For operators: whether we live, whether we are ready, and what we have counted.
+//! The admin server: liveness, readiness and metrics.
 
 use std::sync::Arc;
 
@@ -17,21 +17,21 @@ use crate::{
     telemetry::{METRICS_MEDIA_TYPE, Metrics},
 };
 
-/// What the routes look at.
+/// What the routes use.
 #[derive(Clone)]
-pub struct Context {
-    /// Asked whether it answers.
-    pub inbox: Inbox,
-    /// Shown.
-    pub metrics: Arc<Metrics>,
-    /// Asked whether requests show a proof that we know.
-    pub proofs: Arc<Proofs>,
-    /// We are not ready any more once this is cancelled.
-    pub shutdown: CancellationToken,
+pub(crate) struct Context {
+    /// The inbox. The backend is ready only if a Redis server answers.
+    pub(crate) inbox: Inbox,
+    /// The metrics to expose.
+    pub(crate) metrics: Arc<Metrics>,
+    /// The proofs. The backend is not ready after a request with an unknown proof.
+    pub(crate) proofs: Arc<Proofs>,
+    /// The shutdown token. The backend is not ready once it is cancelled.
+    pub(crate) shutdown: CancellationToken,
 }
 
-/// `/healthz`, `/readyz` and `/metrics`.
-pub fn routes(context: Context) -> Router {
+/// Returns the routes `/healthz`, `/readyz` and `/metrics`.
+pub(crate) fn routes(context: Context) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -40,39 +40,43 @@ pub fn routes(context: Context) -> Router {
 }
 
 async fn ready(State(context): State<Context>) -> Response {
-    if context.shutdown.is_cancelled() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
+    match check_ready(&context).await {
+        Ok(()) => "ready\n".into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
     }
-    if context.proofs.is_refusing() {
-        let why = "requests arrive with a proof that this backend does not know: `ingest.proof` must hold the one with which \
-                   the filter was published\n";
-        return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+}
+
+/// Returns the reason why the backend is not ready as the error.
+async fn check_ready(context: &Context) -> Result<(), String> {
+    if context.shutdown.is_cancelled() {
+        return Err("shutting down".to_owned());
+    }
+    if context.proofs.has_recent_unknown_proof() {
+        return Err(
+            "requests arrive with a proof that this backend does not know: set `ingest.proof` to the proof with \
+                    which the filter was published"
+                .to_owned(),
+        );
     }
     match context.inbox.ping().await {
-        Ok(()) => "ready\n".into_response(),
-        Err(error) => {
-            let why = match error {
-                InboxError::Unfit(problem) => format!("{problem}\n"),
-                other => format!("Redis does not answer: {}\n", other.reason()),
-            };
-            (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
-        }
+        Ok(()) => Ok(()),
+        Err(InboxError::Unfit(problem)) => Err(problem),
+        Err(error) => Err(format!("Redis does not answer: {}", error.reason())),
     }
 }
 
 async fn metrics(State(context): State<Context>) -> Response {
-    let mut entries = 0;
-    for partition in 0..context.inbox.partitions() {
-        match context.inbox.depth(partition).await {
-            Ok(depth) => entries += depth,
-            // The gauge keeps its last value: no answer is not the same as none waiting.
-            Err(_) => return encoded(&context.metrics),
-        }
+    // If Redis does not answer, the gauge keeps its last value, since 0 would be wrong.
+    if let Ok(entries) = entries(&context.inbox).await {
+        context.metrics.inbox_entries.set(entries.cast_signed());
     }
-    context.metrics.inbox_entries.set(entries.cast_signed());
-    encoded(&context.metrics)
+    ([(header::CONTENT_TYPE, METRICS_MEDIA_TYPE)], context.metrics.encode()).into_response()
 }
 
-fn encoded(metrics: &Metrics) -> Response {
-    ([(header::CONTENT_TYPE, METRICS_MEDIA_TYPE)], metrics.encode()).into_response()
+async fn entries(inbox: &Inbox) -> Result<u64, InboxError> {
+    let mut entries = 0;
+    for partition in 0..inbox.partitions() {
+        entries += inbox.depth(partition).await?;
+    }
+    Ok(entries)
 }

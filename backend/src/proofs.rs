@@ -1,7 +1,8 @@
-//! The proofs by which the backend recognizes requests that its filter has judged.
+//! The proofs: the secrets by which the backend recognizes requests that its filter has accepted.
 //!
-//! A request with an unknown proof is a failure of the deployment, not of the sender: the filter and the backend were given
-//! different secrets. So it is answered 503, logged at a bounded rate, and shown by readiness.
+//! An unknown proof is a failure of the deployment, not of the sender: the filter and the backend
+//! were given different proofs. So the backend answers 503, logs a limited number of lines, and is
+//! not ready.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -15,65 +16,71 @@ use tokio::time::Instant;
 
 use crate::{config::Secret, telemetry::LogLimit};
 
-/// The known proofs, and whether the last judged request showed one of them.
-pub struct Proofs {
+/// The known proofs, and when a request last showed an unknown one.
+pub(crate) struct Proofs {
     known: Vec<Secret>,
-    refused_at: Mutex<Option<Instant>>,
+    /// Cleared by a request with a known proof.
+    unknown_at: Mutex<Option<Instant>>,
     log: LogLimit,
 }
 
-/// How long readiness remembers an unknown proof. Where readiness decides whether requests come at all, none would come to
-/// show that the proofs agree again.
-const REMEMBERED: Duration = Duration::from_secs(60);
-/// At most one line about unknown proofs in this time.
-const LOG_EVERY: Duration = Duration::from_secs(5);
-/// As long as a build's name may be.
-const MOST_LOGGED: usize = 64;
+/// How long an unknown proof makes the backend unready. It has to end: while a load balancer sends
+/// no requests to an unready backend, none can show that the proofs match again.
+const UNREADY: Duration = Duration::from_secs(60);
+/// Minimum interval between log lines about unknown proofs.
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
+/// Maximum length of a build's name in the log, in characters.
+const LOGGED_BUILD: usize = 64;
 
 impl Proofs {
-    /// The proofs in `setting`, separated by white space: several while a proof is being replaced.
-    pub fn new(setting: &Secret) -> Self {
+    /// Returns the proofs in `setting`, which are separated by white space. There are several while
+    /// a proof is being replaced.
+    pub(crate) fn new(setting: &Secret) -> Self {
         let known = setting.reveal().split_whitespace().map(Secret::new).collect();
-        Self { known, refused_at: Mutex::default(), log: LogLimit::every(LOG_EVERY) }
+        Self { known, unknown_at: Mutex::default(), log: LogLimit::every(LOG_INTERVAL) }
     }
 
-    /// How the request was judged, if it shows a known proof.
-    pub fn judgement<'a>(&self, headers: &'a HeaderMap) -> Option<Judgement<'a>> {
-        let judgement = headers.get(headers::JUDGED).and_then(|value| Judgement::read(value.as_bytes()));
-        let proven = judgement.filter(|judgement| self.knows(judgement.proof));
-        // A request without a judgement did not come through a filter, and says nothing about the filter's proof.
-        if let Some(judgement) = judgement {
-            self.note(proven.is_some(), judgement.build);
+    /// Returns how the filter judged a request, if the request shows a known proof.
+    pub(crate) fn judgement<'a>(&self, headers: &'a HeaderMap) -> Option<Judgement<'a>> {
+        // A request without a judgement did not pass through a filter. It says nothing about the
+        // filter's proof, so readiness stays as it is.
+        let judgement = headers.get(headers::JUDGED).and_then(|value| Judgement::read(value.as_bytes()))?;
+        if self.knows(judgement.proof) {
+            self.set_unknown_at(None);
+            return Some(judgement);
         }
-        proven
+        self.set_unknown_at(Some(Instant::now()));
+        self.log_unknown(judgement.build);
+        None
     }
 
-    /// Whether `proof` is one of ours, in a time that does not depend on where it differs.
-    pub fn knows(&self, proof: &[u8]) -> bool {
+    /// Returns whether the backend knows `proof`, in a time that does not depend on where it
+    /// differs from a known one.
+    pub(crate) fn knows(&self, proof: &[u8]) -> bool {
         crate::mutation::instead!(Proof => true);
         self.known.iter().any(|known| known.reveal().as_bytes().ct_eq(proof).into())
     }
 
-    /// Whether the last judged request showed an unknown proof, as far as that is recent.
-    pub fn is_refusing(&self) -> bool {
-        self.last_refusal().is_some_and(|refused_at| refused_at.elapsed() < REMEMBERED)
+    /// Returns whether the last request from a filter showed an unknown proof, less than a minute
+    /// ago.
+    pub(crate) fn has_recent_unknown_proof(&self) -> bool {
+        let unknown_at = *self.unknown_at.lock().unwrap_or_else(PoisonError::into_inner);
+        unknown_at.is_some_and(|unknown_at| unknown_at.elapsed() < UNREADY)
     }
 
-    fn last_refusal(&self) -> Option<Instant> {
-        *self.refused_at.lock().unwrap_or_else(PoisonError::into_inner)
+    fn set_unknown_at(&self, instant: Option<Instant>) {
+        *self.unknown_at.lock().unwrap_or_else(PoisonError::into_inner) = instant;
     }
 
-    fn note(&self, is_proven: bool, build: &str) {
-        *self.refused_at.lock().unwrap_or_else(PoisonError::into_inner) = (!is_proven).then(Instant::now);
-        if let (false, Some(suppressed)) = (is_proven, self.log.allow()) {
-            let build: String = build.chars().take(MOST_LOGGED).collect();
-            tracing::error!(
-                build,
-                suppressed,
-                "a request arrived with a proof that this backend does not know, and was answered 503: \
-                 `ingest.proof` must hold the proof with which the filter was published"
-            );
-        }
+    fn log_unknown(&self, build: &str) {
+        let Some(suppressed) = self.log.allow() else { return };
+        let build: String = build.chars().take(LOGGED_BUILD).collect();
+        tracing::error!(
+            build,
+            suppressed,
+            "answered 503 to a request with a proof that this backend does not know: set `ingest.proof` to the proof \
+             with which the filter was published"
+        );
     }
 }
 
@@ -87,15 +94,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_unknown_proof_shows_until_a_known_one_arrives_or_it_is_no_longer_recent() {
+    async fn an_unknown_proof_is_remembered_until_a_known_one_arrives_or_a_minute_has_passed() {
         let proofs = Proofs::new(&Secret::new("old-proof new-proof"));
-        assert!(proofs.judgement(&judged("new-proof")).is_some() && !proofs.is_refusing());
-        assert!(proofs.judgement(&judged("another")).is_none() && proofs.is_refusing());
-        assert!(proofs.judgement(&HeaderMap::new()).is_none() && proofs.is_refusing());
-        assert!(proofs.judgement(&judged("old-proof")).is_some() && !proofs.is_refusing());
-        assert!(proofs.judgement(&HeaderMap::new()).is_none() && !proofs.is_refusing());
+        assert!(proofs.judgement(&judged("new-proof")).is_some() && !proofs.has_recent_unknown_proof());
+        assert!(proofs.judgement(&judged("another")).is_none() && proofs.has_recent_unknown_proof());
+        assert!(proofs.judgement(&HeaderMap::new()).is_none() && proofs.has_recent_unknown_proof());
+        assert!(proofs.judgement(&judged("old-proof")).is_some() && !proofs.has_recent_unknown_proof());
+        assert!(proofs.judgement(&HeaderMap::new()).is_none() && !proofs.has_recent_unknown_proof());
         assert!(proofs.judgement(&judged("another")).is_none());
-        tokio::time::advance(REMEMBERED).await;
-        assert!(!proofs.is_refusing());
+        tokio::time::advance(UNREADY).await;
+        assert!(!proofs.has_recent_unknown_proof());
     }
 }

@@ -1,5 +1,5 @@
-//! Starts everything, and stops it in order: first new attempts, then those that run, and last the ingest, so that events are
-//! stored until the process ends.
+//! Starts the backend, and stops it in order: first new attempts, then the attempts in progress,
+//! and last the ingest, so that events are stored until the process exits.
 
 use std::{io, sync::Arc, thread, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin,
-    config::{Config, SinkKind},
+    config::{self, Config, SinkKind},
     handler::Handlers,
     inbox::Inbox,
     ingest,
@@ -22,11 +22,15 @@ use crate::{
     worker::{self, Work},
 };
 
-/// Takes events on `ingest` and works on them until `shutdown` is cancelled, with the handlers that `extend` makes of the
-/// standard ones.
+/// How long to wait for leases to be released, and for connections to close, once everything else
+/// has stopped.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// Receives events on `ingest` and handles them until `shutdown` is cancelled. `extend` returns the
+/// handlers to use, given the standard ones.
 ///
 /// # Errors
-/// Where it cannot start. Once it runs it stops only when it is told to.
+/// If the backend cannot start, or the thread of the ingest stops unexpectedly.
 pub async fn run(
     config: Config,
     extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers,
@@ -34,68 +38,108 @@ pub async fn run(
     admin: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let api = PartnerApi::new(&config.partner_api).context("cannot set up the client of the Partner API")?;
-    let handlers = extend(Handlers::standard(&api, &config.handler), &api);
-    if config.sink.kind == SinkKind::Http && config.sink.secret.reveal().is_empty() {
-        tracing::warn!(
-            "`sink.secret` is empty, so outcomes are sent unsigned and the application cannot tell who sends them: set \
-             `sink.secret` (or `sink.secret_file`) to `whsec_` and 24 to 64 random bytes in base64"
-        );
-    }
-    let sink = Sink::new(&config.sink).context("cannot set up the sink")?;
-    let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
-    let metrics = Arc::new(Metrics::default());
-
-    // What has to go on until nothing is stored any more.
-    let (background, last) = (TaskTracker::new(), CancellationToken::new());
-    background.spawn(inbox.clone().watch_servers(last.clone()));
-    let workers = TaskTracker::new();
-    let reconciler = Reconciler::new(inbox.clone(), api, &config.reconciler, Arc::clone(&metrics));
-    workers.spawn(reconciler.run(shutdown.clone()));
-    let work = Arc::new(Work::new(&config.worker, handlers, sink, Arc::clone(&metrics)));
-    worker::start(&inbox, &work, &workers, &shutdown);
-    workers.close();
-
-    let (stop_ingest, stop_admin) = (CancellationToken::new(), CancellationToken::new());
-    #[cfg(feature = "mutations")]
-    let stop_ingest = crate::mutation::stop_ingest(stop_ingest, &shutdown);
-    let proofs = Arc::new(Proofs::new(&config.ingest.proof));
-    let routes = ingest::routes(&config.ingest, inbox.for_ingest(), Arc::clone(&metrics), Arc::clone(&proofs));
-    tracing::info!(ingest = %ingest.local_addr()?, admin = %admin.local_addr()?, "ready for events");
-    let mut ingest_ended =
-        serve_apart(ingest, routes, stop_ingest.clone()).context("cannot start the ingest's thread")?;
-    let routes = admin::routes(admin::Context { inbox, metrics, proofs, shutdown: shutdown.clone() });
-    background.spawn(serve(admin, routes, stop_admin.clone()));
-    background.close();
-
+    let mut running = Running::start(&config, extend, ingest, admin, &shutdown).await?;
     tokio::select! {
         biased;
         () = shutdown.cancelled() => {}
-        _ = &mut ingest_ended => anyhow::bail!("the ingest's thread has ended"),
+        _ = &mut running.ingest_stopped => anyhow::bail!("the thread of the ingest has stopped"),
     }
-    tracing::info!(grace = ?config.shutdown.grace, "stopping: finishing the attempts in progress, still storing events");
-    if timeout(config.shutdown.grace, workers.wait()).await.is_err() {
-        tracing::warn!("the grace period ends some attempts; the next backend repeats them");
-        work.abandon();
-        _ = timeout(CLOSING, workers.wait()).await;
-    }
-    stop_ingest.cancel();
-    // An event may take that long to be stored. Idle connections would keep the server up longer.
-    _ = timeout(config.ingest.store_timeout + CLOSING, ingest_ended).await;
-    last.cancel();
-    stop_admin.cancel();
-    _ = timeout(CLOSING, background.wait()).await;
+    running.stop(&config).await;
     Ok(())
 }
 
-/// How long leases may take to be given back, and connections to close, once everything else is done.
-const CLOSING: Duration = Duration::from_secs(1);
+/// The parts of a running backend, to stop them one after the other.
+struct Running {
+    work: Arc<Work>,
+    /// The reconciler and the tasks that own partitions. The shutdown token stops them.
+    workers: TaskTracker,
+    stop_ingest: CancellationToken,
+    /// Resolves when the ingest has stopped.
+    ingest_stopped: oneshot::Receiver<()>,
+    /// The admin server, and the watch over the Redis servers, which the ingest needs until it has
+    /// stopped.
+    background: TaskTracker,
+    stop_background: CancellationToken,
+}
 
-/// Serves in a thread with a runtime of its own, until `stop` is cancelled; what is returned then resolves. A handler that
-/// keeps its thread from other work cannot hold up an answer; and what requests ask of Redis at the same time goes out
-/// together, since the connection to it gets its turn after them.
-fn serve_apart(listener: TcpListener, routes: Router, stop: CancellationToken) -> io::Result<oneshot::Receiver<()>> {
-    let (ended, has_ended) = oneshot::channel();
+impl Running {
+    async fn start(
+        config: &Config,
+        extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers,
+        ingest: TcpListener,
+        admin: TcpListener,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let api = PartnerApi::new(&config.partner_api).context("cannot create the client of the Partner API")?;
+        let handlers = extend(Handlers::standard(&api, &config.handler), &api);
+        warn_if_unsigned(&config.sink);
+        let sink = Sink::new(&config.sink).context("cannot create the sink")?;
+        let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
+        let metrics = Arc::new(Metrics::default());
+
+        let background = TaskTracker::new();
+        let stop_background = CancellationToken::new();
+        background.spawn(inbox.clone().watch_servers(stop_background.clone()));
+
+        let workers = TaskTracker::new();
+        let reconciler = Reconciler::new(inbox.clone(), api, &config.reconciler, Arc::clone(&metrics));
+        workers.spawn(reconciler.run(shutdown.clone()));
+        let work = Arc::new(Work::new(&config.worker, handlers, sink, Arc::clone(&metrics)));
+        worker::start(&inbox, &work, &workers, shutdown);
+        workers.close();
+
+        let stop_ingest = CancellationToken::new();
+        #[cfg(feature = "mutations")]
+        let stop_ingest = crate::mutation::stop_ingest(stop_ingest, shutdown);
+        let proofs = Arc::new(Proofs::new(&config.ingest.proof));
+        let routes = ingest::routes(&config.ingest, inbox.for_ingest(), Arc::clone(&metrics), Arc::clone(&proofs));
+        tracing::info!(ingest = %ingest.local_addr()?, admin = %admin.local_addr()?, "ready for events");
+        let ingest_stopped = serve_on_own_thread(ingest, routes, stop_ingest.clone())
+            .context("cannot start the thread of the ingest")?;
+        let routes = admin::routes(admin::Context { inbox, metrics, proofs, shutdown: shutdown.clone() });
+        background.spawn(serve(admin, routes, stop_background.clone()));
+        background.close();
+        Ok(Self { work, workers, stop_ingest, ingest_stopped, background, stop_background })
+    }
+
+    /// Stops everything, after the shutdown token was cancelled.
+    async fn stop(self, config: &Config) {
+        let grace = config.shutdown.grace;
+        tracing::info!(?grace, "stopping: attempts in progress finish, and events are still stored");
+        if timeout(grace, self.workers.wait()).await.is_err() {
+            tracing::warn!("grace period over: unfinished attempts are cancelled, and the next backend repeats them");
+            self.work.abandon();
+            _ = timeout(CLOSING, self.workers.wait()).await;
+        }
+        self.stop_ingest.cancel();
+        // Events in progress may take the store timeout. The limit is for connections that stay
+        // open without a request.
+        _ = timeout(config.ingest.store_timeout + CLOSING, self.ingest_stopped).await;
+        self.stop_background.cancel();
+        _ = timeout(CLOSING, self.background.wait()).await;
+    }
+}
+
+fn warn_if_unsigned(sink: &config::Sink) {
+    if sink.kind == SinkKind::Http && sink.secret.reveal().is_empty() {
+        tracing::warn!(
+            "`sink.secret` is empty, so outcomes are not signed and the application cannot verify who sent them: set \
+             `sink.secret` (or `sink.secret_file`) to `whsec_` followed by 24 to 64 random bytes in base64"
+        );
+    }
+}
+
+/// Serves on a thread with a runtime of its own until `stop` is cancelled. The returned receiver
+/// resolves when the thread has stopped.
+///
+/// A handler that blocks its thread cannot delay an answer. Also, requests that arrive at the same
+/// time send their commands to Redis together: the connection to Redis is polled after them.
+fn serve_on_own_thread(
+    listener: TcpListener,
+    routes: Router,
+    stop: CancellationToken,
+) -> io::Result<oneshot::Receiver<()>> {
+    let (stopped, has_stopped) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = {
         let _runtime = runtime.enter();
@@ -103,13 +147,13 @@ fn serve_apart(listener: TcpListener, routes: Router, stop: CancellationToken) -
     };
     thread::Builder::new().name("ingest".to_owned()).spawn(move || {
         runtime.block_on(serve(listener, routes, stop));
-        // Nobody waits any more where the process is about to end.
-        _ = ended.send(());
+        // The receiver is gone if the process is about to exit.
+        _ = stopped.send(());
     })?;
-    Ok(has_ended)
+    Ok(has_stopped)
 }
 
 async fn serve(listener: TcpListener, routes: Router, stop: CancellationToken) {
-    // The listener is ours and the routes cannot fail, so there is no error to come.
+    // axum retries failed accepts, so serving never returns an error.
     _ = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
 }
