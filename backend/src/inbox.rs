@@ -188,7 +188,7 @@ impl Inbox {
             }
         };
         if answer.is_err() {
-            self.servers.doubt();
+            self.servers.refresh_layout_soon();
         }
         answer
     }

@@ -1,4 +1,5 @@
-//! The backend with one of its protections taken out, to show that the chaos suite notices. Built for that alone.
+//! The backend with one protection removed, to show that a test notices its absence. The environment
+//! variable `BACKEND_MUTATION` names the protection. Built for tests only.
 
 use std::process::ExitCode;
 

@@ -59,7 +59,7 @@ impl Inbox {
             Err(_) => Err(InboxError::Timeout(self.timeout)),
         };
         if stored.is_err() {
-            self.servers.doubt();
+            self.servers.refresh_layout_soon();
         }
         stored
     }

@@ -28,7 +28,7 @@ pub enum InboxError {
     },
     /// The event was stored, and is not there any more: the server has restarted or failed over.
     #[error("Redis has lost an event that it stored a moment ago: did it restart or fail over?")]
-    LostAgain,
+    NoLongerStored,
     /// The server has proved that it does not keep events as the configuration demands.
     #[error("{0}")]
     Unfit(String),
@@ -62,7 +62,7 @@ impl InboxError {
             Self::Timeout(_) => "timeout",
             Self::NotOnDisk => "disk",
             Self::TooFewReplicas { .. } => "replicas",
-            Self::LostAgain
+            Self::NoLongerStored
             | Self::Unfit(_)
             | Self::Topology(_)
             | Self::Partitions { .. }

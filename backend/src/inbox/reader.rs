@@ -89,7 +89,7 @@ impl Reader {
             Err(_) => Err(InboxError::Timeout(STALLED)),
         };
         if read.is_err() {
-            self.lease.inbox().servers.doubt();
+            self.lease.inbox().servers.refresh_layout_soon();
             self.connection = None;
             self.last.clear();
         }

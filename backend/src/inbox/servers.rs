@@ -47,7 +47,7 @@ pub(super) struct Servers {
     settings: Settings,
     slots: Slots,
     layout: channel::Sender<Arc<Layout>>,
-    doubted: Notify,
+    refresh: Notify,
 }
 
 /// The maximum number of servers of a cluster that are asked besides those in the configuration.
@@ -82,7 +82,7 @@ impl Servers {
             settings,
             slots: Slots::default(),
             layout: channel::Sender::new(Arc::new(Layout::empty())),
-            doubted: Notify::new(),
+            refresh: Notify::new(),
         };
         first_answer(servers.named.iter().map(|server| server.ensure_answers())).await?;
         if config.topology == Topology::Cluster {
@@ -115,8 +115,8 @@ impl Servers {
     }
 
     /// Asks for the layout soon, because a command failed: a partition may have moved.
-    pub(super) fn doubt(&self) {
-        self.doubted.notify_one();
+    pub(super) fn refresh_layout_soon(&self) {
+        self.refresh.notify_one();
     }
 
     /// Replaces the connections of all servers, because a command got no answer.

@@ -167,7 +167,7 @@ impl Answer {
         let exists = self.seen_keys_exist.get(place).copied().unwrap_or_default();
         let acknowledged = self.acknowledged;
         match needed {
-            _ if !exists => Err(InboxError::LostAgain),
+            _ if !exists => Err(InboxError::NoLongerStored),
             Needed::Disk if acknowledged == 0 => Err(InboxError::NotOnDisk),
             Needed::Replicas(needed) if acknowledged < needed => {
                 Err(InboxError::TooFewReplicas { needed, acknowledged })
@@ -216,7 +216,7 @@ mod tests {
             assert_eq!(result.err(), reason, "{exists} {acknowledged} {needed:?}");
         }
         let empty = Answer { seen_keys_exist: vec![], acknowledged: 9 };
-        assert!(matches!(empty.result(0, Needed::Disk), Err(InboxError::LostAgain)), "no answer for the event");
+        assert!(matches!(empty.result(0, Needed::Disk), Err(InboxError::NoLongerStored)), "no answer for the event");
     }
 
     proptest! {

@@ -35,7 +35,7 @@ impl Servers {
             sleep(MIN_LAYOUT_INTERVAL).await;
             tokio::select! {
                 () = sleep(LAYOUT_INTERVAL) => {}
-                () = self.doubted.notified() => {}
+                () = self.refresh.notified() => {}
                 () = shutdown.cancelled() => return,
             }
             let places = self.layout.borrow().places();
