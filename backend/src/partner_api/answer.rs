@@ -1,5 +1,5 @@
-//! Reads the envelope of every answer, `{"success":…,"message":…,"data":…}`, and locates `data` in
-//! it, so that `data` can be passed on byte for byte.
+//! Reads the object that wraps every answer, `{"success":…,"message":…,"data":…}`, and locates
+//! `data` in it, so that `data` can be passed on byte for byte.
 
 use std::{
     cell::Cell,
@@ -110,6 +110,7 @@ impl Read for Counted<'_> {
     }
 }
 
+/// Reads an answer from a [`Counted`] reader.
 struct AnswerVisitor<'a> {
     name: &'a str,
     position: &'a Cell<u64>,
@@ -142,6 +143,7 @@ impl<'de> Visitor<'de> for AnswerVisitor<'_> {
     }
 }
 
+/// Scans the value of `data`, and notes where it begins and ends.
 struct Data<'a> {
     name: &'a str,
     position: &'a Cell<u64>,
@@ -168,11 +170,16 @@ struct Scan<'a> {
     statuses: &'a mut Statuses,
 }
 
+/// Where a value is in the answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Within<'a> {
+    /// In `data`, whose parts are in the member of this name.
     Data(&'a str),
+    /// In the array of parts.
     Parts,
+    /// In one part.
     Part,
+    /// In the status of a part.
     Status,
 }
 

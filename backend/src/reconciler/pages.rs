@@ -3,7 +3,7 @@
 //!
 //! Pages overlap: each is requested so that it begins with the last case of the previous page. If
 //! it begins with a case that was not seen before, earlier cases were deleted and later ones moved
-//! forward, so the walk steps back until a page begins with a seen case. Cases that are added move
+//! forward, so reading steps back until a page begins with a seen case. Cases that are added move
 //! others backward, where they are seen again.
 //!
 //! Invariant: every case that precedes a seen case, and was in the list from the start, was seen
@@ -18,12 +18,14 @@ use std::{
 pub(super) struct Pages {
     /// Number of cases that the next call skips.
     skip: usize,
+    /// What the page of the next call is expected to begin with.
     expected: FirstCase,
     /// Length of the last step back; 0 if there was none since the last page.
     back: usize,
     /// Hashes of the seen cases, with a random key.
     seen: HashSet<u64>,
     hasher: RandomState,
+    /// The hashes of the previous page.
     previous: Vec<u64>,
     /// Number of pages in a row that were the same.
     same: u32,

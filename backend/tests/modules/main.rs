@@ -50,10 +50,10 @@ fn offenders(tree: &Tree, rule: &Rule) -> Vec<String> {
     let is_named = |segments: &[String]| segments.iter().zip(rule.path).all(|(own, named)| own == named);
     let names_it = |segments: &[String]| segments.len() >= rule.path.len() && is_named(segments);
     let mut found = Vec::new();
-    for file in tree.files() {
+    for file in tree.all_files() {
         let may = rule.only.iter().any(|module| file.is_within(module));
         if !may && file.names.paths.iter().any(|path| names_it(&path.segments)) {
-            found.push(file.module.join("::"));
+            found.push(if file.module.is_empty() { "lib".to_owned() } else { file.module.join("::") });
         }
     }
     found
@@ -101,13 +101,13 @@ fn only_the_keys_module_spells_keys() {
 fn a_broken_rule_is_noticed() {
     let rule = Rule { folder: "", path: &["std", "fs"], only: &["files"] };
     let tree = Tree::new([
-        ("lib", "mod files; mod a; mod b; mod c;"),
+        ("lib", "mod files; mod a; mod b; mod c; use std::fs::read;"),
         ("files/deep", "use std::fs;"),
         ("a", "use std::{fs::File, io};"),
         ("b/inner", "fn f() { std::fs::read(x) }"),
         ("c", "use std::io; // std::fs"),
     ]);
-    assert_eq!(offenders(&tree, &rule), ["a", "b::inner"]);
+    assert_eq!(offenders(&tree, &rule), ["lib", "a", "b::inner"]);
     let keys = r#"f("{}:seen:{k}", "{}:a", "{}:b", "{}:c", "{}:d", "{}:e", "{{{}}}:{name}")"#;
     let tree = Tree::new([("inbox/keys", keys), ("a", r#"f("{}:{}", "x:seen")"#), ("b", r#"f("{tag}:seen:{x}")"#)]);
     assert_eq!(spellers(&tree), ["b"]);

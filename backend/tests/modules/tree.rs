@@ -63,6 +63,11 @@ impl Tree {
         Self { files, exports }
     }
 
+    /// All files, the root among them.
+    pub(crate) fn all_files(&self) -> &[File] {
+        &self.files
+    }
+
     /// The files of all modules but the root.
     pub(crate) fn files(&self) -> impl Iterator<Item = &File> {
         self.files.iter().filter(|file| !file.module.is_empty())

@@ -118,7 +118,7 @@ async fn a_running_backend_reconciles_periodically() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_round_ends_with_an_error_that_names_the_setting_if_the_api_ignores_the_skip_parameter() {
     let fixture = Fixture::start_with(|options| {
-        options.backend("partner_api.paging.size", 2).backend("reconciler.interval_s", 20)
+        options.backend("partner_api.paging.size", 2).backend("reconciler.interval_s", 60)
     })
     .await;
     let world = &fixture.simulator.world;
@@ -328,7 +328,8 @@ async fn each_missing_event_keeps_its_time_and_a_time_in_the_future_is_replaced(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_backend_warns_about_what_its_first_round_assumes_received() {
-    let fixture = Fixture::start_with(|options| options.backend("reconciler.interval_s", 10)).await;
+    // The first round comes 3 to 9 seconds after the start, so the case exists by then.
+    let fixture = Fixture::start_with(|options| options.backend("reconciler.interval_s", 60)).await;
     finished_case(&fixture, "before");
     eventually("the log reports the first round, and says what to do if the data was lost", async || {
         let log = fixture.stack.backend.log();
