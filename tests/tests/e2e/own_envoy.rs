@@ -263,7 +263,19 @@ async fn the_ecds_file_works_and_guardctl_publishes_to_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_names_each_misconfiguration() {
     let mut own = OwnEnvoy::prepare().await;
-    let inline = snippet("inline");
+    for (what, yaml, expected) in misconfigured(&snippet("inline")) {
+        // Shorter timeouts, because some of these Envoys do nothing but wait for them.
+        let yaml = yaml
+            .replace(" timeout: 20s", " timeout: 2s")
+            .replace("stream_idle_timeout: 30s", "stream_idle_timeout: 4s");
+        own.start(&yaml);
+        assert_eq!(own.faults(own.target()).await, [expected], "{what}");
+    }
+}
+
+/// Misconfigured variants of the page's inline file, with the fault that `guardctl verify` must
+/// find in each.
+fn misconfigured(inline: &str) -> Vec<(&'static str, String, Fault)> {
     let without = |line: &str| {
         let kept: Vec<_> = inline.lines().filter(|kept| !kept.contains(line)).collect();
         assert!(kept.len() < inline.lines().count(), "the page has no line with {line}");
@@ -273,54 +285,43 @@ async fn verify_names_each_misconfiguration() {
         assert!(inline.contains(old), "the page does not contain {old}");
         inline.replace(old, new)
     };
-    let unused = free_port().unwrap().to_string();
-    let disabled =
-        "disabled: true\n          http_filters:\n          - name: truenroll_filter\n            disabled: true";
-    let crashing =
-        without("proxy_send_local_response").replace("failure_policy: FAIL_RELOAD", "failure_policy: FAIL_OPEN");
-    let all_routes = without("typed_per_filter_config: # the filter")
-        .replace("                  truenroll_filter:\n", "")
-        .replace("                    \"@type\": type.googleapis.com/envoy.config.route.v3.FilterConfig\n                    disabled: true\n", "");
+    let entry = "          http_filters:\n          - name: truenroll_filter\n";
+    let disabled = with(entry, &format!("{entry}            disabled: true\n"));
+    let crashing = without("proxy_send_local_response").replace("FAIL_RELOAD", "FAIL_OPEN");
+    let other_proof = with("${PROOF}", "another-proof-0123456789");
+    let not_retried = other_proof.replace(",retriable-status-codes", "");
+    let other_path = with("{\"path\": \"/webhooks/truenroll\"}", "{\"path\": \"/hooks\"}");
+    let shadow = with("{\"path\":", "{\"mode\": \"shadow\", \"path\":");
+    let unused_port = free_port().unwrap().to_string();
     let no_trailers = Fault::Unjudged { callback: "proxy_on_request_trailers", status: 504 };
-    for (what, yaml, expected) in [
+    vec![
         ("bodies hang", without("allow_on_headers_stop_iteration"), Fault::BodyHeldBack),
         ("no body callback", without("proxy_on_request_body"), Fault::BodyUnseen),
         ("no trailers callback", without("proxy_on_request_trailers"), no_trailers),
-        (
-            "disabled",
-            with("disabled: true\n          http_filters:\n          - name: truenroll_filter", disabled),
-            Fault::FilterAbsent,
-        ),
+        ("disabled", disabled, Fault::FilterAbsent),
         ("a crashing filter, fail-open", crashing, Fault::FilterAbsent),
-        ("every route is judged", all_routes, Fault::OtherPathJudged),
-        ("another path", with("{\"path\": \"/webhooks/truenroll\"}", "{\"path\": \"/hooks\"}"), Fault::WrongPath),
-        (
-            "another proof",
-            with("${PROOF}", "another-proof-0123456789").replace(",retriable-status-codes", ""),
-            Fault::Unproven,
-        ),
-        ("another proof, retried", with("${PROOF}", "another-proof-0123456789"), Fault::Unavailable),
-        ("no backend", with("${BACKEND_PORT}", &unused), Fault::Unavailable),
-        ("no route", without_route(&inline), Fault::NoRoute),
-        ("shadow mode", with("{\"path\":", "{\"mode\": \"shadow\", \"path\":"), Fault::Shadow),
-    ] {
-        // Retries and timeouts would only take time here.
-        let yaml =
-            yaml.replace("timeout: 20s", "timeout: 2s").replace("stream_idle_timeout: 30s", "stream_idle_timeout: 4s");
-        own.start(&yaml);
-        let faults = own.faults(own.target()).await;
-        assert_eq!(faults, [expected], "{what}");
-    }
+        ("enabled on every route", enabled_on_every_route(inline), Fault::OtherPathJudged),
+        ("another path", other_path, Fault::WrongPath),
+        ("another proof", not_retried, Fault::Unproven),
+        ("another proof, retried", other_proof, Fault::Unavailable),
+        ("no backend", with("${BACKEND_PORT}", &unused_port), Fault::Unavailable),
+        ("no route", without_route(inline), Fault::NoRoute),
+        ("shadow mode", shadow, Fault::Shadow),
+    ]
 }
 
-/// The file without the webhook's route: the filter still runs for its path, on the route of the
-/// other service.
+/// The file without the part that disables the filter on the other route.
+fn enabled_on_every_route(inline: &str) -> String {
+    let (before, rest) = inline.split_once("                typed_per_filter_config:").unwrap();
+    let (_, after) = rest.split_once("                    disabled: true\n").unwrap();
+    format!("{before}{after}")
+}
+
+/// The file without the webhook's route, and with a route for another path only.
 fn without_route(inline: &str) -> String {
     let (before, rest) = inline.split_once("              - match: { path_separated_prefix").unwrap();
-    let (_, after) = rest.split_once("          http_filters:").unwrap();
-    format!(
-        "{before}              - match: {{ path: /other }}\n                direct_response: {{ status: 200 }}\n                typed_per_filter_config:\n                  truenroll_filter:\n                    \"@type\": type.googleapis.com/envoy.config.route.v3.FilterConfig\n                    disabled: true\n          http_filters:{after}"
-    )
+    let (_, other_route) = rest.split_once("              - match: { prefix: / }").unwrap();
+    format!("{before}              - match: {{ path: /other }}{other_route}")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -281,7 +281,7 @@ async fn exit_codes_say_whether_envoy_serves_the_build() {
     expect(run("publish", &dead, &[&other[..], &["--stage"]].concat()), 0, "is staged");
     expect(run("rollback", &dead, &[]), 1, "no Envoy answers");
     expect(run("rollback", &dead, &["--stage"]), 0, "is staged");
-    expect(run("status", &dead, &[]), 1, "does not say what it serves");
+    expect(run("status", &dead, &[]), 1, "cannot tell which build Envoy serves");
     expect(run("publish", "http://no-such-host.invalid:9902", &other), 1, "no Envoy answers");
     // Another program answers at that address, so it is wrong, even if the build is only staged.
     let fixture = Fixture::start().await;
