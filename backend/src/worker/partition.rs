@@ -102,7 +102,7 @@ async fn run_lanes(lease: &Lease, work: &Arc<Work>, stop: &CancellationToken, lo
 async fn keep(lease: Lease, lost: CancellationToken) {
     let interval = lease.time_to_live() / 3;
     let mut expires_at = lease.expires_at();
-    let why = loop {
+    let reason = loop {
         sleep(interval.min(expires_at.saturating_duration_since(Instant::now()))).await;
         let requested_at = Instant::now();
         #[cfg(feature = "mutations")]
@@ -124,7 +124,7 @@ async fn keep(lease: Lease, lost: CancellationToken) {
             Err(_) => break "Redis did not answer in time",
         }
     };
-    tracing::warn!(partition = lease.partition(), why, "lease lost");
+    tracing::warn!(partition = lease.partition(), reason, "lease lost");
     lost.cancel();
 }
 
