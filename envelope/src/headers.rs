@@ -61,7 +61,9 @@ impl<'a> Judgement<'a> {
     /// Reads the header's value.
     pub fn read(value: &'a [u8]) -> Option<Self> {
         let mut parts = value.split(|&byte| byte == b';');
-        let (proof, build, mark) = (parts.next()?, parts.next()?, parts.next()?);
+        let proof = parts.next()?;
+        let build = parts.next()?;
+        let mark = parts.next()?;
         let mark = match std::str::from_utf8(mark).ok()? {
             "accepted" => Mark::Accepted,
             "quarantined" => Mark::Quarantined,

@@ -80,7 +80,8 @@ impl Edge {
             Ok(answer) => answer,
             Err(error) => return Proven::Unasked(error.to_string()),
         };
-        let (status, build) = (answer.status().as_u16(), build(&answer));
+        let status = answer.status().as_u16();
+        let build = build(&answer);
         let body = answer.body_mut().read_to_string().unwrap_or_default();
         let body: Value = serde_json::from_str(&body).unwrap_or_default();
         match (status, body["status"].as_str(), body["code"].as_str()) {

@@ -26,13 +26,13 @@ pub(super) struct Target {
 /// How to publish.
 #[derive(Args)]
 pub(super) struct Patience {
-    /// How many seconds to wait until Envoy serves the build, and until a backend answers whether it
-    /// knows the proof.
+    /// How many seconds to wait until Envoy serves the build, and until a backend answers whether
+    /// it knows the proof.
     #[arg(long, default_value_t = 15)]
     patience: u64,
-    /// If no Envoy answers, leave the build for Envoy to load when it starts; if no backend answers,
-    /// go on without asking it. For starting everything at once, when Envoy and the backend start
-    /// after the publication.
+    /// If no Envoy answers, leave the build for Envoy to load when it starts; if no backend
+    /// answers, go on without asking it. For starting everything at once, when Envoy and the
+    /// backend start after the publication.
     #[arg(long)]
     stage: bool,
     /// Do not ask the backends whether they know the proof.

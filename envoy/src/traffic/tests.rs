@@ -43,7 +43,8 @@ fn codes_that_anyone_can_cause_are_not_authenticated() {
 fn a_stricter_policy_introduces_the_codes_of_its_new_rejections() {
     use Code::*;
     let tokens = |tokens: &[&str]| json!({ "authenticity": { "kind": "path_token", "tokens": tokens } });
-    let (one, both) = (tokens(&[TOKEN]), tokens(&[TOKEN, "fedcba9876543210"]));
+    let one = tokens(&[TOKEN]);
+    let both = tokens(&[TOKEN, "fedcba9876543210"]);
     for (old, new, expected) in [
         (json!({}), json!({}), &[][..]),
         (json!({}), json!({ "max_depth": 8 }), &[TooDeep]),
