@@ -121,10 +121,7 @@ const USELESS: [(&str, usize, &str, &str); 4] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn useless_connections_are_closed_and_do_not_affect_a_genuine_sender() {
-    // Shorter than the shipped timeouts, to save time.
-    let timeouts = [("first_bytes_timeout", "3s"), ("request_headers_timeout", "3s"), ("request_timeout", "5s")];
-    let bootstrap = timeouts.map(|(name, value)| (name, value.to_owned())).to_vec();
-    let fixture = Fixture::start_with(|options| Options { bootstrap, ..options }).await;
+    let fixture = Fixture::start().await;
     let edge = fixture.stack.edge().replace("http://", "");
     let steady = fixture.steady("beside");
     let mut useless = JoinSet::new();

@@ -1,4 +1,5 @@
--- The filter's checks with the default policy, as a careful author would write them for Envoy's Lua filter.
+-- The filter's checks with the default policy, as a careful author would write them for Envoy's Lua
+-- filter.
 local EVENTS = {}
 for _, feature in ipairs({ 'classification', 'extraction', 'forensics', 'translation' }) do
   EVENTS['case.' .. feature .. '.completed'] = true
