@@ -46,7 +46,7 @@ enum Command {
     Serve,
     /// Check the configuration and exit.
     Check,
-    /// List quarantined events. They are not among the documented events.
+    /// List quarantined events, which are not among the documented ones.
     Quarantine,
     /// Move the quarantined events that this version knows to the inbox.
     Readmit,
@@ -65,8 +65,8 @@ enum Command {
     /// Compare all cases with the events received, and backfill events that never arrived.
     Reconcile {
         /// Also backfill missing events that a first round assumed received, if their stage
-        /// finished at this time or later (RFC 3339), by the times that the Partner API gives for
-        /// uploads. For use after Redis has lost its data.
+        /// finished at this time or later (RFC 3339). The times are those that the Partner API
+        /// states for uploads. For use after Redis has lost its data.
         #[arg(long, value_parser = parse::time)]
         since: Option<SystemTime>,
     },

@@ -10,8 +10,8 @@
 //!   it.
 //! - **inbox**, a stream for each feature: the events that are neither completed nor dead letters,
 //!   in order of arrival. The stream itself is the list of pending events: a backend that takes
-//!   over a partition reads it from the start. There is no second list of who works on what that
-//!   could disagree with it.
+//!   over a partition reads it from the start. No second list says who works on what, so none can
+//!   disagree with the stream.
 //! - **case**, a hash for each case, with an expiry: how many events each feature has received
 //!   ([`Expected`]).
 //! - **late**, a string for each feature of a case, with an expiry: which events were backfilled
@@ -28,9 +28,9 @@
 //!   twice.
 //!
 //! A few keys belong to no partition: **members**, the working backends, which share the partitions
-//! among them ([`Attendance`](members::Attendance)); **paused**, the paused features ([`Paused`]);
-//! and **partitions**, the number of partitions. [`servers`] knows which server holds which
-//! partition.
+//! among themselves ([`Attendance`](members::Attendance)); **paused**, the paused features
+//! ([`Paused`]); and **partitions**, the number of partitions. [`servers`] knows which server holds
+//! which partition.
 //!
 //! Keys that must agree are changed by one script. Redis runs a script atomically and writes it to
 //! its append-only file as a whole. But if a command in a script fails, Redis does not undo the

@@ -106,8 +106,8 @@ async fn answer(context: &Context, judgement: Judgement<'_>, body: Result<Bytes,
     Answer::Acknowledged(Acknowledgement::of(accepted, place), key)
 }
 
-/// Parses a body again that the filter has judged. The filter may have been built from another
-/// version of the contract.
+/// Parses again a body that the filter has already judged. The filter may have been built from
+/// another version of the contract.
 fn parse<'a>(judgement: Judgement<'_>, body: &'a [u8]) -> Result<Verdict<'a>, Rejection> {
     // The filter has not judged the body of a probe, and `prove` answers probes.
     if judgement.mark == Mark::Probe {
@@ -119,9 +119,9 @@ fn parse<'a>(judgement: Judgement<'_>, body: &'a [u8]) -> Result<Verdict<'a>, Re
     }
 }
 
-/// Answers `guardctl`, which asks whether this backend knows a proof: the one in `authorization`,
-/// before it publishes a build with that proof, or else the one that the filter shows. Stores and
-/// counts nothing, and leaves readiness alone.
+/// Answers `guardctl`, which asks whether this backend knows a proof. Before guardctl publishes a
+/// build, it sends the build's proof in `authorization`; without that header, the question is about
+/// the filter's own proof. Stores and counts nothing, and leaves readiness alone.
 async fn prove(State(context): State<Arc<Context>>, headers: HeaderMap) -> Response {
     let candidate = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     let judgement = headers.get(headers::JUDGED).and_then(|value| Judgement::read(value.as_bytes()));

@@ -1,10 +1,10 @@
 //! The backend: stores each event with its idempotency key before it acknowledges it, handles it
 //! once and in order, and delivers the outcome to the partner's application.
 //!
-//! The binary `backend` uses the standard handlers. To handle an event differently, build a binary
-//! of your own around [`main_with`] and replace single handlers; storing, order, retries, dead
-//! letters, the command line and the settings stay those of the backend.
-//! `backend/examples/own-handler` is a complete package.
+//! The binary `backend` uses the standard handlers. To handle an event differently, build your own
+//! binary around [`main_with`] and replace individual handlers. The backend still provides storage,
+//! order, retries, dead letters, the command line and the settings. `backend/examples/own-handler`
+//! is a complete package.
 //!
 //! ```no_run
 //! use std::{process::ExitCode, sync::Arc};

@@ -147,8 +147,8 @@ impl PartnerApi {
         Ok((case, data))
     }
 
-    /// Unwraps an answer: returns its data, and what the parts of the result `name` state about
-    /// themselves.
+    /// Unwraps an answer: returns its data, and the statuses that the parts of the result `name`
+    /// report.
     async fn read(answer: &Document, name: &'static str) -> Result<(answer::Statuses, Document), PartnerApiError> {
         let read = match answer.in_memory() {
             Some(bytes) => answer::read(bytes, name),

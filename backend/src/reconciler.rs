@@ -112,7 +112,7 @@ impl Reconciler {
 
 /// What to do if a first round assumed events received that were not.
 pub const STORE_LOST: &str = "this was a first round: if the store was lost, run `backend reconcile --since TIME` with the \
-                              time from which on events may be missing, to backfill them";
+                              time since which events may be missing, to backfill them";
 
 fn log(round: &Round) {
     tracing::info!(

@@ -21,7 +21,7 @@ pub struct Passed<'a> {
     pub way: Way,
 }
 
-/// Decides about a whole request. Calls `now` only if the decision depends on the time.
+/// Decides on a whole request. Calls `now` only if the decision depends on the time.
 ///
 /// # Errors
 /// Returns the first rejection, in the order of [`Code::ALL`].
@@ -47,7 +47,7 @@ pub fn size(bytes: usize, policy: &Policy) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Decides about a complete body, after the headers were checked.
+/// Decides on a complete body, after the headers have been checked.
 ///
 /// # Errors
 /// Returns the first rejection, in the order of [`Code::ALL`].

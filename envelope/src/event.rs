@@ -15,7 +15,8 @@ pub enum Feature {
     Translation,
 }
 
-/// How a feature's stage finished. Both are terminal: TruEnroll does not retry a failed stage.
+/// How a stage (the run of one feature for one upload) finished. Both are terminal: TruEnroll does
+/// not retry a failed stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stage {
     /// The result is available.

@@ -25,7 +25,7 @@ pub struct Head<'a> {
     reserved: bool,
 }
 
-/// What valid headers state. The body is judged by it.
+/// What valid headers state. The decision about the body depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
     /// The stated audience.

@@ -42,7 +42,7 @@ pub enum Mark<'a> {
     Quarantined,
     /// It would have been rejected with this code, but passes in shadow mode.
     Shadowed(&'a str),
-    /// It is a question of guardctl: does the backend know the proof?
+    /// It is guardctl asking whether the backend knows the proof.
     Probe,
 }
 

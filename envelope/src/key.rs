@@ -11,7 +11,7 @@ use crate::{CaseId, EventName, Timestamp};
 /// Written `case.extraction.completed:6850abc123def456ghi789:2025-06-22T10:30:00Z`. Only the last
 /// part can contain a colon, so two different events never share a key. `externalId` is not part of
 /// it, because it may be null; nor is the body, because a proxy may rewrite it. The stages of a
-/// second upload to the same case finish at other instants, so its events have other keys.
+/// second upload to the same case finish at different instants, so its events have different keys.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventKey(String);
 

@@ -146,14 +146,14 @@ impl Policy {
         Ok(policy)
     }
 
-    /// Returns the accepted ways to be authentic, the current one first.
+    /// Returns the accepted kinds of authenticity, the current one first.
     pub fn ways(&self) -> impl Iterator<Item = (Way, &Authenticity)> {
         let superseded = self.superseded.iter().map(|superseded| (Way::Superseded, superseded));
         std::iter::once((Way::Current, &self.authenticity)).chain(superseded)
     }
 
     /// Returns `path` with its token, valid or not, replaced by `-`, or none if it cannot contain
-    /// one. A log can contain the result.
+    /// one. The result is safe to log.
     pub fn path_without_token(&self, path: &[u8]) -> Option<String> {
         if !self.ways().any(|(_, authenticity)| matches!(authenticity, Authenticity::PathToken { .. })) {
             return None;

@@ -142,7 +142,7 @@ impl<'a> Table<'a> {
     /// Finishes reading.
     ///
     /// # Errors
-    /// If a member is left, which therefore is unknown.
+    /// If a member is left over, because it is unknown.
     pub fn end(self) -> Result<(), SettingsError> {
         match self.members.first() {
             None => Ok(()),

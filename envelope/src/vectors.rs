@@ -89,7 +89,7 @@ enum Value {
     Bytes { hex: String },
 }
 
-/// A long body, by its repeated part.
+/// A long body, given as a part that is repeated.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Repeat {

@@ -34,12 +34,12 @@ pub struct Drain {
     pub limit: Duration,
 }
 
-/// The time without a request in flight after which Envoy stops. A request may still be between its
-/// connection and its first byte.
+/// The time without a request in flight after which Envoy stops. A client may have connected but
+/// not yet sent the first byte of its request.
 const QUIET: Duration = Duration::from_millis(500);
 /// The time between two questions to Envoy.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// The time from SIGTERM to Envoy until it is killed.
+/// The time that Envoy has after SIGTERM before it is killed.
 const ENDING: Duration = Duration::from_secs(5);
 /// The longest time for one question to the admin interface.
 const TIMEOUT: Duration = Duration::from_secs(2);

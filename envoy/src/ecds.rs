@@ -12,8 +12,8 @@ pub const FILTER: &str = "truenroll_filter";
 ///
 /// The list restricts both directions: Envoy does not call an export that is not listed. Without
 /// `proxy_on_request_trailers`, a request that ends with trailers would pass unjudged.
-/// `proxy_on_done` and `proxy_on_log` are left out: the SDK exports them and the filter does not
-/// need them, so that saves two calls per request, 2 to 3 % of Envoy's CPU time.
+/// `proxy_on_done` and `proxy_on_log` are left out: the SDK exports them, but the filter does not
+/// need them. Leaving them out saves two calls per request, 2 to 3 % of Envoy's CPU time.
 const CAPABILITIES: [&str; 18] = [
     "proxy_on_vm_start",
     "proxy_on_configure",

@@ -20,7 +20,7 @@ pub enum EdgeError {
     /// Nothing answers at that address.
     #[error("no Envoy answers at {0}")]
     NoAnswer(String),
-    /// Something else than an Envoy with the filter answers.
+    /// Something other than an Envoy with the filter answers.
     #[error("the server at this address is not an Envoy with the filter: {0}")]
     Unexpected(String),
 }

@@ -41,7 +41,7 @@ pub struct Publisher {
     pub edge: Option<Edge>,
     /// What to do if that Envoy, or a backend behind it, does not answer.
     pub unanswered: Unanswered,
-    /// Whether to ask the backends if they know the proof.
+    /// Whether to ask the backends about the proof.
     pub backends: Backends,
     /// The Envoy program to rehearse builds with, or none to skip the rehearsal.
     pub rehearse_with: Option<PathBuf>,
@@ -61,7 +61,8 @@ pub struct Publisher {
 pub enum Unanswered {
     /// The publication fails, and nothing changes.
     Fail,
-    /// Envoy loads the build when it starts; a backend that does not answer is not asked.
+    /// Envoy loads the build when it starts; if no backend answers, the publication goes on without
+    /// its answer.
     Stage,
 }
 

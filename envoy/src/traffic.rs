@@ -1,11 +1,11 @@
 //! Judges a build by traffic, using only what a stranger cannot forge.
 //!
-//! Anyone can make the filter reject requests, and 20 of them after a swap must not decide about a
-//! publication. Three things count against a build: the filter crashes; the share of 5xx answers
-//! rises; or authenticated requests are rejected more often than before. A request counts as
-//! authenticated if it was accepted, or rejected with a code that can be reached only with a valid
-//! token or signature ([`authenticated_codes`]). Codes that the change of policy makes likely
-//! ([`introduced_codes`]) do not count.
+//! Anyone can make the filter reject requests, and 20 rejections after a swap must not decide
+//! whether a publication is kept. Three things count against a build: the filter crashes; the share
+//! of 5xx answers rises; or authenticated requests are rejected more often than before. A request
+//! counts as authenticated if it was accepted, or rejected with a code that can be reached only
+//! with a valid token or signature ([`authenticated_codes`]). Codes that the change of policy makes
+//! likely ([`introduced_codes`]) do not count.
 
 use envelope::{Code, Policy};
 

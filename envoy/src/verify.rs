@@ -78,7 +78,8 @@ pub enum Check {
 /// Sends every request and returns the replies in the order of the checks.
 pub fn verify(target: &Target) -> Vec<(Check, Result<Answer, NoAnswer>)> {
     let checks = checks(target);
-    // At the same time, because a misconfigured edge lets each of them run into the timeout.
+    // All at the same time, because on a misconfigured edge each of them may take until the
+    // timeout.
     thread::scope(|scope| {
         let running: Vec<_> = checks.iter().map(|check| scope.spawn(|| send::send(target, check))).collect();
         let panicked = |_| Err(NoAnswer::Broken("the check itself failed".to_owned()));
@@ -110,7 +111,7 @@ fn checks(target: &Target) -> Vec<Check> {
     checks
 }
 
-/// Whether [`Check::Trailers`] can be sent: guardctl speaks HTTP/2 without TLS only.
+/// Whether [`Check::Trailers`] can be sent: guardctl speaks HTTP/2 only without TLS.
 pub fn can_send_trailers(target: &Target) -> bool {
     target.url.starts_with("http://")
 }

@@ -5,7 +5,7 @@
 //! are read in place, because copying each into its own vector, as the SDK does, costs more than
 //! judging the headers.
 
-/// Returns the names and values in `map`. Leaves out pairs that exceed the map.
+/// Returns the names and values in `map`. Leaves out pairs that extend beyond the end of the map.
 pub fn read(map: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let (count, rest) = map.split_first_chunk().map_or((0, map), |(count, rest)| (number(*count), rest));
     let (lengths, mut texts) = rest.split_at_checked(count.saturating_mul(8)).unwrap_or_default();

@@ -22,7 +22,7 @@ pub trait Host {
     fn request_body(&self) -> Vec<u8>;
     /// Adds a request header. This costs a third of replacing one.
     fn add_request_header(&self, name: &str, value: &[u8]);
-    /// Replaces all request headers with this name by one, or removes them.
+    /// Replaces all request headers of this name with a single one, or removes them.
     fn replace_request_header(&self, name: &str, value: Option<&[u8]>);
     /// Answers the request without a backend.
     fn reply(&self, status: u16, headers: &[(&str, &str)], body: &[u8]);
@@ -51,7 +51,7 @@ pub enum Counted {
     Rejected(Code),
     /// A request would have been rejected, but passed in shadow mode.
     Shadowed(Code),
-    /// A request passed only because the superseded way to be authentic is still accepted.
+    /// A request passed only because the superseded kind of authenticity is still accepted.
     Superseded,
     /// A request came from guardctl.
     Probed,
@@ -100,7 +100,8 @@ impl RequestFilter {
         if head.path() == Policy::PROVE_PATH.as_bytes() {
             return self.pass(Mark::Probe, Counted::Probed, settings, host);
         }
-        // Only now, because Envoy selects the route again by the new path.
+        // The path changes only after the probes are answered, because Envoy then selects the route
+        // again.
         if let Some(path) = settings.policy.path_without_token(head.path()) {
             host.replace_request_header(":path", Some(path.as_bytes()));
         }

@@ -27,8 +27,8 @@ if ARGV[8] then
     return 3
   end
 elseif backfilled then
-  -- If the event's stage had finished when a backfilled event was found to be missing, the two are
-  -- the same event.
+  -- This event is the original of a backfilled event if its stage had already finished when that
+  -- event was found to be missing.
   for since in string.gmatch(backfilled, '%d+') do
     if tonumber(ARGV[7]) <= tonumber(since) then
       redis.call('SET', KEYS[4], (string.gsub(backfilled, since .. ' ', '', 1)), 'KEEPTTL')

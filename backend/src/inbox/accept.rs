@@ -90,8 +90,8 @@ impl Inbox {
         }
         let accepted = Accepted::decode(stored.answer)?;
         if is_stored_under_its_key(accepted, arrival.origin) {
-            // A duplicate is confirmed too: the request that stored it may not have waited for
-            // that.
+            // A duplicate is confirmed too, because the request that stored the event may not have
+            // waited for its confirmation.
             link.confirm(&stored.connection, seen, deadline).await?;
         }
         Ok(accepted)

@@ -25,7 +25,7 @@ pub struct Expected {
 /// What becomes of missing events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MissingEvents {
-    /// The inbox remembers since when each of them is missing.
+    /// The inbox remembers when each of them was first found to be missing.
     Noted,
     /// They are assumed received from now on, so they are never backfilled.
     AssumedReceived,

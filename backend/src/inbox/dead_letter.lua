@@ -8,9 +8,9 @@
 --
 -- Invariant: until it is completed, an event is in the inbox or among the dead letters. So the dead
 -- letter is added first. An entry that is no longer in the inbox was moved by an earlier call,
--- whose answer was lost. The seen key then becomes `<hash> <dead letter>`, so that a redelivery
--- revives the event (revive.lua). If the script fails in between, the next call adds another dead
--- letter, which the seen key then names.
+-- whose answer was lost. After the dead letter is added, the seen key becomes
+-- `<hash> <dead letter>`, so that a redelivery revives the event (revive.lua). If the script fails
+-- in between, the next call adds another dead letter, which the seen key then names.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end

@@ -44,7 +44,7 @@ impl DeadLetter {
             code: entry.take("code").unwrap_or_default(),
             detail: entry.take("detail").unwrap_or_default(),
             attempts: entry.take("attempts").unwrap_or_default(),
-            // The stored name is older than the word "dead-letter".
+            // The field has a name that is older than the term "dead letter".
             dead_lettered_at: from_millis(entry.take("buried").unwrap_or_default()),
             id: entry.id,
         }

@@ -6,7 +6,8 @@ use redis::{ErrorKind, RedisError};
 
 /// Why a call of the inbox failed.
 ///
-/// After any of these errors it is unknown whether an event that was to be stored is stored.
+/// After any of these errors, it is unknown whether an event that was to be stored is stored
+/// durably.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum InboxError {
     /// Redis did not answer in time.
@@ -19,7 +20,7 @@ pub enum InboxError {
     #[error("the event is stored, but was not synced to the server's disk in time")]
     NotOnDisk,
     /// The event is stored, but too few replicas acknowledged it in time.
-    #[error("the event is stored, but {acknowledged} replicas acknowledged it in time, {needed} must")]
+    #[error("the event is stored, but only {acknowledged} of the {needed} required replicas acknowledged it in time")]
     TooFewReplicas {
         /// How many replicas must acknowledge it.
         needed: u8,

@@ -1,6 +1,6 @@
 //! The names of all keys in Redis.
 //!
-//! Key names are a stored format: they do not follow later changes of this project's words.
+//! Key names are a stored format: they stay the same when the project renames a term.
 
 use envelope::{CaseId, EventKey, Feature};
 
@@ -56,7 +56,7 @@ impl Keys {
         self.common("paused")
     }
 
-    /// `{prefix}:paused-version`, a number: how often the paused features were changed.
+    /// `{prefix}:paused-version`, a number: how many times the paused features have been changed.
     pub fn paused_version(&self) -> String {
         self.common("paused-version")
     }
@@ -114,8 +114,8 @@ impl PartitionKeys {
         format!("{}:case:{case}", self.tag)
     }
 
-    /// `{…}:late:<feature>:<case>`, a string with an expiry: the times at which the backfilled
-    /// events were found to be missing, as far as the original events have not arrived since.
+    /// `{…}:late:<feature>:<case>`, a string with an expiry: for each backfilled event whose
+    /// original has not arrived since, the time at which it was found to be missing.
     pub fn backfilled(&self, feature: Feature, case: &CaseId<'_>) -> String {
         format!("{}:late:{feature}:{case}", self.tag)
     }

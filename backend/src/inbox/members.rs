@@ -1,4 +1,4 @@
-//! The backends that share the partitions among them.
+//! The backends that share the partitions among themselves.
 
 use std::time::Duration;
 

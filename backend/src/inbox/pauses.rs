@@ -14,7 +14,7 @@ use crate::time::duration_millis;
 /// The paused features.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Paused {
-    /// How often the paused features were changed.
+    /// How many times the paused features have been changed.
     pub version: u64,
     /// The features whose events are not handled.
     pub features: HashSet<Feature>,

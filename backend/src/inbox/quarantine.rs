@@ -1,5 +1,5 @@
-//! The quarantine: undocumented events that are stored aside until they expire, or are re-admitted
-//! by a version of the backend that knows them.
+//! The quarantine: undocumented events, kept separately until they expire or are readmitted by a
+//! version of the backend that knows them.
 
 use std::time::SystemTime;
 

@@ -171,7 +171,7 @@ impl Entry {
             id: EntryId::parse(feature, &entry.id),
             body: entry.take("body").unwrap_or_default(),
             received_at: from_millis(entry.take("received").unwrap_or_default()),
-            // The stored name is older than the word "backfilled".
+            // The field has a name that is older than the term "backfilled".
             backfilled: entry.take("missed") == Some(1),
             attempts: attempts.parse().unwrap_or_default(),
             due: due.parse().ok().map(from_millis),

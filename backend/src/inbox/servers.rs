@@ -1,5 +1,5 @@
 //! Which server holds which partition: the only server, the primary that the sentinels name, or one
-//! of a cluster's.
+//! of the servers of a cluster.
 //!
 //! All keys of a partition share a hash slot, so one server for each partition is all there is to
 //! know. The backend asks for it once a second and after each error, and talks to each server
@@ -104,7 +104,7 @@ impl Servers {
         Arc::clone(self.layout.borrow().of_common())
     }
 
-    /// Returns each server that holds something once, by its address.
+    /// Returns the servers that hold something, each of them once, by address.
     pub(super) fn all(&self) -> BTreeMap<String, Arc<Server>> {
         self.layout.borrow().iter().map(|server| (server.address(), Arc::clone(server))).collect()
     }

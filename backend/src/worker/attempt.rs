@@ -29,7 +29,8 @@ pub(super) enum End {
     Gone,
     /// The next attempt is due after this time.
     Waits(Duration),
-    /// The partition is given back before the attempt began. The event stays in the inbox.
+    /// The partition is being given back, and the attempt has not begun. The event stays in the
+    /// inbox.
     Stopped,
     /// The feature was paused before the attempt began. The event is next once the feature resumes.
     Paused,

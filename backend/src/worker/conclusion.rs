@@ -33,7 +33,8 @@ pub(super) fn age(now: SystemTime, received_at: SystemTime, added_at: SystemTime
 /// Returns what follows from a failed attempt of an event that has had `attempts` attempts before,
 /// and that arrived `age` ago.
 ///
-/// An event is given up if no retry can help, or if it is old enough and has had enough attempts.
+/// The backend gives up on an event if no retry can help, or if the event is old enough and has had
+/// enough attempts.
 pub(super) fn conclude(settings: &config::Worker, retry: Retry, attempts: u32, age: Duration) -> Conclusion {
     if let Retry::Deferred(_) = retry {
         return Conclusion::Defer { attempts };

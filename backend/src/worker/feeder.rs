@@ -41,8 +41,8 @@ enum Step {
     /// Read entries of these features, but do not wait for one. If there are none, try again after
     /// [`POLL`].
     ///
-    /// Another feature has no room now. If Redis blocked this read, that feature would have to wait
-    /// for it once it has room again.
+    /// Another feature has no room now. If this read waited in Redis for an entry, that feature
+    /// would have to wait too, even if it had room again.
     Poll(Vec<Feature>),
     /// Read nothing until a feature has room or is resumed.
     Wait,

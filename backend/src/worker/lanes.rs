@@ -41,7 +41,7 @@ pub(super) struct Lanes {
     waiting: DelayQueue<Case>,
     attempts: JoinSet<(Turn, Result<End, LeaseLost>)>,
     /// At most one task, which removes handled events from the inbox and returns how many. Events
-    /// that are handled meanwhile leave together, by the next task.
+    /// that are handled meanwhile are removed together by the next task.
     removal: JoinSet<Result<usize, LeaseLost>>,
 }
 
@@ -188,8 +188,8 @@ impl Lanes {
     }
 }
 
-/// Lanes of cases that the Partner API has not yet shown have low priority while most such cases do
-/// not exist.
+/// Lanes of cases that the Partner API has not yet returned have low priority while most such cases
+/// do not exist.
 fn priority_by(known: &KnownCases) -> impl Fn(&Case) -> Priority {
     move |case| if known.comes_last(case.as_str()) { Priority::Low } else { Priority::Normal }
 }

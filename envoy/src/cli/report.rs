@@ -25,8 +25,8 @@ pub(super) fn publication(
     let is_serving = matches!(outcome, Outcome::Verified | Outcome::Unproven);
     if is_serving && authenticated_codes(&policy).is_empty() {
         tell(
-            "the build was judged by crashes of the filter and by 5xx answers, but not by rejections: with `authenticity = \
-             none` anyone can cause rejections",
+            "the build was judged by crashes of the filter and by 5xx answers, but not by rejections: the policy \
+             accepts requests without a token or signature, so anyone can cause rejections",
         );
     }
     let said = match outcome {

@@ -31,14 +31,14 @@ pub(super) struct Patience {
     #[arg(long, default_value_t = 15)]
     patience: u64,
     /// If no Envoy answers, leave the build for Envoy to load when it starts; if no backend
-    /// answers, go on without asking it. For starting everything at once, when Envoy and the
+    /// answers, go on without its answer. For starting everything at once, when Envoy and the
     /// backend start after the publication.
     #[arg(long)]
     stage: bool,
     /// Do not ask the backends whether they know the proof.
     #[arg(long)]
     without_backend: bool,
-    /// The Envoy program to rehearse the build with. A name without a directory is searched on the
+    /// The Envoy program to rehearse the build with. A name without a directory is looked up in the
     /// PATH; if it is not there, the rehearsal is skipped.
     #[arg(long, default_value = "envoy")]
     rehearse_with: PathBuf,

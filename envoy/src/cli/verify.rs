@@ -13,7 +13,8 @@ use crate::verify::{self, Answer, Check, Fault, NoAnswer, Target, TestEvent};
 pub(super) struct Verify {
     /// The webhook's URL, without a token: https://hooks.example.com/webhooks/truenroll.
     url: String,
-    /// The path token, if the policy requires one; the first of several separated by white space.
+    /// The path token, if the policy requires one. Of several, separated by white space, the first
+    /// is used.
     #[arg(long, env = "WEBHOOK_TOKEN", hide_env_values = true, allow_hyphen_values = true)]
     token: Option<String>,
     /// A secret to sign the requests with (`whsec_…`), if the policy requires signatures.
@@ -47,7 +48,11 @@ impl Verify {
             writeln!(out, "{verdict}  {check}: {}", describe(reply))?;
         }
         if !verify::can_send_trailers(&target) {
-            writeln!(out, "skipped {}: only without TLS. Verify an http:// listener to check it", Check::Trailers)?;
+            writeln!(
+                out,
+                "skipped {}: it can be sent only without TLS. Verify an http:// listener to check it",
+                Check::Trailers
+            )?;
         }
         let failed = faults.iter().flatten().count();
         let mut named: Vec<&Fault> = Vec::new();

@@ -79,7 +79,9 @@ impl Publisher {
         }
         self.until_all(|| match edge.prove(None) {
             Proven::Yes(Some(judged_by)) if judged_by == build => Ok(Answer::Good),
-            Proven::Yes(_) => Ok(Answer::Bad("another build still asks the backend".to_owned())),
+            Proven::Yes(_) => {
+                Ok(Answer::Bad("requests that reach the backend still come from another build".to_owned()))
+            }
             Proven::No => Err("a backend does not know the proof that the build sends".to_owned()),
             Proven::Unsupported => {
                 Ok(Answer::Bad("the build cannot ask the backend whether it knows the proof".to_owned()))
@@ -118,7 +120,8 @@ impl Publisher {
             if now.rejected_updates > before.rejected_updates {
                 return Err("Envoy rejected the build; see Envoy's log".to_owned());
             }
-            // The probes share the VM with all other requests.
+            // If the filter crashes, a probe may fail: it runs in the same VM as all other
+            // requests.
             judge.crash(&now).map_or(Ok(Answer::Bad(reason)), Err)
         })
     }

@@ -71,8 +71,8 @@ fn suffixes(policy: &Policy) -> Vec<&str> {
     suffixes.collect()
 }
 
-/// Whether the policy requires a signature. Keys cannot be compared, so it may be one that the
-/// sender does not make yet.
+/// Whether the policy requires a signature. Keys cannot be compared, so senders may not make
+/// signatures with its keys yet.
 fn is_stricter_signature(new: &Policy) -> bool {
     let has = |wanted: fn(&Authenticity) -> bool| new.ways().any(|(_, authenticity)| wanted(authenticity));
     has(|way| matches!(way, Authenticity::StandardWebhooks { .. })) && !has(|way| matches!(way, Authenticity::None))

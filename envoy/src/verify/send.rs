@@ -47,9 +47,8 @@ pub enum NoAnswer {
 
 /// A body that is not JSON.
 const MALFORMED: &str = r#"{"eventName":"#;
-/// An event without its documented fields, which the filter rejects under every policy: it states
-/// the audience, and a missing field is reported before an unknown event, which a policy may let
-/// pass.
+/// An event without its documented fields. The filter rejects it under every policy: its audience
+/// is stated, and a missing field is reported before an unknown event, which a policy may let pass.
 const INCOMPLETE: &str = r#"{"audience":"partner","eventName":"guardctl.verify","payload":{}}"#;
 /// A judgement that no filter has made.
 const FORGED: &str = "forged-by-guardctl-verify;forged;accepted";

@@ -239,7 +239,7 @@ async fn a_redis_that_is_loading_its_data_answers_503_until_it_has_finished() {
 }
 
 #[tokio::test]
-async fn a_backfill_of_an_event_that_arrived_meanwhile_succeeds_while_the_disk_is_awaited() {
+async fn with_appendfsync_everysec_backfilling_an_event_that_has_arrived_is_not_an_error() {
     let server = redis(&EVERY_SECOND);
     let inbox = Inbox::connect(&config(&server.url()).redis, PATIENCE).await.unwrap();
     let body = |at: &str| {

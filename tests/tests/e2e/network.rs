@@ -45,7 +45,7 @@ fn event(fixture: &Fixture, case: &str) -> Event {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_stored_although_redis_answer_was_lost_is_a_duplicate_and_handled_once() {
+async fn a_retry_after_a_lost_answer_of_redis_is_a_duplicate_and_the_event_is_handled_once() {
     let fixture = proxied(0).await;
     fixture.send_accepted(&event(&fixture, "before")).await;
     let event = event(&fixture, "cut-off");

@@ -65,7 +65,7 @@ async fn nothing_is_rejected_while_the_only_backend_restarts_during_slow_deliver
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_next_backend_resumes_at_once_what_the_grace_period_cut_off() {
+async fn attempts_cut_off_by_the_grace_period_are_repeated_at_once_by_the_next_backend() {
     // The lease expires only long after this test would have failed.
     let mut fixture =
         Fixture::start_with(|options| options.backend("shutdown.grace_ms", 500).backend("worker.lease_ms", 60_000))

@@ -74,8 +74,8 @@ impl View {
         Ok(Self::read(&info, ranges, |host, port| server.neighbour(host, port)))
     }
 
-    /// Reads the answers of `CLUSTER INFO` and `CLUSTER SLOTS`. `address` turns a host, `None` for
-    /// the one that was asked, and a port into an address.
+    /// Reads the answers of `CLUSTER INFO` and `CLUSTER SLOTS`. `address` turns a host and a port
+    /// into an address. A host of `None` is that of the server that was asked.
     fn read(info: &str, ranges: Vec<Vec<Value>>, address: impl Fn(Option<String>, u16) -> ConnectionAddr) -> Self {
         let epoch = info.lines().find_map(|line| line.trim_end().strip_prefix("cluster_current_epoch:")?.parse().ok());
         let ranges = ranges.into_iter().filter_map(|range| SlotRange::read(range, &address)).collect();
@@ -118,8 +118,8 @@ impl SlotRange {
         let first = u16::from_redis_value(parts.next()?).ok()?;
         let last = u16::from_redis_value(parts.next()?).ok()?;
         let mut primary = Vec::<Value>::from_redis_value(parts.next()?).ok()?.into_iter();
-        // A server that does not know its own host sends none: the caller knows under which one it
-        // has reached the server.
+        // A server that does not know its own host sends none: the caller knows the host at which
+        // it reached the server.
         let host = Option::<String>::from_redis_value(primary.next()?).ok()?;
         let host = host.filter(|host| !matches!(host.as_str(), "" | "?"));
         let port = u16::from_redis_value(primary.next()?).ok()?;

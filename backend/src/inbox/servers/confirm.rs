@@ -20,7 +20,7 @@ use crate::{inbox::InboxError, time::duration_millis};
 #[derive(Debug, Clone, Copy)]
 pub(in crate::inbox) struct Confirmation {
     pub(in crate::inbox) needed: Needed,
-    /// The time to live that each confirmation gives the seen key again.
+    /// The time to live of the seen key. Each confirmation starts it again.
     pub(in crate::inbox) retention: Duration,
 }
 
@@ -63,8 +63,8 @@ const MAX_WAITING: usize = 4_096;
 /// How long an answer may take beyond the time for which Redis blocks. After that, the connection
 /// is assumed to be dead.
 const GRACE: Duration = Duration::from_secs(1);
-/// The share of the remaining time for which Redis blocks. The rest is for its answer, which says
-/// what is missing, to arrive in time.
+/// The share of the remaining time for which Redis blocks. The rest leaves time for its answer,
+/// which says what is missing.
 const BLOCKING_SHARE: f64 = 0.9;
 
 impl Confirmer {

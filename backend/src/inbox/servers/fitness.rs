@@ -1,4 +1,4 @@
-//! Whether a server meets the requirements, as far as it is proved.
+//! Whether a server has been proved to meet the requirements, or not to meet them.
 
 use tokio::sync::watch;
 
@@ -8,7 +8,7 @@ use crate::{inbox::InboxError, mutation};
 /// The result of checking a server against the requirements.
 pub(super) type Check = Result<Proof, InboxError>;
 
-/// What a server was last proved to do.
+/// The last proof that a server meets the requirements, or does not meet them.
 ///
 /// It changes only when a check proves something else. A check without an answer proves nothing, so
 /// an unfit server stays unfit.
@@ -61,7 +61,7 @@ impl Fitness {
         }
     }
 
-    /// Returns whether that is a change.
+    /// Sets the problem, and returns whether that changed it.
     fn set(&self, problem: Option<String>) -> bool {
         self.problem.send_if_modified(|known| {
             let is_changed = *known != problem;

@@ -18,7 +18,7 @@ pub(in crate::inbox) struct Layout<S = Server> {
 
 impl<S> Layout<S> {
     /// Returns a layout in which one server holds everything: `places` is the number of partitions
-    /// and one more.
+    /// plus one.
     pub(super) fn single(server: &Arc<S>, places: usize) -> Self {
         Self { servers: vec![Arc::clone(server); places] }
     }
@@ -49,7 +49,7 @@ impl<S> Layout<S> {
         Self { servers: Vec::new() }
     }
 
-    /// Returns the number of partitions and one more.
+    /// Returns the number of partitions plus one.
     pub(super) fn places(&self) -> usize {
         self.servers.len()
     }
@@ -64,12 +64,12 @@ impl<S> Layout<S> {
         &self.servers[self.servers.len() - 1]
     }
 
-    /// Iterates over the servers, each as often as it holds something.
+    /// Iterates over the servers, each once for every place that it holds.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<S>> {
         self.servers.iter()
     }
 
-    /// Returns how many places have another server than in `known`.
+    /// Returns how many places have a different server in `known`.
     pub(super) fn moved_since(&self, known: &Self) -> usize {
         let pairs = known.servers.iter().zip(&self.servers);
         pairs.filter(|(old, new)| !Arc::ptr_eq(old, new)).count()

@@ -1,4 +1,5 @@
-//! What one side needs to store events on one server: a proven connection and a confirmer.
+//! What one side (`Side`: the ingest or the rest of the backend) needs to store events on one
+//! server: a proven connection and a confirmer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::inbox::{InboxError, scripts};
 
-/// What one side needs to store events on one server.
+/// The connection and the confirmer of one side for one server.
 pub(in crate::inbox) struct Link {
     connector: Connector,
     /// Missing if `redis.durability` asks for no confirmation.

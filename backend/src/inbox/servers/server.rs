@@ -63,14 +63,14 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long sent data may stay unacknowledged before the kernel closes the connection. By default
 /// it would use a connection to a vanished machine for a quarter of an hour.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection that is younger is not replaced, so that many simultaneous timeouts replace it
-/// once.
+/// A younger connection is not replaced, so that many simultaneous timeouts replace a connection
+/// only once.
 const MIN_AGE_TO_REPLACE: Duration = Duration::from_secs(1);
 /// How long a server may take to answer a question about itself or other servers.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Server {
-    /// Returns a server, to which connections are made when they are first used.
+    /// Returns a server. Each connection to it is made when it is first needed.
     ///
     /// # Errors
     /// If `info` does not describe a server.
@@ -101,7 +101,7 @@ impl Server {
         self.client.get_connection_info().addr().to_string()
     }
 
-    /// Returns whether the server meets the requirements, as far as it is proved.
+    /// Makes sure that the server has not been proved unfit.
     ///
     /// # Errors
     /// Returns [`InboxError::Unfit`] if the server was last proved not to meet them.
@@ -132,7 +132,7 @@ impl Server {
         }
         let check = match combined {
             Some(check) if fitness::proves_something(&check) => check,
-            // No event was stored yet, or these connections are lost, which nobody has noticed.
+            // No event has been stored yet, or these connections are lost and nobody has noticed.
             _ => requirements.check(&address, &mut self.connection()).await,
         };
         self.fitness.note(&check);
@@ -183,7 +183,7 @@ impl Server {
     }
 
     /// Returns the address of another server that is reached like this one, with or without TLS.
-    /// Without a host, it is on the same one.
+    /// Without a host, the other server is on the same host.
     pub(super) fn neighbour(&self, host: Option<String>, port: u16) -> ConnectionAddr {
         match (self.client.get_connection_info().addr(), host) {
             (ConnectionAddr::TcpTls { host: own, insecure, .. }, host) => {
@@ -214,7 +214,8 @@ impl Server {
         }
     }
 
-    /// Makes sure that the server knows that it is the primary. A sentinel may name it earlier.
+    /// Makes sure that the server knows that it is the primary. A sentinel may name it before it
+    /// knows.
     ///
     /// # Errors
     /// Returns [`InboxError::Topology`] if it is not the primary, another error if it does not

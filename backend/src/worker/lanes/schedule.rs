@@ -61,7 +61,8 @@ pub(super) struct Limits {
 pub(super) enum Priority {
     /// Lanes start in the order in which they become ready.
     Normal,
-    /// The lane starts only if no lane of normal priority is ready, and a few such lanes at a time.
+    /// The lane starts only if no lane of normal priority is ready, and only a few such lanes run
+    /// at a time.
     Low,
 }
 
@@ -126,7 +127,7 @@ impl Schedule {
         self.busy() + self.ready.len() < self.limits.window && self.held < self.limits.identifiers
     }
 
-    /// Returns whether no event is in progress or has yet to leave the inbox.
+    /// Returns whether no event is in progress and every handled one has left the inbox.
     pub(super) fn is_idle(&self) -> bool {
         self.busy() == 0
     }
@@ -239,7 +240,8 @@ impl Schedule {
         self.make_ready(case, priority_of);
     }
 
-    /// The attempt did not begin, because the partition is given back. The lane does not continue.
+    /// The attempt did not begin, because the partition is being given back. The lane does not
+    /// continue.
     pub(super) fn stop(&mut self, turn: Turn) {
         self.end(turn);
     }

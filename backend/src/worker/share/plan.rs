@@ -67,7 +67,7 @@ mod tests {
     struct Backends {
         partitions: u32,
         owners: BTreeMap<u32, usize>,
-        /// Each backend's partitions, none for a backend that does not work.
+        /// Each backend's partitions, or `None` for a backend that is not running.
         backends: Vec<Option<BTreeMap<u32, Holding>>>,
     }
 
@@ -94,7 +94,7 @@ mod tests {
             }
         }
 
-        /// Finishes giving back what a backend gives back.
+        /// Releases the partitions that a backend is giving back.
         fn give_back(&mut self, backend: usize) {
             let Some(owned) = &mut self.backends[backend] else { return };
             let owners = &mut self.owners;

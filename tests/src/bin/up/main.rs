@@ -148,7 +148,7 @@ async fn run(arguments: &Arguments, stop: &CancellationToken) -> Result<bool> {
 }
 
 fn start(arguments: &Arguments, simulator: &Simulator) -> Result<Stack> {
-    say("looking for Envoy, Redis and a WebAssembly compiler; missing tools are installed");
+    say("looking for Envoy, Redis and a WebAssembly compiler; tools that are missing will be installed");
     tools::envoy()?;
     let redis_url = env::var("REDIS_URL").ok();
     if redis_url.is_none() {

@@ -1,5 +1,5 @@
-//! The figures that `cargo up` shows. Every program on an event's path counts for itself, and the
-//! counts must agree.
+//! The figures that `cargo up` shows. Every program on an event's path keeps its own counts, and
+//! these must agree.
 
 use std::{
     collections::BTreeMap,

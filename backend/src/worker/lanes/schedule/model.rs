@@ -15,7 +15,7 @@ use world::World;
 enum Step {
     /// An event of a case is stored in the inbox.
     Arrive { case: usize },
-    /// The reader shows the next entries.
+    /// The reader returns the next entries.
     Read { limit: usize },
     /// The reader starts again at the oldest entry.
     RestartReader,

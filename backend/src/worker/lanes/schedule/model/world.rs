@@ -99,7 +99,7 @@ impl World {
         self.next_id += 1;
     }
 
-    /// As `Lanes::receive` does it.
+    /// Does what `Lanes::receive` does.
     fn read(&mut self, limit: usize) {
         if !self.schedule.has_room() {
             return;
@@ -122,7 +122,7 @@ impl World {
         }
     }
 
-    /// Starts what may start, as `Lanes::start_ready` does it.
+    /// Starts what may start, like `Lanes::start_ready`.
     pub(super) fn start_ready(&mut self) {
         if self.is_paused {
             return;
@@ -318,7 +318,7 @@ impl World {
     }
 
     /// A ready lane waits only for a limit. Lanes of low priority never keep one of normal priority
-    /// waiting, since they leave places in progress.
+    /// waiting, since they leave some of the places for events in progress free.
     fn check_nothing_is_held_back(&self) {
         let low = self.in_progress.iter().filter(|one| one.turn.priority == Priority::Low).count();
         let is_full = self.in_progress.len() == self.limits.in_progress || self.reference.busy() == self.limits.window;
