@@ -166,7 +166,8 @@ async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> 
     writeln!(
         text,
         "\nThe backend stores {:.2} × as many events per second as the Lua script alone. Together with Redis it takes \
-         {:.2} × the CPU time of axum\nstoring nothing. At half of that rate its answer takes {} (p50) and {} (p99).",
+         {:.2} × the CPU time of axum\nstoring nothing. At half of the rate at which it stores events, its answer takes \
+         {} (p50) and {} (p99).",
         rate(&samples[3]) / rate(&samples[1]),
         cpu(&samples[3]) / cpu(&samples[0]),
         micros(quantile(&at_half.latencies, 0.5)),
