@@ -20,7 +20,7 @@
 //!   one is due.
 //! - **dead**, a stream: the dead letters, with their error, until they are replayed, are revived
 //!   or expire.
-//! - **quarantine**, a stream: undocumented events, until they are re-admitted ([`quarantine`]) or
+//! - **quarantine**, a stream: undocumented events, until they are readmitted ([`quarantine`]) or
 //!   expire.
 //! - **lease**, a string: the fencing token of the partition's owner. Every write of an owner
 //!   compares it, so a backend that has lost its lease without noticing changes nothing. The token

@@ -1,7 +1,7 @@
 //! Checks a running edge from outside: `guardctl verify URL`.
 //!
 //! A misconfigured edge often looks healthy: some requests get the right answer and others hang or
-//! pass unjudged. [`verify`] sends one request of each [kind](Check), [`judge`] compares the
+//! pass unjudged. [`verify`] sends one request of each [kind](Check), [`judge()`] compares the
 //! answers with what a correctly configured edge answers, and each [`Fault`] says what to change.
 //!
 //! Every request except [`Check::TestEvent`] is rejected under any policy, so none of them stores

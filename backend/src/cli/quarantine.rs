@@ -66,7 +66,7 @@ struct Counts {
 
 impl Counts {
     fn summary(&self) -> String {
-        let mut summary = format!("re-admitted {}", count(self.readmitted, "event"));
+        let mut summary = format!("readmitted {}", count(self.readmitted, "event"));
         if self.received_before > 0 {
             summary += &format!("; removed {} received before", count(self.received_before, "event"));
         }
@@ -84,9 +84,9 @@ mod tests {
     #[test]
     fn the_summary_says_what_became_of_each_event() {
         for (readmitted, received_before, still_unknown, expected) in [
-            (0, 0, 0, "re-admitted 0 events"),
-            (1, 0, 1, "re-admitted 1 event; left 1 event that this version does not know"),
-            (2, 3, 0, "re-admitted 2 events; removed 3 events received before"),
+            (0, 0, 0, "readmitted 0 events"),
+            (1, 0, 1, "readmitted 1 event; left 1 event that this version does not know"),
+            (2, 3, 0, "readmitted 2 events; removed 3 events received before"),
         ] {
             assert_eq!(Counts { readmitted, received_before, still_unknown }.summary(), expected);
         }

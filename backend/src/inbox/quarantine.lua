@@ -8,7 +8,7 @@
 -- Invariant: as in accept.lua, the seen key exists only if the event was added.
 local known = redis.call('GET', KEYS[1])
 if known then
-  -- If the event was re-admitted and is a dead letter now, the dead letter's entry follows the
+  -- If the event was readmitted and is a dead letter now, the dead letter's entry follows the
   -- hash. Such a redelivery does not revive it.
   return string.sub(known, 1, 16) == ARGV[1] and 1 or 2
 end

@@ -22,12 +22,12 @@ pub struct Quarantined {
     body: Vec<u8>,
 }
 
-/// The result of re-admitting an event.
+/// The result of readmitting an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readmission {
     /// The event is in the inbox now.
     Readmitted,
-    /// The event was already stored as a documented one, or another process has re-admitted it.
+    /// The event was already stored as a documented one, or another process has readmitted it.
     Known,
     /// This version of the backend does not know the event either. It stays in quarantine.
     StillUnknown,

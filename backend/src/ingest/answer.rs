@@ -106,7 +106,7 @@ impl IntoResponse for Answer {
                 problem(status, rejection.to_problem_json())
             }
             Self::Unproven => send_again(label, "The backend does not know the filter's proof; send the event again"),
-            Self::Unavailable => send_again(label, "The event could not be stored; send it again"),
+            Self::Unavailable => send_again(label, "The event could not be stored. Send it again"),
         };
         set_header(&mut response, headers::REJECTION, label);
         response

@@ -89,9 +89,9 @@ async fn an_unknown_event_is_quarantined_and_readmitted_once_it_is_known() {
     add.arg(keys::of_partition(3).quarantine()).arg("*").arg("key").arg("unknown").arg("body").arg(&known.body);
     let _: String = add.arg("received").arg(1_750_588_200_000_u64).query_async(&mut connection).await.unwrap();
     let said = fixture.stack.backend_command(&["readmit"]).unwrap();
-    assert!(said.starts_with("re-admitted 1 event; left 1 event that"), "{said}");
+    assert!(said.starts_with("readmitted 1 event; left 1 event that"), "{said}");
     fixture.delivered_once(1).await;
-    assert!(fixture.stack.backend_command(&["readmit"]).unwrap().starts_with("re-admitted 0 events"));
+    assert!(fixture.stack.backend_command(&["readmit"]).unwrap().starts_with("readmitted 0 events"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
