@@ -22,6 +22,7 @@ use crate::{
     event::Event,
     inbox::{Batch, Entry, Lease, LeaseLost},
     partner_api::KnownCases,
+    telemetry::FailureLabels,
 };
 
 mod schedule;
@@ -182,7 +183,9 @@ impl Lanes {
             Err(rejection) => {
                 let code = rejection.code.as_str();
                 tracing::error!(entry = %entry.id, code, "dead letter: the stored body is not an event");
-                until_answered(|| self.lease.dead_letter(entry.id, code, "the stored body is not an event", 0)).await
+                until_answered(|| self.lease.dead_letter(entry.id, code, "the stored body is not an event", 0)).await?;
+                self.work.metrics.dead_letters.get_or_create(&FailureLabels { code }).inc();
+                Ok(())
             }
         }
     }

@@ -230,6 +230,22 @@ async fn an_owner_that_lost_its_lease_cannot_change_anything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_is_not_an_event_is_a_dead_letter_and_is_counted() {
+    let fixture = Fixture::start().await;
+    let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
+    let mut add = redis::cmd("XADD");
+    add.arg(keys::of_partition(5).inbox(Feature::Forensics)).arg("*").arg("key").arg("other").arg("body").arg("{bad");
+    add.exec(&mut client.get_connection().unwrap()).unwrap();
+    let expected = [("malformed_json".to_owned(), 1)];
+    eventually("the dead letter is counted", async || fixture.dead_letters().await == expected).await;
+    let listed = fixture.stack.backend_command(&["dead"]).unwrap();
+    assert!(listed.contains(r#""code":"malformed_json""#), "{listed}");
+    let said = fixture.stack.backend_command(&["replay"]).unwrap();
+    assert!(said.starts_with("replayed 0 dead letters; 1 cannot be replayed"), "{said}");
+    fixture.nothing_left_over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unhandled_events_expire_and_are_counted() {
     let mut fixture = Fixture::start().await;
     fixture.simulator.world.upload("gone", None, &Feature::ALL);
