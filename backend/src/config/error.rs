@@ -5,7 +5,7 @@
 pub enum ConfigError {
     /// A source cannot be read, a setting is unknown, or a value has the wrong type.
     #[error("configuration: {0}")]
-    Unreadable(#[from] config::ConfigError),
+    Unreadable(config::ConfigError),
     /// Text is written as something else, such as a number. The message omits it, since it may be a
     /// secret.
     #[error("configuration: `{key}` is text, but is written as {written} in {file}: put it in quotes")]
@@ -41,6 +41,13 @@ pub enum ConfigError {
         /// What is wrong with it, worded to follow its name.
         problem: String,
     },
+}
+
+// Not `#[from]`: the message contains the one of the source already, so it is not a cause as well.
+impl From<config::ConfigError> for ConfigError {
+    fn from(error: config::ConfigError) -> Self {
+        Self::Unreadable(error)
+    }
 }
 
 impl ConfigError {

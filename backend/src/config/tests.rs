@@ -200,3 +200,9 @@ fn an_old_setting_is_an_error_that_gives_its_present_name() {
     let error = load("[worker]\nmax_attempts = 24", &[]).unwrap_err();
     assert!(error.contains("`worker.max_attempts` no longer exists: set `worker.give_up_after_s`"), "{error}");
 }
+
+#[test]
+fn an_error_with_its_causes_says_nothing_twice() {
+    let error = ConfigError::from(config::ConfigError::Message("not TOML".to_owned()));
+    assert_eq!(format!("{:#}", anyhow::Error::from(error)), "configuration: not TOML");
+}

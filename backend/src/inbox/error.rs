@@ -15,7 +15,7 @@ pub enum InboxError {
     Timeout(Duration),
     /// Redis could not be reached, or answered with an error.
     #[error("Redis: {0}")]
-    Redis(#[from] RedisError),
+    Redis(RedisError),
     /// The event is stored, but was not synced to the server's disk in time.
     #[error("the event is stored, but was not synced to the server's disk in time")]
     NotOnDisk,
@@ -56,6 +56,13 @@ pub enum InboxError {
     ConfirmerStopped,
 }
 
+// Not `#[from]`: the message contains the one of Redis already, so it is not a cause as well.
+impl From<RedisError> for InboxError {
+    fn from(error: RedisError) -> Self {
+        Self::Redis(error)
+    }
+}
+
 impl InboxError {
     /// Returns a short name for the reason, for logs and metrics.
     pub fn reason(&self) -> &'static str {
@@ -74,5 +81,20 @@ impl InboxError {
                 _ => "refused",
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn an_error_of_redis_is_not_said_twice() {
+        let error = InboxError::from(RedisError::from(io::Error::other("connection reset")));
+        let message = format!("{:#}", anyhow::Error::from(error));
+        assert!(message.starts_with("Redis: "), "{message}");
+        assert_eq!(message.matches("connection reset").count(), 1, "{message}");
     }
 }

@@ -7,13 +7,13 @@ use crate::{inbox::InboxError, partner_api::PartnerApiError};
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcilerError {
     /// The Partner API did not answer as documented.
-    #[error("{0}")]
+    #[error(transparent)]
     PartnerApi(#[from] PartnerApiError),
     /// The list of cases cannot be read to its end.
-    #[error("the Partner API's list of cases {0}")]
+    #[error(transparent)]
     Paging(#[from] PagingError),
     /// Redis did not answer.
-    #[error("{0}")]
+    #[error(transparent)]
     Inbox(#[from] InboxError),
     /// The edge's policy cannot be read.
     #[error("`reconciler.policy_file`: cannot read the policy in {file}: {error}")]
@@ -34,4 +34,25 @@ pub enum ReconcilerError {
         /// Why the round did not finish.
         error: Box<ReconcilerError>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::partner_api::PartnerApiErrorKind;
+
+    #[test]
+    fn an_error_with_its_causes_says_nothing_twice() {
+        for error in [
+            ReconcilerError::from(PartnerApiError::from(PartnerApiErrorKind::Timeout)),
+            ReconcilerError::from(PagingError::TooManyCases),
+            ReconcilerError::from(InboxError::NotOnDisk),
+            ReconcilerError::Timeout,
+            ReconcilerError::FirstRound { assumed_received: 1, error: Box::new(ReconcilerError::Timeout) },
+        ] {
+            let message = error.to_string();
+            assert_eq!(format!("{:#}", anyhow::Error::from(error)), message);
+        }
+        assert!(ReconcilerError::from(PagingError::TooManyCases).to_string().starts_with("the Partner API's list of"));
+    }
 }

@@ -51,17 +51,17 @@ pub(super) enum Page {
     End,
 }
 
-/// Why the list cannot be read to its end. Each text continues "the Partner API's list of cases …".
+/// Why the list cannot be read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PagingError {
     /// The same page again and again, or too many pages without a new case.
     #[error(
-        "contains nothing new however many cases are skipped: check whether the Partner API knows the query parameter \
-         that `partner_api.paging.skip_parameter` names"
+        "the Partner API's list of cases contains nothing new however many cases are skipped: check whether the Partner API \
+         knows the query parameter that `partner_api.paging.skip_parameter` names"
     )]
     NothingNew,
     /// More cases than are kept in memory.
-    #[error("has more than {MOST_CASES} cases, which is more than a round can compare")]
+    #[error("the Partner API's list of cases has more than {MOST_CASES} cases, which is more than a round can compare")]
     TooManyCases,
 }
 

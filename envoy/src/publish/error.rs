@@ -20,7 +20,7 @@ pub enum PublishError {
     Rehearsal(#[from] RehearsalError),
     /// The shared directory cannot be read or written.
     #[error("cannot read or write the shared directory (--dir): {0}")]
-    Store(#[from] io::Error),
+    Store(io::Error),
     /// The running Envoy could not be asked. Nothing was changed.
     #[error(
         "{0}. Nothing was changed. Check --edge, or pass --stage to leave the build for Envoy to load when it starts"
@@ -50,4 +50,23 @@ pub enum PublishError {
     /// There is no build to return to.
     #[error("there is no earlier build to return to. `guardctl status` lists the builds that are kept")]
     NothingBefore,
+}
+
+// Not `#[from]`: the message contains the one of the system already, so it is not a cause as well.
+impl From<io::Error> for PublishError {
+    fn from(error: io::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_with_its_causes_says_nothing_twice() {
+        let error = PublishError::from(io::Error::other("disk full"));
+        let message = error.to_string();
+        assert_eq!(format!("{:#}", anyhow::Error::from(error)), message);
+    }
 }
