@@ -97,21 +97,23 @@ impl Requirements {
         for rule in RULES {
             command.arg(rule.setting);
         }
-        let settings = command.query_async(connection).await.map_err(|error: RedisError| match error {
+        let settings: HashMap<String, String> = command.query_async(connection).await.map_err(|error: RedisError| match error {
             error if is_forbidden(&error) => InboxError::Unfit(format!(
                 "Redis at {address} does not reveal its settings (CONFIG GET: {error}): allow `CONFIG GET`, or check them \
                  yourself and set `redis.check_server` to false"
             )),
             error => error.into(),
         })?;
+        let unfit = |problem| InboxError::Unfit(format!("Redis at {address} {problem}"));
+        // Before the next question: wrong settings are proved, even if that gets no answer.
+        check_settings(&settings, self.durability).map_err(unfit)?;
         let info: String = redis::cmd("INFO").query_async(connection).await?;
-        self.compare(&settings, &info).map_err(|problem| InboxError::Unfit(format!("Redis at {address} {problem}")))
+        self.check_info(&settings, &info).map_err(unfit)
     }
 
-    /// Compares the answers of `CONFIG GET` and `INFO` with the requirements. The error continues
-    /// the sentence "Redis at ADDRESS …".
-    fn compare(&self, settings: &HashMap<String, String>, info: &str) -> Result<Proof, String> {
-        check_settings(settings, self.durability)?;
+    /// Compares the answer of `INFO` with the requirements, after the settings were checked. The
+    /// error continues the sentence "Redis at ADDRESS …".
+    fn check_info(&self, settings: &HashMap<String, String>, info: &str) -> Result<Proof, String> {
         check_replication(info, self.durability)?;
         if self.topology == Topology::Single && value(info, "cluster_enabled") == Some("1") {
             return Err("belongs to a cluster: set `redis.topology` to \"cluster\"".to_owned());
@@ -173,6 +175,10 @@ fn is_forbidden(error: &RedisError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
+    use redis::{Arg, Cmd, Pipeline, RedisFuture, Value};
+
     use super::*;
 
     const GOOD: [(&str, &str); 4] = [
@@ -210,6 +216,38 @@ mod tests {
         }
     }
 
+    /// A server that answers `CONFIG GET` with `settings`, and nothing else.
+    struct Mute {
+        settings: HashMap<String, String>,
+    }
+
+    impl ConnectionLike for Mute {
+        fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+            let is_config = command.args_iter().next() == Some(Arg::Simple(b"CONFIG"));
+            let text = |text: &String| Value::BulkString(text.clone().into_bytes());
+            let answer = self.settings.iter().flat_map(|(name, value)| [text(name), text(value)]).collect();
+            Box::pin(async move { if is_config { Ok(Value::Array(answer)) } else { pending().await } })
+        }
+
+        fn req_packed_commands<'a>(&'a mut self, _: &'a Pipeline, _: usize, _: usize) -> RedisFuture<'a, Vec<Value>> {
+            Box::pin(pending())
+        }
+
+        fn get_db(&self) -> i64 {
+            0
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wrong_setting_is_proved_even_if_the_server_answers_nothing_else() {
+        let timeout = Duration::from_secs(3);
+        let requirements = Requirements { durability: Durability::Fsync, topology: Topology::Single, timeout };
+        let checked = requirements.check("host:1", &mut Mute { settings: good_but("appendonly", "no") }).await;
+        assert!(matches!(checked, Err(InboxError::Unfit(_))), "{checked:?}");
+        let checked = requirements.check("host:1", &mut Mute { settings: good_but("appendonly", "yes") }).await;
+        assert!(matches!(checked, Err(InboxError::Timeout(_))), "{checked:?}");
+    }
+
     #[test]
     fn a_replica_and_a_primary_with_too_few_replicas_are_unfit() {
         for (info, durability, said) in [
@@ -238,7 +276,7 @@ mod tests {
         ] {
             let requirements = Requirements { durability, topology: Topology::Single, timeout: Duration::ZERO };
             let info = "role:master\r\nconnected_slaves:1\r\ncluster_enabled:0\r\n";
-            let checked = requirements.compare(&good_but("appendfsync", appendfsync), info);
+            let checked = requirements.check_info(&good_but("appendfsync", appendfsync), info);
             assert_eq!(checked, Ok(Proof { syncs_always }), "{durability:?} {appendfsync}");
         }
     }
@@ -247,7 +285,8 @@ mod tests {
     fn a_cluster_server_is_unfit_as_the_only_server() {
         for (topology, is_fit) in [(Topology::Single, false), (Topology::Sentinel, true), (Topology::Cluster, true)] {
             let requirements = Requirements { durability: Durability::Memory, topology, timeout: Duration::ZERO };
-            let checked = requirements.compare(&good_but("appendonly", "no"), "role:master\r\ncluster_enabled:1\r\n");
+            let checked =
+                requirements.check_info(&good_but("appendonly", "no"), "role:master\r\ncluster_enabled:1\r\n");
             assert_eq!(checked.is_ok(), is_fit, "{topology:?}: {checked:?}");
         }
     }
