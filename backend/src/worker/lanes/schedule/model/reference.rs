@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::super::{Case, Priority};
+use super::super::{Case, Limits, Priority};
 use crate::inbox::EntryId;
 
 /// What the Partner API has shown about the cases.
@@ -53,6 +53,12 @@ impl Reference {
 
     pub(super) fn busy(&self) -> usize {
         self.lanes.values().filter(|lane| matches!(lane.state, State::InProgress | State::Handled)).count()
+    }
+
+    pub(super) fn has_room(&self, limits: Limits) -> bool {
+        let ready = self.ready.iter().filter(|(_, priority)| *priority == Priority::Normal).count();
+        let held: usize = self.lanes.values().map(|lane| lane.queue.len()).sum();
+        self.busy() + ready < limits.window && held < limits.identifiers
     }
 
     pub(super) fn add(&mut self, case: usize, id: EntryId, priorities: &Priorities) {
