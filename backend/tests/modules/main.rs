@@ -1,10 +1,12 @@
-//! Keeps the modules of each crate free of cycles, and the invariants of ARCHITECTURE.md about
-//! which module names what.
+//! Reads the sources. Keeps the modules of each crate free of cycles, the invariants of
+//! ARCHITECTURE.md about which module names what, and docs/OPERATIONS.md in step with the codes and
+//! metrics.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::path::Path;
 
+mod operations;
 mod source;
 mod tree;
 

@@ -110,6 +110,11 @@ fn read_group(tokens: &[Token], mut at: usize, prefix: &[String], found: &mut Ve
     }
 }
 
+/// Splits a file's text into tokens, without its tests.
+pub(crate) fn tokens_without_tests(text: &str) -> Vec<Token> {
+    without_tests(&tokens(text))
+}
+
 /// Leaves out modules that are marked `#[cfg(test)]`: tests may use whatever uses their module.
 fn without_tests(tokens: &[Token]) -> Vec<Token> {
     let mark = tokens_of_test_mark();

@@ -141,7 +141,8 @@ fn way_back<'a>(uses: &'a Uses, start: &'a str) -> Option<Vec<&'a str>> {
     None
 }
 
-fn rust_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+/// Lists the Rust files in a folder and below.
+pub(crate) fn rust_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();

@@ -36,13 +36,11 @@ pub(super) async fn attempt(work: &Work, event: &Event) -> Result<(), HandlerErr
     // Unwind safe, because a panic drops the future and everything that it left half done.
     let attempt = poll_fn(|context| {
         catch_unwind(AssertUnwindSafe(|| attempt.as_mut().poll(context)))
-            .unwrap_or_else(|_| Poll::Ready(Err(failure("panic", "the handler panicked"))))
+            .unwrap_or_else(|_| Poll::Ready(Err(panicked())))
     });
     let kind = match timeout(work.settings.attempt_timeout, attempt).await {
         Ok(done) => done?,
-        Err(_) => {
-            return Err(failure("attempt_timeout", "the attempt took longer than `worker.attempt_timeout_ms`"));
-        }
+        Err(_) => return Err(timed_out()),
     };
     work.metrics.handled.get_or_create(&HandledLabels::new(event.name, kind)).inc();
     let end_to_end = SystemTime::now().duration_since(event.received_at).unwrap_or_default();
@@ -50,8 +48,13 @@ pub(super) async fn attempt(work: &Work, event: &Event) -> Result<(), HandlerErr
     Ok(())
 }
 
-fn failure(code: &'static str, detail: &str) -> HandlerError {
-    HandlerError { code, detail: detail.to_owned(), retry: Retry::Later }
+fn panicked() -> HandlerError {
+    HandlerError { code: "panic", detail: "the handler panicked".to_owned(), retry: Retry::Later }
+}
+
+fn timed_out() -> HandlerError {
+    let detail = "the attempt took longer than `worker.attempt_timeout_ms`".to_owned();
+    HandlerError { code: "attempt_timeout", detail, retry: Retry::Later }
 }
 
 #[cfg(test)]
