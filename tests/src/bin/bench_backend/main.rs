@@ -84,11 +84,12 @@ async fn main() -> Result<()> {
     }
     let mut text = format!(
         "# What storing an event before acknowledging it costs\n\nMeasured by `cargo bench-backend --rounds {} --seconds {} \
-         --connections {} --backlog {} --longest {}`,\nwith the load and the servers on the same {} cores. All values are \
-         medians over the rounds. The CPU time per event is that of the\nprogram that answers, and of Redis. With the Lua \
-         script alone, no program answers: the load calls Redis itself. p50, p99 and p99.9\nare latencies of the answer. The \
-         naive design sets a key if it is new (SETNX), fetches the result from a Partner API\nthat answers at once, and \
-         then answers. It has done more work by then than the others, and a crash in between loses the event.\n\n",
+         --connections {} --backlog {} --longest {}`,\nwith the load generator and the servers on the same {} cores. All \
+         values are medians over the rounds. CPU times are per event:\nthose of the server, which is the program that \
+         answers, and those of Redis. With the Lua script that stores an event\nalone, there is no server: the load \
+         generator calls Redis itself. p50, p99 and p99.9 are latencies of the answer.\nThe naive design sets a key if \
+         it is new (SETNX), fetches the result from a Partner API that answers at once, and then answers.\nIt has done \
+         more work by then than the others, and a crash in between loses the event.\n\n",
         arguments.rounds,
         arguments.seconds,
         arguments.connections,
@@ -166,8 +167,8 @@ async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> 
     writeln!(
         text,
         "\nThe backend stores {:.2} × as many events per second as the Lua script alone. Together with Redis it takes \
-         {:.2} × the CPU time of axum\nstoring nothing. At half of the rate at which it stores events, its answer takes \
-         {} (p50) and {} (p99).",
+         {:.2} × the CPU time of axum\nstoring nothing. When events arrive at half of its rate in the table, it answers \
+         within {} (p50) and {} (p99).",
         rate(&samples[3]) / rate(&samples[1]),
         cpu(&samples[3]) / cpu(&samples[0]),
         micros(quantile(&at_half.latencies, 0.5)),
@@ -177,9 +178,9 @@ async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> 
         median(drains.iter().zip(&samples[3]).map(|(drain, stored)| drain.rate / per_second(&stored.slice)));
     writeln!(
         text,
-        "It handles events at {to_storing:.2} × the rate at which it stores them (median over the rounds). To handle an event is \
-         to fetch its result from a\nPartner API that answers at once, on the same cores, and to write its outcome to the \
-         log.\n"
+        "The rate at which it handles events is {to_storing:.2} × the rate at which it stores them: the median of the \
+         rounds' ratios,\nnot the ratio of the table's medians. To handle an event is to fetch its result from a Partner \
+         API that answers at once,\non the same cores, and to write its outcome to the log.\n"
     )?;
     Ok(())
 }
