@@ -25,12 +25,11 @@ pub struct Event {
 }
 
 impl Event {
-    /// Parses a stored event body.
+    /// Parses the body of an event that arrived.
     ///
     /// # Errors
-    /// Returns a [`Rejection`] if the body is not an event, because another version of the backend
-    /// or another program stored it.
-    pub fn parse(body: &[u8], received_at: SystemTime, backfilled: bool) -> Result<Self, Rejection> {
+    /// Returns a [`Rejection`] if the body is not an event.
+    pub fn parse(body: &[u8], received_at: SystemTime) -> Result<Self, Rejection> {
         let envelope = Envelope::parse(body)?;
         Ok(Self {
             key: envelope.key(),
@@ -39,7 +38,7 @@ impl Event {
             occurred_at: envelope.occurred_at,
             case_id: envelope.case_id.into_owned(),
             received_at,
-            backfilled,
+            backfilled: false,
         })
     }
 }

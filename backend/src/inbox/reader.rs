@@ -6,12 +6,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use envelope::Feature;
+use envelope::{Feature, Rejection};
 use redis::{AsyncCommands, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::{InboxError, Lease, stream::StreamEntry};
-use crate::time::from_millis;
+use crate::{event::Event, time::from_millis};
 
 /// An entry's identifier within a partition: the feature whose stream holds the entry, and the
 /// identifier that Redis assigned in that stream. Within a feature, later entries have greater
@@ -161,6 +161,16 @@ impl fmt::Display for EntryId {
 }
 
 impl Entry {
+    /// Parses the body.
+    ///
+    /// # Errors
+    /// Returns a [`Rejection`] if the body is not an event, because another version of the backend
+    /// or another program stored it.
+    pub fn event(&self) -> Result<Event, Rejection> {
+        let event = Event::parse(&self.body, self.received_at)?;
+        Ok(Event { backfilled: self.backfilled, ..event })
+    }
+
     /// Decodes an entry and its field in the `attempts` hash, which is `<attempts> <due>`.
     ///
     /// A field that is missing or damaged counts as empty. The worker then dead-letters the entry,

@@ -93,7 +93,7 @@ mod tests {
             "caseId": "6850abc123def456ghi789", "externalId": external_id, "occurredAt": "2025-06-22T10:30:00Z",
         });
         let body = json!({ "eventName": name, "payload": payload }).to_string();
-        Event::parse(body.as_bytes(), from_millis(1_750_588_201_000), false).unwrap()
+        Event::parse(body.as_bytes(), from_millis(1_750_588_201_000)).unwrap()
     }
 
     fn result(json: &str) -> Deliverable {

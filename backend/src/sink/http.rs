@@ -172,7 +172,7 @@ mod tests {
     }
 
     fn event() -> Event {
-        Event::parse(BODY, from_millis(1_750_588_201_000), false).unwrap()
+        Event::parse(BODY, from_millis(1_750_588_201_000)).unwrap()
     }
 
     /// The request's headers that depend on the event and its outcome.

@@ -12,7 +12,6 @@ use super::{
     until_answered::until_answered,
 };
 use crate::{
-    event::Event,
     handler::HandlerError,
     inbox::{Entry, EntryId, Lease, LeaseLost},
     telemetry::FailureLabels,
@@ -48,9 +47,7 @@ pub(super) async fn work_on(
         None => {
             let Some(entry) = until_answered(|| lease.entry(task.id)).await? else { return Ok(End::Gone) };
             // The same entry was parsed when it was first read. If it has changed, start over.
-            let Ok(event) = Event::parse(&entry.body, entry.received_at, entry.backfilled) else {
-                return Err(LeaseLost);
-            };
+            let Ok(event) = entry.event() else { return Err(LeaseLost) };
             (entry, event)
         }
     };

@@ -19,7 +19,6 @@ use super::{
     until_answered::until_answered,
 };
 use crate::{
-    event::Event,
     inbox::{Batch, Entry, Lease, LeaseLost},
     partner_api::KnownCases,
     telemetry::FailureLabels,
@@ -175,7 +174,7 @@ impl Lanes {
     }
 
     async fn add(&mut self, entry: Entry) -> Result<(), LeaseLost> {
-        match Event::parse(&entry.body, entry.received_at, entry.backfilled) {
+        match entry.event() {
             Ok(event) => {
                 self.schedule.add(entry, event, priority_by(self.work.handlers.known()));
                 Ok(())

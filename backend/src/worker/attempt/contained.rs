@@ -98,7 +98,7 @@ mod tests {
         file.write_all(b"[ingest]\nproof = \"0123456789abcdef\"\n[partner_api]\napi_key = \"key\"\n").unwrap();
         let config = Config::load(Some(file.path())).unwrap();
         let api = PartnerApi::new(&config.partner_api).unwrap();
-        let event = Event::parse(BODY.as_bytes(), SystemTime::now(), false).unwrap();
+        let event = Event::parse(BODY.as_bytes(), SystemTime::now()).unwrap();
         let handlers = Handlers::standard(&api, &config.handler).with(event.name, Arc::new(handler));
         let work = Work::new(&config.worker, handlers, Sink::Log, Arc::new(Metrics::default()));
         attempt(&work, &event).await.unwrap_err()

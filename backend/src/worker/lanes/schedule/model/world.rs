@@ -341,7 +341,7 @@ fn event(case: usize) -> Event {
         r#"{{"eventName":"case.extraction.completed",
             "payload":{{"caseId":"{case}","externalId":null,"occurredAt":"2025-06-22T10:30:00Z"}}}}"#
     );
-    Event::parse(body.as_bytes(), from_millis(0), false).expect("the body is an event")
+    Event::parse(body.as_bytes(), from_millis(0)).expect("the body is an event")
 }
 
 fn entry(id: EntryId) -> Entry {
