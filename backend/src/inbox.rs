@@ -5,9 +5,9 @@
 //! keys of a partition share a hash tag, so one script can change several of them, and a Redis
 //! Cluster can spread the partitions. [`keys`] names them all:
 //!
-//! - **seen**, a string for each event: the event was received, with the hash of its body, until
-//!   the retention ends. For a dead letter it also names the entry, so that a redelivery can revive
-//!   it.
+//! - **seen**, a string for each event, with an expiry (`redis.seen_retention_days`): that the
+//!   event was received. Its value is the hash of the event's body. For a dead letter it also names
+//!   the entry, so that a redelivery can revive it.
 //! - **inbox**, a stream for each feature: the events that are neither completed nor dead letters,
 //!   in order of arrival. The stream itself is the list of pending events: a backend that takes
 //!   over a partition reads it from the start. No second list says who works on what, so none can
@@ -27,10 +27,10 @@
 //!   is random: a counter could be set back by a failover to a replica, and grant the same token
 //!   twice.
 //!
-//! A few keys belong to no partition: **members**, the working backends, which share the partitions
-//! among themselves ([`Attendance`](members::Attendance)); **paused**, the paused features
-//! ([`Paused`]); and **partitions**, the number of partitions. [`servers`] knows which server holds
-//! which partition.
+//! A few keys belong to no partition. The most important are **members**, the working backends,
+//! which share the partitions among themselves ([`Attendance`](members::Attendance)); **paused**,
+//! the paused features ([`Paused`]); and **partitions**, the number of partitions. [`servers`]
+//! knows which server holds which partition.
 //!
 //! Keys that must agree are changed by one script. Redis runs a script atomically and writes it to
 //! its append-only file as a whole. But if a command in a script fails, Redis does not undo the

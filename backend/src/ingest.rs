@@ -69,8 +69,8 @@ async fn receive(
 
 /// Parses and stores an event that the filter has accepted.
 async fn answer(context: &Context, judgement: Judgement<'_>, body: Result<Bytes, BytesRejection>) -> Answer {
-    // The body is larger than the filter allows, or the connection broke and nobody waits for the
-    // answer.
+    // The body is larger than `ingest.max_body_bytes`, or the connection broke and nobody waits for
+    // the answer.
     let Ok(body) = body else { return Answer::Rejected(Rejection::new(Code::PayloadTooLarge)) };
     let verdict = match parse(judgement, &body) {
         Ok(verdict) => verdict,
@@ -106,10 +106,11 @@ async fn answer(context: &Context, judgement: Judgement<'_>, body: Result<Bytes,
     Answer::Acknowledged(Acknowledgement::of(accepted, place), key)
 }
 
-/// Parses again a body that the filter has already judged. The filter may have been built from
-/// another version of the contract.
+/// Parses a body again that the filter has already judged, because the filter may have been built
+/// from another version of the contract.
 fn parse<'a>(judgement: Judgement<'_>, body: &'a [u8]) -> Result<Verdict<'a>, Rejection> {
-    // The filter has not judged the body of a probe, and `prove` answers probes.
+    // A probe is guardctl's question about a proof. Only `prove` answers it, and the filter has not
+    // judged its body.
     if judgement.mark == Mark::Probe {
         return Err(Rejection::new(Code::NotFound));
     }

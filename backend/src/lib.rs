@@ -1,5 +1,5 @@
-//! The backend: stores each event with its idempotency key before it acknowledges it, handles it
-//! once and in order, and delivers the outcome to the partner's application.
+//! The backend: stores each event with its seen key before it acknowledges it, handles it once and
+//! in order, and delivers the outcome to the partner's application.
 //!
 //! The binary `backend` uses the standard handlers. To handle an event differently, build your own
 //! binary around [`main_with`] and replace individual handlers. The backend still provides storage,

@@ -21,14 +21,14 @@ if known then
   return string.find(known, ' ', 1, true) and 4 or 2
 end
 if ARGV[8] then
-  -- Since the event was found to be missing, it may have arrived, or another backend may have
+  -- After the event was found to be missing, it may have arrived, or another backend may have
   -- backfilled it.
   if tonumber(redis.call('HGET', KEYS[3], ARGV[6]) or 0) >= tonumber(ARGV[8]) then
     return 3
   end
 elseif backfilled then
-  -- This event is the original of a backfilled event if its stage had already finished when that
-  -- event was found to be missing.
+  -- A backfilled event is dated to when it was found to be missing. The event that has arrived now
+  -- is its original if the stage had finished by then.
   for since in string.gmatch(backfilled, '%d+') do
     if tonumber(ARGV[7]) <= tonumber(since) then
       redis.call('SET', KEYS[4], (string.gsub(backfilled, since .. ' ', '', 1)), 'KEEPTTL')

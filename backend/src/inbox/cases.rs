@@ -17,8 +17,8 @@ pub struct Expected {
     pub required: u32,
     /// What to do with the events that are missing.
     pub missing: MissingEvents,
-    /// The maximum number of events that may stay assumed received. Those above it count as missing
-    /// again.
+    /// How many events may at most stay assumed received; `None` is no limit. If more are, the
+    /// excess counts as missing again, so that `backend reconcile --since` can backfill it.
     pub max_assumed_received: Option<u32>,
 }
 

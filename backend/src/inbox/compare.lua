@@ -46,7 +46,8 @@ end
 local since, written, last = {}, {}, 0
 local first = math.max(#times - missing + 1, 1)
 for place = first, first + missing - 1 do
-  -- The times differ, since a backfilled event is identified by its time.
+  -- Each time is made greater than the previous one, since a backfilled event is identified by its
+  -- time.
   last = math.max(times[place] or now, last + 1)
   since[#since + 1] = last
   written[#written + 1] = string.format('%.0f', last)

@@ -56,7 +56,8 @@ pub enum InboxError {
     ConfirmerStopped,
 }
 
-// Not `#[from]`: the message contains the one of Redis already, so it is not a cause as well.
+// Not `#[from]`: the message already contains the message of the Redis error, which would appear
+// again as its cause.
 impl From<RedisError> for InboxError {
     fn from(error: RedisError) -> Self {
         Self::Redis(error)

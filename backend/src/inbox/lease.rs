@@ -14,7 +14,8 @@ use crate::time::{duration_millis, to_millis};
 /// A lease on a partition: exclusive ownership for a limited time.
 ///
 /// A lease expires unless it is renewed. It is valid on one server only: if the partition moves to
-/// another server, that server may reuse the identifiers of entries it never received.
+/// another server, entries that the new server never received are gone, and it may give their
+/// identifiers to other entries.
 #[derive(Clone)]
 pub struct Lease {
     inbox: Inbox,

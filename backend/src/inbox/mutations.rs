@@ -1,4 +1,5 @@
-//! The mutated variants that need the inbox's private parts (see [`crate::mutation`]).
+//! The mutations that need the inbox's private parts. A mutation is a variant of the backend
+//! without one of its protections, for tests ([`crate::mutation`]).
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@
 local known = redis.call('GET', KEYS[1])
 if known then
   -- If the event was readmitted and is a dead letter now, the dead letter's entry follows the
-  -- hash. Such a redelivery does not revive it.
+  -- hash. A redelivery to a backend that does not know the event does not revive it.
   return string.sub(known, 1, 16) == ARGV[1] and 1 or 2
 end
 redis.call('XADD', KEYS[2], '*', 'key', ARGV[3], 'body', ARGV[4], 'received', ARGV[5])

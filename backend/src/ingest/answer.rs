@@ -13,7 +13,7 @@ use crate::inbox::{Accepted, Place};
 pub(super) enum Answer {
     /// 202: the event is stored.
     Acknowledged(Acknowledgement, EventKey),
-    /// The status of the code: the filter accepted a request that this backend does not. They were
+    /// The code's own status: the filter accepted a request that this backend rejects. They were
     /// built from different versions of the contract.
     Rejected(Rejection),
     /// 503: the request does not show a proof that the backend knows. The filter and the backend
@@ -77,8 +77,8 @@ impl Acknowledgement {
         }
     }
 
-    /// The `status` that the sender is told: whether the event is new, whatever the backend did
-    /// with it.
+    /// The `status` that the sender is told: whether this delivery added the event to the inbox or
+    /// the quarantine, or was a duplicate.
     fn status(self) -> &'static str {
         match self {
             Self::Accepted | Self::Revived => "accepted",
@@ -113,7 +113,7 @@ impl IntoResponse for Answer {
     }
 }
 
-/// A 503 response with `Retry-After`: the sender did nothing wrong, and the event is not stored.
+/// A 503 response with `Retry-After`: the sender did nothing wrong and should send the event again.
 fn send_again(code: &str, title: &str) -> Response {
     let body =
         format!(r#"{{"type":"urn:truenroll-edge:problem:{code}","title":"{title}","status":503,"code":"{code}"}}"#);

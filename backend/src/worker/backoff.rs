@@ -23,7 +23,8 @@ pub(super) fn delay(settings: &config::Worker, attempts: u32, retry: Retry) -> D
     }
 }
 
-/// How far attempts are spread if a server requests them for the same time.
+/// The longest random wait that is added to a requested one, so that events that were told the same
+/// wait are not attempted together.
 const SPREAD: Duration = Duration::from_secs(1);
 
 /// Returns the longest wait that [`delay`] can return.

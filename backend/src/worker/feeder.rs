@@ -54,7 +54,7 @@ const BLOCK: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(50);
 
 impl Feeder {
-    /// Feeds the lanes until those of a feature stop.
+    /// Feeds the lanes. Ends when the lanes of any feature have stopped.
     pub(super) async fn run(mut self) {
         loop {
             let batches = match next_step(self.demands()) {

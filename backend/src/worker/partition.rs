@@ -41,7 +41,7 @@ pub(super) async fn own(lease: Lease, work: Arc<Work>, stop: CancellationToken) 
     let partition = lease.partition();
     tracing::debug!(partition, "partition acquired");
     work.metrics.partitions_owned.inc();
-    // Cancelled when the lease may be lost. The lanes are then dropped wherever they are.
+    // Cancelled when the lease may be lost. The lanes are then dropped, whatever they are doing.
     let lost = CancellationToken::new();
     let keeper = AbortOnDropHandle::new(tokio::spawn(keep(lease.clone(), lost.clone())));
     let expiry = AbortOnDropHandle::new(tokio::spawn(expire(lease.clone(), Arc::clone(&work))));

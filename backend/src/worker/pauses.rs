@@ -27,7 +27,7 @@ pub(super) async fn watch(inbox: Inbox, work: Arc<Work>, member: String) {
     }
 }
 
-/// Reads which features are paused, applies it, and confirms it.
+/// Reads which features are paused, applies this to the worker, and confirms the version.
 pub(super) async fn learn(inbox: &Inbox, work: &Work, member: &str) -> Result<(), InboxError> {
     // One reader at a time, so that an older answer cannot replace a newer one.
     let _learning = work.learning.lock().await;

@@ -64,7 +64,7 @@ const MAX_WAITING: usize = 4_096;
 /// is assumed to be dead.
 const GRACE: Duration = Duration::from_secs(1);
 /// The share of the remaining time for which Redis blocks. The rest leaves time for its answer,
-/// which says what is missing.
+/// which says how many disks or replicas have acknowledged the event.
 const BLOCKING_SHARE: f64 = 0.9;
 
 impl Confirmer {
@@ -150,8 +150,8 @@ impl Confirmation {
 }
 
 impl Answer {
-    /// Reads one value for each request, followed by the answer of `WAIT`, a number, or of
-    /// `WAITAOF`, the numbers of disks and of replicas.
+    /// Reads the values: one for each request, then the answer of `WAIT` (the number of replicas)
+    /// or of `WAITAOF` (the numbers of disks and of replicas).
     fn read(mut values: Vec<Value>) -> Result<Self, RedisError> {
         let acknowledged = match values.pop() {
             Some(Value::Array(numbers)) => numbers.into_iter().next(),

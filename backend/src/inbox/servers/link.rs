@@ -25,9 +25,8 @@ pub(in crate::inbox) struct Stored {
     pub(in crate::inbox) connection: Arc<ProvenConnection>,
 }
 
-/// Stands for a script that runs over a connection. If it is dropped long before the script's
-/// answer, it discards the connection: the caller has given up, and the next one should not wait
-/// for it too.
+/// Stands for a script that runs over a connection. If the caller gives up after a long wait, this
+/// is dropped and discards the connection, so that the next caller does not wait for it too.
 struct Unanswered<'a> {
     connector: &'a Connector,
     connection: Option<Arc<ProvenConnection>>,

@@ -105,7 +105,7 @@ impl Requirements {
             error => error.into(),
         })?;
         let unfit = |problem| InboxError::Unfit(format!("Redis at {address} {problem}"));
-        // Before the next question: wrong settings are proved, even if that gets no answer.
+        // Before `INFO`: wrong settings are proved even if `INFO` gets no answer.
         check_settings(&settings, self.durability).map_err(unfit)?;
         let info: String = redis::cmd("INFO").query_async(connection).await?;
         self.check_info(&settings, &info).map_err(unfit)

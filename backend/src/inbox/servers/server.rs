@@ -104,7 +104,7 @@ impl Server {
     /// Makes sure that the server has not been proved unfit.
     ///
     /// # Errors
-    /// Returns [`InboxError::Unfit`] if the server was last proved not to meet them.
+    /// Returns [`InboxError::Unfit`] if the server was last proved not to meet the requirements.
     pub(in crate::inbox) fn ensure_fit(&self) -> Result<(), InboxError> {
         self.fitness.ensure()
     }

@@ -51,7 +51,10 @@ impl Servers {
             let moved = layout.moved_since(known);
             if moved > 0 {
                 let total = layout.places();
-                tracing::info!(servers = %describe(&layout), "{moved} of {total} partitions moved to another server");
+                tracing::info!(
+                    servers = %describe(&layout),
+                    "moved to another server: {moved} of {total} partitions (common keys count as one)"
+                );
                 *known = layout.into();
             }
             moved > 0

@@ -48,11 +48,11 @@ pub(super) struct Schedule {
 /// The limits of a [`Schedule`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// The number of lanes that may be in progress, handled or ready before nothing more is read.
+    /// The number of lanes in progress, handled or ready from which on no further batch is read.
     pub(super) window: usize,
     /// The number of events that may be in progress.
     pub(super) in_progress: usize,
-    /// The number of events whose identifiers may be in memory before nothing more is read.
+    /// The number of events with an identifier in memory from which on no further batch is read.
     pub(super) identifiers: usize,
 }
 
