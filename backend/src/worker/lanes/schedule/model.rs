@@ -15,8 +15,10 @@ use world::World;
 enum Step {
     /// An event of a case is stored in the inbox.
     Arrive { case: usize },
-    /// The reader returns the next entries.
+    /// The reader returns the next entries, unless the lanes have yet to receive the previous ones.
     Read { limit: usize },
+    /// The lanes receive the entries that were read.
+    Receive,
     /// The reader starts again at the oldest entry.
     RestartReader,
     /// An attempt succeeds.
@@ -56,6 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (0..world::CASES).prop_map(|case| Step::Arrive { case }),
         8 => (1_usize..6).prop_map(|limit| Step::Read { limit }),
+        8 => Just(Step::Receive),
         2 => Just(Step::RestartReader),
         10 => index.clone().prop_map(|index| Step::Handle { index }),
         2 => index.clone().prop_map(|index| Step::DeadLetter { index }),

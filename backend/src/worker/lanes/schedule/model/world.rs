@@ -37,6 +37,8 @@ pub(super) struct World {
 
     // What the owner of the partition holds.
     last_read: Option<EntryId>,
+    /// The entries that were read and have yet to be received, with their cases.
+    batch: Vec<(EntryId, usize)>,
     in_progress: Vec<InProgress>,
     waiting: Vec<Case>,
     /// The number of handled events that Redis has removed, and whose removal is not yet confirmed.
@@ -63,6 +65,7 @@ impl World {
             brought_back: BTreeSet::new(),
             next_id: 1,
             last_read: None,
+            batch: Vec::new(),
             in_progress: Vec::new(),
             waiting: Vec::new(),
             removed: None,
@@ -75,6 +78,7 @@ impl World {
         match *step {
             Step::Arrive { case } => self.arrive(case),
             Step::Read { limit } => self.read(limit),
+            Step::Receive => self.receive(),
             Step::RestartReader => self.last_read = None,
             Step::Handle { index } => self.end(index, Self::handle),
             Step::DeadLetter { index } => self.end(index, Self::dead_letter),
@@ -99,25 +103,34 @@ impl World {
         self.next_id += 1;
     }
 
-    /// Does what `Lanes::receive` does.
     fn read(&mut self, limit: usize) {
+        if !self.batch.is_empty() {
+            return;
+        }
+        let unread = self.inbox.iter().filter(|(id, _)| Some(**id) > self.last_read).take(limit);
+        self.batch = unread.map(|(id, case)| (*id, *case)).collect();
+        self.last_read = self.batch.last().map_or(self.last_read, |(id, _)| Some(*id));
+    }
+
+    /// Does what `Lanes::receive` does. The inbox may have changed since the entries were read.
+    fn receive(&mut self) {
         assert_eq!(self.schedule.has_room(), self.reference.has_room(self.limits), "whether there is room");
         if !self.schedule.has_room() {
             return;
         }
-        let unread = self.inbox.iter().filter(|(id, _)| Some(**id) > self.last_read).take(limit);
-        let unread: Vec<_> = unread.map(|(id, case)| (*id, *case)).collect();
-        let entries: Vec<_> = unread.iter().map(|(id, _)| entry(*id)).collect();
-        self.last_read = unread.last().map_or(self.last_read, |(id, _)| Some(*id));
+        let received = std::mem::take(&mut self.batch);
+        let entries: Vec<_> = received.iter().map(|(id, _)| entry(*id)).collect();
         let batch = Batch { feature: FEATURE, entries };
         let repeated = self.schedule.repeated(&batch);
-        for (entry, (id, case)) in batch.entries.into_iter().zip(unread) {
+        for (entry, (id, case)) in batch.entries.into_iter().zip(received) {
             let is_held = self.reference.lanes.get(&case).is_some_and(|lane| lane.queue.contains(&id));
             let sighting = self.schedule.sight(id, &repeated);
             assert_eq!(sighting == Sighting::Held, is_held, "{id} of case {case} was taken for {sighting:?}");
-            if is_held {
+            if is_held || sighting == Sighting::Unclear && !self.inbox.contains_key(&id) {
                 continue;
             }
+            let was_handled = self.handled.iter().any(|(handled, _)| *handled == id);
+            assert!(!was_handled, "{id} was handled, and would be handled again");
             self.schedule.add(entry, self.events[case].clone(), |case| self.priorities.of(case));
             self.reference.add(case, id, &self.priorities);
         }
@@ -241,6 +254,7 @@ impl World {
         self.schedule = Schedule::new(self.limits);
         self.reference = Reference::default();
         self.last_read = None;
+        self.batch.clear();
         self.in_progress.clear();
         self.waiting.clear();
         self.removed = None;
@@ -278,6 +292,7 @@ impl World {
                 self.due(0);
             }
             self.read(3);
+            self.receive();
             self.check_memory();
         }
         assert!(self.inbox.is_empty(), "events were forgotten: {:?}", self.inbox);
