@@ -110,6 +110,9 @@ fn a_broken_rule_is_noticed() {
         ("c", "use std::io; // std::fs"),
     ]);
     assert_eq!(offenders(&tree, &rule), ["lib", "a", "b::inner"]);
+    let rule = Rule { folder: "", path: &["redis"], only: &["inbox"] };
+    let tree = Tree::new([("lib", ""), ("inbox/deep", "use redis;"), ("a", "use redis as client; client::cmd()")]);
+    assert_eq!(offenders(&tree, &rule), ["a"]);
     let keys = r#"f("{}:seen:{k}", "{}:a", "{}:b", "{}:c", "{}:d", "{}:e", "{{{}}}:{name}")"#;
     let tree = Tree::new([("inbox/keys", keys), ("a", r#"f("{}:{}", "x:seen")"#), ("b", r#"f("{tag}:seen:{x}")"#)]);
     assert_eq!(spellers(&tree), ["b"]);

@@ -18,7 +18,8 @@ pub(crate) enum Token {
 /// What a file names, outside its tests.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Names {
-    /// Paths of two or more segments, as written: `use a::{b, c::d}` is `a::b` and `a::c::d`.
+    /// Paths of two or more segments, as written: `use a::{b, c::d}` is `a::b` and `a::c::d`. Paths
+    /// of a single one only after `use`.
     pub(crate) paths: Vec<Path>,
     /// String literals.
     pub(crate) texts: Vec<String>,
@@ -54,6 +55,14 @@ impl Names {
                     at = read_tree(&tokens, at, &[], &mut found);
                     names.paths.extend(found.into_iter().map(|segments| Path { segments, inline }));
                     continue;
+                }
+                // `use a;` or `use a as b;`, after which `b::c` would not show the crate.
+                Token::Word(word) if word == "use" => {
+                    if let Some(Token::Word(name)) = tokens.get(at + 1)
+                        && !is_followed_by_separator(&tokens, at + 1)
+                    {
+                        names.paths.push(Path { segments: vec![name.clone()], inline: 0 });
+                    }
                 }
                 Token::Text(text) => names.texts.push(text.clone()),
                 Token::Sign('{') => blocks.push(at >= 2 && tokens[at - 2].is_word("mod")),
@@ -269,6 +278,7 @@ mod tests {
                 "use crate::{a, b::{self, C, d::E}, f as g};",
                 &["crate::a", "crate::b::self", "crate::b::C", "crate::b::d::E", "crate::f"],
             ),
+            ("use redis as client; client::cmd()", &["redis", "client::cmd"]),
             ("use {crate::a::*, std::io};", &["crate::a::*", "std::io"]),
             ("pub(crate) fn f(x: &crate::a::B<'_>) -> c::D<crate::e::F> {}", &["crate::a::B", "c::D", "crate::e::F"]),
             ("let x = Vec::<crate::a::B>::new();", &["Vec", "crate::a::B"]),
