@@ -129,14 +129,23 @@ enum Command {
     },
 }
 
+/// The exit code for a command line that is wrong, the same that clap uses.
+const WRONG_COMMAND_LINE: u8 = 2;
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(code) => code,
-        Err(error) => {
-            tell(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<clap::Error>() {
+            Some(wrong) => {
+                _ = wrong.print();
+                ExitCode::from(WRONG_COMMAND_LINE)
+            }
+            None => {
+                tell(&format!("{error:#}"));
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 

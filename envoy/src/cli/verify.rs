@@ -2,8 +2,8 @@
 
 use std::{io::Write, time::Duration};
 
-use anyhow::{Context, Result, bail, ensure};
-use clap::Args;
+use anyhow::{Result, bail};
+use clap::{Args, error::ErrorKind};
 use envelope::SigningKey;
 
 use crate::verify::{self, Answer, Check, Fault, NoAnswer, Target, TestEvent};
@@ -68,16 +68,20 @@ impl Verify {
         Ok(())
     }
 
-    fn target(self) -> Result<Target> {
+    fn target(self) -> Result<Target, clap::Error> {
         let has_scheme = self.url.starts_with("http://") || self.url.starts_with("https://");
-        ensure!(
-            has_scheme && !self.url.contains(['?', '#']),
-            "the URL must be http(s)://HOST[:PORT]/PATH without a query"
-        );
-        ensure!(self.other_paths.iter().all(|path| path.starts_with('/')), "--other-path must begin with /");
-        ensure!(self.timeout > 0, "--timeout must be at least 1");
+        if !has_scheme || self.url.contains(['?', '#']) {
+            return Err(invalid("the URL must be http(s)://HOST[:PORT]/PATH without a query"));
+        }
+        if !self.other_paths.iter().all(|path| path.starts_with('/')) {
+            return Err(invalid("--other-path must begin with /"));
+        }
+        if self.timeout == 0 {
+            return Err(invalid("--timeout must be at least 1"));
+        }
         let token = self.token.as_deref().and_then(|tokens| tokens.split_whitespace().next());
-        let signing_key = self.secret.as_deref().map(SigningKey::parse).transpose().context("--secret is invalid")?;
+        let signing_key = self.secret.as_deref().map(SigningKey::parse).transpose();
+        let signing_key = signing_key.map_err(|error| invalid(&format!("--secret is invalid: {error}")))?;
         Ok(Target {
             url: self.url,
             token: token.map(str::to_owned),
@@ -87,6 +91,12 @@ impl Verify {
             timeout: Duration::from_secs(self.timeout),
         })
     }
+}
+
+/// The error for an argument that is invalid. Unlike clap's own, it does not show the argument,
+/// which may be a secret.
+fn invalid(message: &str) -> clap::Error {
+    clap::Error::raw(ErrorKind::ValueValidation, format!("{message}\n"))
 }
 
 fn describe(reply: &Result<Answer, NoAnswer>) -> String {

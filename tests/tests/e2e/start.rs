@@ -144,3 +144,23 @@ fn guardctl_errors_name_the_cause() {
         assert!(!output.status.success() && said.contains(expected), "{arguments:?}: {said}");
     }
 }
+
+#[test]
+fn guardctl_verify_exits_with_2_if_an_argument_is_invalid() {
+    let guardctl = tools::workspace_binary("envoy", "guardctl", &[]).unwrap();
+    let url = format!("http://127.0.0.1:{}/webhook", free_port().unwrap());
+    for (arguments, code, expected) in [
+        (&["ftp://host/webhook"][..], 2, "the URL"),
+        (&[&url, "--other-path", "health"], 2, "--other-path"),
+        (&[&url, "--timeout", "0"], 2, "--timeout"),
+        (&[&url, "--secret", "hunter2"], 2, "--secret"),
+        (&[&url], 1, "checks failed"),
+    ] {
+        let mut command = Command::new(&guardctl);
+        command.arg("verify").args(arguments).env_remove("WEBHOOK_TOKEN").env_remove("WEBHOOK_SECRET");
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(expected) && !said.contains("hunter2"), "{arguments:?}: {said}");
+    }
+}
