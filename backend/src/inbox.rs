@@ -5,9 +5,9 @@
 //! keys of a partition share a hash tag, so one script can change several of them, and a Redis
 //! Cluster can spread the partitions. [`keys`] names them all:
 //!
-//! - **seen**, a string for each event, with an expiry (`redis.seen_retention_days`): that the
-//!   event was received. Its value is the hash of the event's body. For a dead letter it also names
-//!   the entry, so that a redelivery can revive it.
+//! - **seen**, a string for each event, with an expiry (`redis.seen_retention_days`), which records
+//!   that the event was received. Its value is the hash of the event's body. For a dead letter it
+//!   also names the entry, so that a redelivery can revive it.
 //! - **inbox**, a stream for each feature: the events that are neither completed nor dead letters,
 //!   in order of arrival. The stream itself is the list of pending events: a backend that takes
 //!   over a partition reads it from the start. No second list says who works on what, so none can
@@ -129,8 +129,8 @@ impl Inbox {
     /// Makes sure that at least one server is fit and answers.
     ///
     /// # Errors
-    /// Returns [`InboxError::Unfit`] or the reason why a server does not answer, for the last
-    /// server.
+    /// If no server is. Returns the error of the last server: [`InboxError::Unfit`], or the reason
+    /// why it does not answer.
     pub async fn ping(&self) -> Result<(), InboxError> {
         let mut answer = Ok(());
         for server in self.servers.all().values() {

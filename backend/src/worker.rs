@@ -91,7 +91,8 @@ impl Permits {
     }
 }
 
-/// Starts to work on this backend's share of the partitions, until `shutdown` is cancelled.
+/// Starts a task that works on this backend's share of the partitions until `shutdown` is
+/// cancelled.
 pub fn start(inbox: &Inbox, work: &Arc<Work>, tasks: &TaskTracker, shutdown: &CancellationToken) {
     tasks.spawn(share::run(inbox.clone(), Arc::clone(work), shutdown.clone()));
 }

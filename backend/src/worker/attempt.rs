@@ -31,7 +31,8 @@ pub(super) enum End {
     /// The partition is being given back, and the attempt has not begun. The event stays in the
     /// inbox.
     Stopped,
-    /// The feature was paused before the attempt began. The event is next once the feature resumes.
+    /// The feature was paused before the attempt began. The event stays next in its lane until the
+    /// feature resumes.
     Paused,
 }
 

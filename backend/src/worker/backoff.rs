@@ -23,8 +23,8 @@ pub(super) fn delay(settings: &config::Worker, attempts: u32, retry: Retry) -> D
     }
 }
 
-/// The longest random wait that is added to a requested one, so that events that were told the same
-/// wait are not attempted together.
+/// The longest random wait that is added to a requested one. It keeps events for which the same
+/// wait was requested from being attempted together.
 const SPREAD: Duration = Duration::from_secs(1);
 
 /// Returns the longest wait that [`delay`] can return.

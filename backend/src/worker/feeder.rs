@@ -41,8 +41,8 @@ enum Step {
     /// Read entries of these features, but do not wait for one. If there are none, try again after
     /// [`POLL`].
     ///
-    /// Another feature has no room now. If this read waited in Redis for an entry, that feature
-    /// would have to wait too, even if it had room again.
+    /// Another feature has no room now, but may have room again at any moment. If this read waited
+    /// in Redis for an entry, the entries of that feature could not be read meanwhile.
     Poll(Vec<Feature>),
     /// Read nothing until a feature has room or is resumed.
     Wait,

@@ -45,7 +45,7 @@ pub(super) struct Lanes {
     removal: JoinSet<Result<usize, LeaseLost>>,
 }
 
-/// The number of identifiers that may be in memory for each event of the window.
+/// The largest number of identifiers in memory, as a multiple of the window.
 const IDENTIFIERS: usize = 100;
 /// The longest timer. [`DelayQueue`] panics at more than two years.
 const LONGEST_TIMER: Duration = Duration::from_secs(86_400);
@@ -190,8 +190,8 @@ impl Lanes {
     }
 }
 
-/// Lanes of cases that the Partner API has not yet returned have low priority while most such cases
-/// do not exist.
+/// A lane has low priority if the Partner API has not yet returned its case and most new cases turn
+/// out not to exist.
 fn priority_by(known: &KnownCases) -> impl Fn(&Case) -> Priority {
     move |case| if known.comes_last(case.as_str()) { Priority::Low } else { Priority::Normal }
 }

@@ -61,8 +61,8 @@ impl Share {
     /// Gives back the partitions that exceed the share, and acquires those that are missing.
     async fn balance(&mut self, shutdown: &CancellationToken) -> Result<(), InboxError> {
         let attendance = self.inbox.attend(&self.member, self.work.settings.lease).await?;
-        // After `attend`, and before any partition is acquired: `backend pause` waits for the
-        // confirmation of every registered backend.
+        // This comes after `attend` and before any partition is acquired, because `backend pause`
+        // waits for the confirmation of every registered backend.
         pauses::learn(&self.inbox, &self.work, &self.member).await?;
         let partitions = self.inbox.partitions();
         let holdings = self.owned.iter().map(|(partition, owned)| (*partition, owned.holding())).collect();

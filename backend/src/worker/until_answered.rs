@@ -11,9 +11,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Repeats a command until Redis answers it, and returns the answer.
 ///
-/// There is no limit on the repetitions, because giving up would repeat work that is already
-/// done. The lease is the limit: when it expires, the partition's tasks are dropped, and this
-/// future with them.
+/// The number of repetitions is not limited: if this gave up, work that is already done would have
+/// to be repeated. The lease is the limit: when it expires, the partition's tasks are dropped, and
+/// this future with them.
 ///
 /// # Errors
 /// Returns [`LeaseLost`] if the command reports that the lease is lost.
