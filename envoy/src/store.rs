@@ -39,6 +39,9 @@ pub struct Store {
     root: PathBuf,
 }
 
+/// The beginning of the names of modules that were published before the filter was renamed.
+const OLD_PREFIX: &str = "guard-";
+
 impl Store {
     /// Opens the directory, or creates it.
     ///
@@ -161,8 +164,12 @@ impl Store {
         }
         let named: Vec<_> = kept.iter().map(|publication| self.build_path(&publication.sha256)).collect();
         for entry in fs::read_dir(self.root.join("builds"))? {
-            let path = entry?.path();
-            if !named.contains(&path) {
+            let entry = entry?;
+            let path = entry.path();
+            // Until it is restarted with the present bootstrap, an Envoy loads its filter from here
+            // if it has to start again.
+            let has_old_name = entry.file_name().to_string_lossy().starts_with(OLD_PREFIX);
+            if !has_old_name && !named.contains(&path) {
                 fs::remove_file(path)?;
             }
         }
@@ -234,6 +241,17 @@ mod tests {
         assert_eq!(kept, [1, 3]);
         assert_eq!(store.current().unwrap().unwrap().number, 1);
         assert!(store.build_path(&first.sha256).is_file());
+    }
+
+    #[test]
+    fn pruning_keeps_the_modules_of_an_envoy_with_the_old_bootstrap() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let old = folder.path().join("builds/guard-0123.wasm");
+        fs::write(&old, b"old").unwrap();
+        publication(&store, 1, b"a");
+        store.prune(1).unwrap();
+        assert!(old.is_file());
     }
 
     #[test]
