@@ -85,11 +85,11 @@ async fn main() -> Result<()> {
     let mut text = format!(
         "# What storing an event before acknowledging it costs\n\nMeasured by `cargo bench-backend --rounds {} --seconds {} \
          --connections {} --backlog {} --longest {}`,\nwith the load generator and the servers on the same {} cores. All \
-         values are medians over the rounds. CPU times are per event:\nthose of the server, which is the program that \
-         answers, and those of Redis. With the Lua script that stores an event\nalone, there is no server: the load \
-         generator calls Redis itself. p50, p99 and p99.9 are latencies of the answer.\nThe naive design sets a key if \
-         it is new (SETNX), fetches the result from a Partner API that answers at once, and then answers.\nIt has done \
-         more work by then than the others, and a crash in between loses the event.\n\n",
+         values are medians over the rounds. CPU times are per event,\nfor the server (the program that answers) and \
+         for Redis. \"The Lua script alone\" is the script that stores an event, called\ndirectly by the load generator, \
+         so there is no server. p50, p99 and p99.9 are latencies of the answer.\nThe naive design sets a key if it is \
+         new (SETNX), fetches the result from a Partner API that answers at once, and then answers.\nWhen it answers, it \
+         has done more work than the others, but a crash between setting the key and answering loses the event.\n\n",
         arguments.rounds,
         arguments.seconds,
         arguments.connections,
@@ -178,9 +178,9 @@ async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> 
         median(drains.iter().zip(&samples[3]).map(|(drain, stored)| drain.rate / per_second(&stored.slice)));
     writeln!(
         text,
-        "The rate at which it handles events is {to_storing:.2} × the rate at which it stores them: the median of the \
-         rounds' ratios,\nnot the ratio of the table's medians. To handle an event is to fetch its result from a Partner \
-         API that answers at once,\non the same cores, and to write its outcome to the log.\n"
+        "The rate at which it handles events is {to_storing:.2} × the rate at which it stores them. This is the median \
+         of the ratios of the rounds,\nnot the ratio of the medians in the table. To handle an event is to fetch its \
+         result from a Partner API that answers at once,\non the same cores, and to write its outcome to the log.\n"
     )?;
     Ok(())
 }

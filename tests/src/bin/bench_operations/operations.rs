@@ -73,7 +73,7 @@ impl Operation {
             Self::KillBackend => "kill and restart of the only backend",
             Self::RestartOneOfTwo => "restart of one of two backends",
             Self::RecreateBackend => {
-                "recreation of the only backend at another address, its name not resolving for 5 s"
+                "recreation of the only backend at another address, after 5 s in which its name does not resolve"
             }
             Self::RestartEnvoys => "restart of two Envoys behind a load balancer, one after the other",
             Self::RestartRedis => "restart of Redis, down for 15 s",
