@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use crate::fixture::{Fixture, PATIENCE, eventually};
 
 /// How long the application takes for each delivery that runs while the backend stops.
-const SLOW: Duration = Duration::from_secs(8);
+const SLOW: Duration = Duration::from_secs(15);
 
 /// Returns `count` events of one lane, in order.
 fn lane(fixture: &Fixture, case: &str, count: usize) -> Vec<Event> {
