@@ -36,7 +36,7 @@ pub trait FeatureHandler: Send + Sync {
     /// Handles one event.
     ///
     /// # Errors
-    /// If there is no outcome yet, or never will be. [`HandlerError::retry`] says which.
+    /// If there is no outcome yet, or there will never be one. [`HandlerError::retry`] says which.
     async fn handle(&self, event: &Event) -> Result<Outcome, HandlerError>;
 }
 

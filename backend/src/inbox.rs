@@ -129,8 +129,8 @@ impl Inbox {
     /// Makes sure that at least one server is fit and answers.
     ///
     /// # Errors
-    /// If no server is. Returns the error of the last server: [`InboxError::Unfit`], or the reason
-    /// why it does not answer.
+    /// If no server is fit and answers. Returns the error of the last server:
+    /// [`InboxError::Unfit`], or the reason why it does not answer.
     pub async fn ping(&self) -> Result<(), InboxError> {
         let mut answer = Ok(());
         for server in self.servers.all().values() {
