@@ -1,10 +1,12 @@
 //! A strict JSON reader (RFC 8259) that checks a whole document in one pass and keeps only the
 //! documented fields.
 //!
-//! Reading JSON is most of the filter's work, so this reader neither allocates nor builds a tree.
-//! It does not recurse, so a megabyte of `[` needs no stack. It is stricter than the RFC in two
-//! respects: a documented field may occur only once, and an escaped surrogate must be part of a
-//! pair.
+//! Reading JSON is most of the filter's work, so this reader builds no tree and allocates only for
+//! strings with escapes. It does not recurse, so a megabyte of `[` needs no stack. It is stricter
+//! than the RFC in two respects: a documented field may occur only once, and an escaped surrogate
+//! must be part of a pair.
+//!
+//! The file is long because the reader is one state machine, whose parts are read together.
 
 use std::{borrow::Cow, str};
 
