@@ -1,10 +1,7 @@
 //! Strangers can write only a bounded amount into Envoy's access log, and nothing after the
 //! webhook's path is logged.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Instant,
-};
+use std::time::Instant;
 
 use harness::stack::{Options, Stack};
 use serde_json::{Value, json};
@@ -23,6 +20,11 @@ const LOGGED_AT_ONCE: usize = 1000;
 /// after that.
 const LOGGED_PER_SECOND: usize = 50;
 
+/// The number of requests in the flood of rejected requests.
+const FLOOD: usize = 4000;
+/// The number of clients that send the flood at the same time.
+const SENDERS: usize = 8;
+
 /// The lines of the access log.
 fn lines(stack: &Stack) -> Vec<Value> {
     stack.envoy.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -34,7 +36,7 @@ fn is_rejected(line: &Value) -> bool {
 
 /// Sends a request on a new connection, and waits until it is answered or the connection is closed.
 async fn send(edge: &str, request: &[u8]) {
-    let Ok(mut socket) = TcpStream::connect(edge).await else { return };
+    let mut socket = TcpStream::connect(edge).await.unwrap();
     if socket.write_all(request).await.is_ok() {
         _ = timeout(PATIENCE, socket.read(&mut [0; 256])).await;
     }
@@ -42,7 +44,10 @@ async fn send(edge: &str, request: &[u8]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_rejected_requests_is_logged_in_part_and_accepted_events_in_full() {
-    let fixture = Fixture::start().await;
+    // Envoy closes connections beyond its limit on new connections without a log line. The test
+    // opens more than that limit within a second on a fast machine.
+    let bootstrap = vec![("connection_burst", (2 * FLOOD).to_string())];
+    let fixture = Fixture::start_with(|options| Options { bootstrap, ..options }).await;
     let edge = fixture.stack.edge().replace("http://", "");
     let steady = fixture.steady("flooded");
     let long = |length: usize| "a".repeat(length);
@@ -54,16 +59,13 @@ async fn a_flood_of_rejected_requests_is_logged_in_part_and_accepted_events_in_f
         "POST /webhooks/truenroll HTTP/1.1\r\nhost: e\r\ncontent-length: 2\r\n\r\n{}".to_owned(),
     ];
     let began = Instant::now();
-    let sent = std::sync::Arc::new(AtomicUsize::new(0));
     let mut flood = JoinSet::new();
-    for _ in 0..8 {
+    for _ in 0..SENDERS {
         let edge = edge.clone();
         let requests = requests.clone();
-        let sent = std::sync::Arc::clone(&sent);
         flood.spawn(async move {
-            for request in requests.iter().cycle().take(500) {
+            for request in requests.iter().cycle().take(FLOOD / SENDERS) {
                 send(&edge, request.as_bytes()).await;
-                sent.fetch_add(1, Ordering::Relaxed);
             }
         });
     }
@@ -74,19 +76,23 @@ async fn a_flood_of_rejected_requests_is_logged_in_part_and_accepted_events_in_f
 
     let accepted = || lines(&fixture.stack).iter().filter(|line| !is_rejected(line)).count();
     eventually("every accepted event is in the log", async || accepted() == report.sent).await;
+    let rejected = || lines(&fixture.stack).iter().filter(|line| is_rejected(line)).count();
+    // Envoy may answer a request before it logs it.
+    eventually("every rejected request is either in the log or counted", async || {
+        let metrics = fixture.stack.envoy_metrics().await.unwrap();
+        let not_logged = metrics.sum("envoy_access_log_process_ratelimit_denied", &[]) as usize;
+        rejected() + not_logged == FLOOD
+    })
+    .await;
     let log = fixture.stack.envoy.log();
-    let rejected = lines(&fixture.stack).iter().filter(|line| is_rejected(line)).count();
+    let rejected = rejected();
     let longest = log.lines().map(str::len).max().unwrap();
-    let metrics = fixture.stack.envoy_metrics().await.unwrap();
-    let not_logged = metrics.sum("envoy_access_log_process_ratelimit_denied", &[]) as usize;
-    let sent = sent.load(Ordering::Relaxed);
     harness::tools::say(&format!(
-        "{sent} rejected requests: {rejected} logged, {not_logged} not; the log has {} bytes, its longest line {longest}",
+        "{FLOOD} rejected requests: {rejected} logged; the log has {} bytes, its longest line {longest}",
         log.len()
     ));
     assert!(rejected <= may_be_logged, "{rejected} rejected requests were logged, at most {may_be_logged} may be");
     assert!(longest <= 900, "a line has {longest} bytes");
-    assert_eq!(rejected + not_logged, sent, "requests that are not logged are counted");
 }
 
 /// A token that shares no five consecutive characters with anything else that is logged.
