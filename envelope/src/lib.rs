@@ -8,13 +8,15 @@
 //! Reading order: [`event`] and [`case_id`] name events and cases; [`timestamp`] and [`key`]
 //! identify an event; [`json`] and [`envelope`] read a body; [`head`] reads the headers;
 //! [`authenticity`] and [`signature`] verify the sender; [`decide`](mod@decide) makes the decision
-//! under a [`policy`]; and [`problem`] explains a rejection to the sender.
+//! under a [`policy`]; and [`problem`] explains a rejection to the sender. [`filter_settings`] is the
+//! filter's configuration, read with [`settings`].
 
 pub mod authenticity;
 pub mod case_id;
 pub mod decide;
 pub mod envelope;
 pub mod event;
+pub mod filter_settings;
 pub mod head;
 pub mod headers;
 mod json;

@@ -12,8 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
-use envelope::Policy;
-use filter::settings::Settings;
+use envelope::{Policy, filter_settings::Settings};
 use serde_json::Value;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use filter::settings::Settings;
+use envelope::filter_settings::Settings;
 use serde_json::{Value, json};
 
 /// The filter's name in the bootstrap.

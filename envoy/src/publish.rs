@@ -2,8 +2,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use envelope::{Authenticity, Policy, settings::SettingsError};
-use filter::settings::Settings;
+use envelope::{Authenticity, Policy, filter_settings::Settings, settings::SettingsError};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -26,7 +25,7 @@ pub use error::PublishError;
 pub struct Build {
     /// The WebAssembly module.
     pub module: Vec<u8>,
-    /// The policy, as `filter::settings` reads it.
+    /// The policy, as `envelope::filter_settings` reads it.
     pub policy: Value,
     /// The secret by which the backend recognizes the filter.
     pub proof: String,

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use envelope::{Code, Timestamp, settings::SettingsError};
+use envelope::{Code, Timestamp, filter_settings::Settings, settings::SettingsError};
 use proxy_wasm::{
     hostcalls,
     traits::{Context, HttpContext, RootContext},
@@ -16,7 +16,6 @@ use proxy_wasm::{
 use crate::{
     abi,
     request::{Begun, Counted, Host, RequestFilter, Step},
-    settings::Settings,
 };
 
 proxy_wasm::main! {{

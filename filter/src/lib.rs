@@ -1,9 +1,9 @@
 //! The filter: a thin layer between a proxy-wasm host (Envoy) and [`envelope::decide()`].
 //!
-//! [`settings`] is the configuration, [`request`] follows one request through its phases, and
-//! [`pairs`] reads a header map. `host` and `abi` call the host; they are compiled only into the
-//! module (feature `host`). Natively the crate is a library, so that guardctl can check a
-//! configuration with the filter's own code, and tests need no host.
+//! [`request`] follows one request through its phases, and [`pairs`] reads a header map. `host` and
+//! `abi` call the host; they are compiled only into the module (feature `host`). Natively the crate
+//! is a library, so that tests need no host. Its configuration, `envelope::filter_settings`, is in
+//! the contract crate, so that guardctl can check it without depending on the filter.
 
 #[cfg(feature = "host")]
 mod abi;
@@ -12,4 +12,3 @@ mod abi;
 mod host;
 pub mod pairs;
 pub mod request;
-pub mod settings;

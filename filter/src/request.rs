@@ -5,12 +5,13 @@ use envelope::{
     Code, Head, Mode, Policy, Rejection, Timestamp, Verdict,
     authenticity::Way,
     decide::{self, Passed},
+    filter_settings::Settings,
     head::Claims,
     headers::{self, Judgement, Mark, RESERVED_PREFIX},
     problem::MEDIA_TYPE,
 };
 
-use crate::{pairs, settings::Settings};
+use crate::pairs;
 
 /// The functions that the filter needs from its host. Each call costs about as much as judging a
 /// small body.

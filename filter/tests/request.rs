@@ -6,13 +6,11 @@ use std::cell::{Cell, RefCell};
 
 use envelope::{
     Timestamp,
+    filter_settings::Settings,
     headers::{Judgement, Mark},
     vectors::{self, Accepted, NOW, Rejected, Vector},
 };
-use filter::{
-    request::{Begun, Counted, Host, RequestFilter, Step},
-    settings::Settings,
-};
+use filter::request::{Begun, Counted, Host, RequestFilter, Step};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 

@@ -4,13 +4,10 @@ use std::{collections::BTreeMap, io::Write as _};
 
 use anyhow::Result;
 use backend::test_support::config::Config;
+pub use simulator::{API_KEY, SINK_SECRET};
 
 /// What the filter shows to the backend. On one machine's loopback interface it need not be secret.
 pub const PROOF: &str = "a-proof-for-this-machine-alone";
-/// The partner's API key, which the simulator demands.
-pub const API_KEY: &str = "a-key-that-the-simulator-knows";
-/// The secret with which the backend signs outcomes for the simulator.
-pub const SINK_SECRET: &str = "whsec_c2ltdWxhdG9yLWFuZC1iYWNrZW5kLXNoYXJlLWl0";
 
 /// The settings of one backend. A later value replaces an earlier one.
 #[derive(Debug, Clone, Default)]

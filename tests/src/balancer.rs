@@ -58,7 +58,7 @@ impl Balancer {
 }
 
 async fn check(target: Arc<Target>) {
-    let client = crate::simulator::sender::client();
+    let client = simulator::sender::client();
     loop {
         let answer = client.get(&target.ready).timeout(Duration::from_secs(1)).send().await;
         target.is_ready.store(answer.is_ok_and(|answer| answer.status() == 200), Ordering::Relaxed);

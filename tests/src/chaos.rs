@@ -9,11 +9,11 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use fastrand::Rng;
+use simulator::{Simulator, sender::Sender};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     backend_settings::{API_KEY, SINK_SECRET},
-    simulator::{Simulator, sender::Sender},
     stack::{Options, Stack, group},
     tools,
 };

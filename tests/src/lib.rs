@@ -11,7 +11,7 @@
 //! - [`stack`] starts Redis, backends and Envoy together, on free ports.
 //!
 //! Who talks to it:
-//! - [`simulator`] plays TruEnroll and the partner's application.
+//! - [`simulator`], a crate of its own, plays TruEnroll and the partner's application.
 //! - [`load`] sends and answers requests for the benchmarks.
 //! - [`metrics`] reads what the programs count.
 //! - [`keys`] names the backend's keys in Redis.
@@ -37,6 +37,7 @@ pub mod namespace;
 pub mod process;
 pub mod proxy;
 pub mod redis_server;
-pub mod simulator;
 pub mod stack;
 pub mod tools;
+
+pub use simulator;

@@ -22,7 +22,7 @@ struct Rule {
     only: &'static [&'static str],
 }
 
-const CRATES: [&str; 5] = ["backend", "envelope", "envoy", "filter", "tests"];
+const CRATES: [&str; 6] = ["backend", "envelope", "envoy", "filter", "tests", "tests/simulator"];
 
 const RULES: [Rule; 14] = [
     Rule { folder: "backend", path: &["redis"], only: &["inbox"] },

@@ -11,11 +11,11 @@ use envelope::{
     Head, Policy, Timestamp, Verdict,
     authenticity::Way,
     decide::{Passed, decide},
+    filter_settings::Settings,
 };
 use filter::{
     pairs,
     request::{Begun, Counted, Host, RequestFilter, Step},
-    settings::Settings,
 };
 use libfuzzer_sys::fuzz_target;
 

@@ -2,7 +2,7 @@
 //! never accepts anything but JSON.
 #![no_main]
 
-use filter::settings::Settings;
+use envelope::filter_settings::Settings;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|json: &[u8]| {

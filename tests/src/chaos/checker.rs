@@ -9,14 +9,11 @@ use std::{
 
 use anyhow::Result;
 use redis::AsyncCommands;
+use simulator::{Simulator, application::Delivery};
 use tokio::time::sleep;
 
 use super::{faults::Faults, traffic::Lane};
-use crate::{
-    keys,
-    simulator::{Simulator, application::Delivery},
-    stack::Stack,
-};
+use crate::{keys, stack::Stack};
 
 /// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]

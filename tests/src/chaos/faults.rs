@@ -9,12 +9,12 @@ use anyhow::{Context, Result};
 use axum::http::StatusCode;
 use fastrand::Rng;
 use serde_json::json;
+use simulator::{Simulator, world::Fault};
 use tokio::time::sleep;
 
 use super::{LEASE, network::Path};
 use crate::{
     process::Process,
-    simulator::{Simulator, world::Fault},
     stack::{Stack, group::Failure},
 };
 

@@ -6,16 +6,16 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Result;
 use envelope::{Feature, Stage};
 use fastrand::Rng;
+use simulator::{
+    sender::{Answer, Sender},
+    world::{Event, World},
+};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
 
 use super::Chaos;
-use crate::simulator::{
-    sender::{Answer, Sender},
-    world::{Event, World},
-};
 
 /// The events that were sent in one lane.
 #[derive(Debug)]

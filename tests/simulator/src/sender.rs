@@ -154,7 +154,15 @@ impl Answer {
     }
 }
 
-/// An HTTP client whose timeout is longer than Envoy's retries take.
+/// The longest time for one request, which is longer than Envoy's retries take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest time for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An HTTP client that never retries.
 pub fn client() -> Client {
-    backend::test_support::http_client::builder(Duration::from_secs(30)).no_proxy().build().unwrap_or_default()
+    // An error means that a provider of cryptography is installed already, which serves as well.
+    _ = rustls::crypto::ring::default_provider().install_default();
+    let client = Client::builder().timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT).no_proxy();
+    client.retry(reqwest::retry::never().max_retries_per_request(0)).build().unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 use clap::Parser;
-use harness::simulator::{
+use simulator::{
     Simulator,
     scenario::{self, Scenario, Sent},
     sender::Sender,
@@ -40,10 +40,10 @@ struct Arguments {
     #[arg(long)]
     duration: Option<u64>,
     /// The API key that the Partner API demands.
-    #[arg(long, env = "SIM_API_KEY", default_value = harness::backend_settings::API_KEY)]
+    #[arg(long, env = "SIM_API_KEY", default_value = simulator::API_KEY)]
     api_key: String,
     /// The secret with which the backend signs outcomes.
-    #[arg(long, env = "SIM_SINK_SECRET", default_value = harness::backend_settings::SINK_SECRET)]
+    #[arg(long, env = "SIM_SINK_SECRET", default_value = simulator::SINK_SECRET)]
     sink_secret: String,
 }
 

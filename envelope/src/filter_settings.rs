@@ -1,8 +1,8 @@
-//! The filter's configuration.
+//! The filter's configuration: what guardctl writes and the filter reads.
 
 use std::fmt;
 
-use envelope::{
+use crate::{
     Policy,
     headers::{Judgement, Mark},
     settings::{SettingsError, Table},
@@ -20,7 +20,7 @@ pub struct Settings {
     /// The settings of the decision.
     pub policy: Policy,
     /// The judgement on an accepted event, which is always the same.
-    pub(crate) accepted: String,
+    pub accepted: String,
 }
 
 impl Settings {

@@ -24,6 +24,11 @@ pub mod world;
 use application::Application;
 use world::World;
 
+/// The API key that the Partner API demands by default.
+pub const API_KEY: &str = "a-key-that-the-simulator-knows";
+/// The secret with which the backend signs outcomes by default.
+pub const SINK_SECRET: &str = "whsec_c2ltdWxhdG9yLWFuZC1iYWNrZW5kLXNoYXJlLWl0";
+
 /// A running simulator. It stops when dropped.
 pub struct Simulator {
     /// The cases.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 /// A case.
 #[derive(Debug, Clone)]
-pub(in crate::simulator) struct Case {
+pub(crate) struct Case {
     id: String,
     external_id: Option<String>,
     uploads: Vec<Upload>,
@@ -57,7 +57,7 @@ impl Case {
     }
 
     /// The answer of `GET /cases/{id}`.
-    pub(in crate::simulator) fn describe(&self) -> Value {
+    pub(crate) fn describe(&self) -> Value {
         let uploads = self.uploads.iter().map(|upload| {
             let features: Vec<_> = upload.stages.keys().map(|feature| feature.as_str()).collect();
             json!({
@@ -92,14 +92,14 @@ impl Case {
     }
 
     /// The answer of the feature's own call; `None` if no upload requested the feature.
-    pub(in crate::simulator) fn result(&self, feature: Feature, page: &str) -> Option<Value> {
+    pub(crate) fn result(&self, feature: Feature, page: &str) -> Option<Value> {
         let asked = self.uploads.iter().filter_map(|upload| Some((upload, upload.stages.get(&feature)?)));
         let parts: Vec<_> = asked.map(|(upload, stage)| part(upload, feature, *stage, page)).collect();
         (!parts.is_empty()).then(|| json!({ "id": self.id, "externalId": self.external_id, feature.as_str(): parts }))
     }
 
     /// Whether a part of the feature's result has finished.
-    pub(in crate::simulator) fn has_finished(&self, feature: Feature) -> bool {
+    pub(crate) fn has_finished(&self, feature: Feature) -> bool {
         self.uploads.iter().any(|upload| upload.stages.get(&feature).is_some_and(Option::is_some))
     }
 
