@@ -17,9 +17,9 @@ use serde_json::Value;
 
 use crate::{
     bootstrap::Bootstrap,
+    build::Build,
     drain::{self, Drain},
     policy_file,
-    publish::Build,
     store::hex,
 };
 

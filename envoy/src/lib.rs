@@ -3,6 +3,7 @@
 //!
 //! - [`cli`] is the command line of `guardctl`.
 //! - [`bootstrap`] renders Envoy's bootstrap, and [`policy_file`] reads the policy.
+//! - [`build`] is one version of the filter.
 //! - [`publish`] publishes a build: it rehearses the build in a temporary Envoy ([`rehearsal`]),
 //!   stores it in the shared directory ([`store`]) as the resource that Envoy watches ([`ecds`]),
 //!   asks the running Envoy whether it serves the build ([`edge`]), watches traffic ([`traffic`]),
@@ -11,6 +12,7 @@
 //! - [`drain`] runs Envoy, and drains it before it stops.
 
 pub mod bootstrap;
+pub mod build;
 pub mod cli;
 pub mod drain;
 pub mod ecds;

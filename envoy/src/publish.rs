@@ -2,15 +2,14 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use envelope::{Authenticity, Policy, filter_settings::Settings, settings::SettingsError};
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use serde_json::json;
 
 use crate::{
+    build::{Build, Checked},
     ecds,
     edge::{Edge, EdgeError},
     rehearsal::rehearse,
-    store::{Publication, Store, hex},
+    store::{Publication, Store},
     traffic::Judge,
 };
 
@@ -19,17 +18,6 @@ mod error;
 
 use checks::Proof;
 pub use error::PublishError;
-
-/// One version of the filter: the module with its settings.
-#[derive(Debug, Clone)]
-pub struct Build {
-    /// The WebAssembly module.
-    pub module: Vec<u8>,
-    /// The policy, as `envelope::filter_settings` reads it.
-    pub policy: Value,
-    /// The secret by which the backend recognizes the filter.
-    pub proof: String,
-}
 
 /// Publishes builds to one Envoy.
 #[derive(Debug, Clone)]
@@ -93,24 +81,16 @@ impl Publisher {
     /// # Errors
     /// If Envoy does not serve the build in the end.
     pub fn publish(&self, build: &Build) -> Result<(Publication, Outcome), PublishError> {
-        if !build.module.starts_with(b"\0asm") {
-            return Err(PublishError::NotWasm);
-        }
-        let policy_hash = Sha256::digest(format!("{}\0{}", build.policy, build.proof));
-        let label = |sha256: &str| format!("{}-{}", &sha256[..12], &hex(&policy_hash)[..8]);
-        let settings = |label: &str| json!({ "build": label, "proof": build.proof, "policy": build.policy });
-        let checked = Settings::parse(settings(&label(&hex(&Sha256::digest(&build.module)))).to_string().as_bytes())?;
-        ensure_reachable(&checked.policy)?;
-
+        let checked = build.check()?;
         let _lock = self.store.lock()?;
-        let (sha256, path) = self.store.keep_build(&build.module)?;
-        let label = label(&sha256);
+        let (_, path) = self.store.keep_build(&build.module)?;
         let number = self.next_number()?;
-        let response = ecds::response(&format!("{number}-{label}"), &path, &settings(&label));
+        let Checked { name, sha256, settings } = checked;
+        let response = ecds::response(&format!("{number}-{name}"), &path, &settings);
         if let Some(envoy) = &self.rehearse_with {
             rehearse(envoy, &response)?;
         }
-        self.swap(Publication { number, build: label, sha256, response })
+        self.swap(Publication { number, build: name, sha256, response })
     }
 
     /// Makes Envoy serve the previous build, or the kept build with that name.
@@ -186,37 +166,5 @@ impl Publisher {
         self.store.serve(&new.response)?;
         self.store.prune(self.keep)?;
         Ok((new, Outcome::Staged))
-    }
-}
-
-/// Rejects a policy under which no token could match: Envoy merges slashes, so the path that a
-/// token follows must not end with one.
-fn ensure_reachable(policy: &Policy) -> Result<(), SettingsError> {
-    let has_token = policy.ways().any(|(_, way)| matches!(way, Authenticity::PathToken { .. }));
-    if !has_token || !policy.path.ends_with('/') {
-        return Ok(());
-    }
-    let problem = "must not end with / if path tokens are used: Envoy merges slashes, so no request would match";
-    Err(SettingsError { key: "policy.path".to_owned(), problem: problem.to_owned() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_after_which_no_token_can_match_is_an_error() {
-        let tokens = json!({ "kind": "path_token", "tokens": ["0123456789abcdef"] });
-        for (policy, is_reachable) in [
-            (json!({ "path": "/" }), true),
-            (json!({ "authenticity": tokens }), true),
-            (json!({ "path": "/", "authenticity": tokens }), false),
-            (json!({ "path": "/hooks/", "authenticity": tokens }), false),
-            (json!({ "path": "/", "authenticity": { "kind": "none", "or": tokens } }), false),
-        ] {
-            let settings = json!({ "build": "b1", "proof": "0123456789abcdef", "policy": policy });
-            let settings = Settings::parse(settings.to_string().as_bytes()).unwrap();
-            assert_eq!(ensure_reachable(&settings.policy).is_ok(), is_reachable, "{policy}");
-        }
     }
 }

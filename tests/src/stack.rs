@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use envoy::{publish::Build, store::Store};
+use envoy::{build::Build, store::Store};
 use tempfile::TempDir;
 
 use crate::{

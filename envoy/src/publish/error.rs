@@ -2,19 +2,14 @@
 
 use std::io;
 
-use envelope::settings::SettingsError;
-
-use crate::{edge::EdgeError, rehearsal::RehearsalError};
+use crate::{build::BuildError, edge::EdgeError, rehearsal::RehearsalError};
 
 /// The reason why Envoy does not serve a build.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The settings are invalid. Nothing was changed.
+    /// The build cannot be used. Nothing was changed.
     #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// The module is not WebAssembly. Nothing was changed.
-    #[error("the file given by --wasm is not a WebAssembly module: it does not begin with \\0asm")]
-    NotWasm,
+    Build(#[from] BuildError),
     /// The build failed its rehearsal. Nothing was changed.
     #[error(transparent)]
     Rehearsal(#[from] RehearsalError),

@@ -4,8 +4,9 @@ use std::{fs, time::Duration};
 
 use anyhow::Result;
 use envoy::{
+    build::Build,
     edge::Edge,
-    publish::{Backends, Build, Publisher, Unanswered},
+    publish::{Backends, Publisher, Unanswered},
     store::Store,
 };
 use serde_json::Value;

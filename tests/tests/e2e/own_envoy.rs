@@ -23,8 +23,9 @@ use envelope::{
     vectors,
 };
 use envoy::{
+    build::Build,
     edge::Edge,
-    publish::{Backends, Build, Outcome, Publisher, Unanswered},
+    publish::{Backends, Outcome, Publisher, Unanswered},
     store::Store,
     verify::{self, Check, Fault, Target, TestEvent},
 };

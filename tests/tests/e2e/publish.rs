@@ -10,7 +10,10 @@ use std::{
 };
 
 use envelope::SigningKey;
-use envoy::publish::{Build, Outcome, PublishError, Publisher};
+use envoy::{
+    build::Build,
+    publish::{Outcome, PublishError, Publisher},
+};
 use harness::{
     process::free_port,
     simulator::{

@@ -13,6 +13,7 @@ use std::{
 };
 
 use envoy::{
+    build::BuildError,
     ecds,
     publish::{Backends, Outcome, PublishError, Publisher},
     rehearsal::{RehearsalError, rehearse},
@@ -106,7 +107,7 @@ async fn a_bad_build_is_rejected_and_the_last_good_one_stays() {
     assert!(matches!(publisher.publish(&garbage), Err(PublishError::Rejected { .. })));
     let mut text = fixture.stack.build(json!({})).unwrap();
     text.module = b"not WebAssembly".to_vec();
-    assert!(matches!(publisher.publish(&text), Err(PublishError::NotWasm)));
+    assert!(matches!(publisher.publish(&text), Err(PublishError::Build(BuildError::NotWasm))));
     let settings = publisher.publish(&fixture.stack.build(json!({ "max_depth": 1_000 })).unwrap());
     assert!(settings.unwrap_err().to_string().contains("`policy.max_depth`"));
 
