@@ -30,7 +30,7 @@ mod serve;
 
 /// The backend of truenroll-edge.
 #[derive(Parser)]
-#[command(version)]
+#[command(version = envelope::version::text())]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

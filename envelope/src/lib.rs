@@ -9,7 +9,8 @@
 //! identify an event; [`json`] and [`envelope`] read a body; [`head`] reads the headers;
 //! [`authenticity`] and [`signature`] verify the sender; [`decide`](mod@decide) makes the decision
 //! under a [`policy`]; and [`problem`] explains a rejection to the sender. [`filter_settings`] is the
-//! filter's configuration, read with [`settings`].
+//! filter's configuration, read with [`settings`]. [`version`] is the version of everything that is
+//! built from this workspace.
 
 pub mod authenticity;
 pub mod case_id;
@@ -28,6 +29,7 @@ pub mod signature;
 pub mod timestamp;
 #[cfg(feature = "vectors")]
 pub mod vectors;
+pub mod version;
 
 pub use authenticity::Authenticity;
 pub use case_id::CaseId;

@@ -4,7 +4,7 @@ use envelope::{Authenticity, Policy, filter_settings::Settings, settings::Settin
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::store::hex;
+use crate::{module, store::hex};
 
 /// One version of the filter: the module with its settings.
 #[derive(Debug, Clone)]
@@ -20,7 +20,8 @@ pub struct Build {
 /// A build that was checked.
 #[derive(Debug, Clone)]
 pub struct Checked {
-    /// The build's name: parts of the module's hash and of the settings' hash.
+    /// The build's name: the filter's version, and parts of the module's hash and of the settings'
+    /// hash.
     pub name: String,
     /// The module's SHA-256, in hexadecimal.
     pub sha256: String,
@@ -50,12 +51,20 @@ impl Build {
         }
         let sha256 = hex(&Sha256::digest(&self.module));
         let settings_hash = hex(&Sha256::digest(format!("{}\0{}", self.policy, self.proof)));
-        let name = format!("{}-{}", &sha256[..12], &settings_hash[..8]);
+        let name = name(module::version(&self.module), &sha256, &settings_hash);
         let settings = json!({ "build": name, "proof": self.proof, "policy": self.policy });
         let read = Settings::parse(settings.to_string().as_bytes())?;
         ensure_reachable(&read.policy)?;
         Ok(Checked { name, sha256, settings })
     }
+}
+
+/// Returns a build's name: the version of its filter, if the module states it, and the beginnings of
+/// the hashes of the module and of the settings. A name has no dots, because the filter and Envoy's
+/// bootstrap accept none in the label `build` of a metric.
+fn name(version: Option<&str>, module_sha256: &str, settings_sha256: &str) -> String {
+    let hashes = format!("{}-{}", &module_sha256[..12], &settings_sha256[..8]);
+    version.map_or(hashes.clone(), |version| format!("{}-{hashes}", version.replace('.', "-")))
 }
 
 /// Rejects a policy under which no token could match: Envoy merges slashes, so the path that a
@@ -72,6 +81,18 @@ fn ensure_reachable(policy: &Policy) -> Result<(), SettingsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_build_is_named_by_its_version_and_hashes() {
+        let (module, settings) = ("0123456789abcdef", "fedcba9876543210");
+        for (version, expected) in [
+            (Some("0.1.0"), "0-1-0-0123456789ab-fedcba98"),
+            (Some("1.0.0-rc.1"), "1-0-0-rc-1-0123456789ab-fedcba98"),
+            (None, "0123456789ab-fedcba98"),
+        ] {
+            assert_eq!(name(version, module, settings), expected);
+        }
+    }
 
     #[test]
     fn a_path_after_which_no_token_can_match_is_an_error() {

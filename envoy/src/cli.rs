@@ -38,7 +38,7 @@ use verify::Verify;
 /// serves the build (with --stage: will serve it when it starts); 1 if it failed, and Envoy serves
 /// what it served before; 2 if the command line is wrong.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "guardctl", version = envelope::version::text())]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -7,7 +7,7 @@
 //! - [`publish`] publishes a build: it rehearses the build in a temporary Envoy ([`rehearsal`]),
 //!   stores it in the shared directory ([`store`]) as the resource that Envoy watches ([`ecds`]),
 //!   asks the running Envoy whether it serves the build ([`edge`]), watches traffic ([`traffic`]),
-//!   and rolls back if anything fails.
+//!   and rolls back if anything fails. [`module`] reads the version that a module states.
 //! - [`verify`] finds misconfigurations of any running edge from outside.
 //! - [`drain`] runs Envoy, and drains it before it stops.
 
@@ -17,6 +17,7 @@ pub mod cli;
 pub mod drain;
 pub mod ecds;
 pub mod edge;
+pub mod module;
 pub mod policy_file;
 pub mod publish;
 pub mod rehearsal;

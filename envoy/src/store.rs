@@ -20,12 +20,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::module;
+
 /// A publication: one build at one time.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Publication {
     /// Its number in the order of publications, from 1.
     pub number: u64,
-    /// The build's name: parts of the module's hash and of the settings' hash.
+    /// The build's name: the filter's version, and parts of the module's hash and of the settings'
+    /// hash.
     pub build: String,
     /// The module's SHA-256, in hexadecimal.
     pub sha256: String,
@@ -80,6 +83,13 @@ impl Store {
             write_durably(&path, module)?;
         }
         Ok((sha256, path))
+    }
+
+    /// Returns the version that the module of a publication states, if the module can be read and
+    /// states one.
+    pub fn version(&self, publication: &Publication) -> Option<String> {
+        let module = fs::read(self.build_path(&publication.sha256)).ok()?;
+        module::version(&module).map(str::to_owned)
     }
 
     /// Returns the publications that are kept, oldest first.

@@ -1,7 +1,23 @@
-//! The one host call where the SDK's wrapper is too expensive, and the project's only unsafe code.
-#![allow(unsafe_code, reason = "a host call is an import, and the module owns the memory that it returns")]
+//! The module's version for `guardctl`, and the one host call where the SDK's wrapper is too
+//! expensive. The project's only unsafe code.
+#![allow(
+    unsafe_code,
+    reason = "a host call is an import, the module owns the memory that it returns, and a section has to be named"
+)]
 
 use proxy_wasm::types::MapType;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The version in a custom section of the module, where `guardctl` finds it without running the
+/// module.
+// SAFETY: no other section has this name, and nothing but this text is in it.
+#[unsafe(link_section = "truenroll_filter_version")]
+#[used]
+static VERSION_SECTION: [u8; VERSION.len()] = match VERSION.as_bytes().first_chunk() {
+    Some(version) => *version,
+    None => [0; VERSION.len()],
+};
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {

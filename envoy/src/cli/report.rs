@@ -70,7 +70,8 @@ pub(super) fn status(out: &mut impl Write, target: &Target) -> Result<()> {
     let current = store.current()?.map(|publication| publication.number);
     for publication in store.publications()? {
         let mark = if Some(publication.number) == current { "published" } else { "" };
-        writeln!(out, "{:>6}  {}  {mark}", publication.number, publication.build)?;
+        let version = store.version(&publication).unwrap_or_else(|| "of unknown version".to_owned());
+        writeln!(out, "{:>6}  {}  filter {version}  {mark}", publication.number, publication.build)?;
     }
     match target.edge().probe() {
         Ok(build) => Ok(writeln!(out, "Envoy serves {build}")?),

@@ -22,6 +22,7 @@
 //!
 //! Operations:
 //! - [`start`]: errors at startup.
+//! - [`versions`]: the programs, the filter and the changelog agree on the version.
 //! - [`restart`]: restarts of the only backend and of Redis.
 //! - [`planned`]: policy changes and restarts of one of two backends.
 //! - [`drain`]: restarts of Envoy.
@@ -79,4 +80,5 @@ mod tls;
 mod token;
 mod transport;
 mod up;
+mod versions;
 mod wasm;

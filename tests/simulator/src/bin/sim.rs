@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Simulates TruEnroll and the partner's application for an edge and a backend that run elsewhere.
 #[derive(Debug, Parser)]
-#[command(name = "cargo sim", bin_name = "cargo sim")]
+#[command(name = "cargo sim", bin_name = "cargo sim", version = envelope::version::text())]
 struct Arguments {
     /// The address for the Partner API (/partner/v1) and the sink (/outcomes).
     #[arg(long, default_value = "127.0.0.1:8090")]

@@ -38,7 +38,7 @@ use summary::{Live, Summary};
 /// Runs everything on this machine: Envoy with the filter, the backend, Redis, and a simulator that
 /// sends events and receives their outcomes.
 #[derive(Debug, Parser)]
-#[command(name = "cargo up", bin_name = "cargo up")]
+#[command(name = "cargo up", bin_name = "cargo up", version = envelope::version::text())]
 struct Arguments {
     /// How long to send events; until Ctrl-C by default.
     #[arg(long, value_name = "SECONDS")]
