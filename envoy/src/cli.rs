@@ -2,31 +2,30 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
-use envelope::{Policy, filter_settings::Settings};
+use envelope::Policy;
 use serde_json::Value;
 
 use crate::{
     bootstrap::Bootstrap,
-    build::Build,
     drain::{self, Drain},
     policy_file,
-    store::hex,
+    render::Rendering,
 };
 
+mod build;
 mod report;
 mod target;
 mod verify;
 
+use build::{BuildArguments, RehearsalArguments};
 use target::{Patience, Target};
 use verify::Verify;
 
@@ -49,24 +48,29 @@ enum Command {
     /// Publish a build: swap it in, verify that it serves and that the backends know its proof, and
     /// roll back if it fails.
     Publish {
-        /// The WebAssembly module.
-        #[arg(long)]
-        wasm: PathBuf,
-        /// The policy (TOML). Default: the settings of the shipped policy.toml.
-        #[arg(long)]
-        policy: Option<PathBuf>,
-        /// Path tokens, separated by white space, instead of those in the policy; sets
-        /// `authenticity.kind` to "path_token".
-        #[arg(long, env = "WEBHOOK_TOKEN", hide_env_values = true, allow_hyphen_values = true)]
-        token: Option<String>,
-        /// The file with the proof, the secret by which the backend recognizes the filter. Created
-        /// with a random proof if it does not exist.
-        #[arg(long)]
-        proof_file: PathBuf,
+        #[command(flatten)]
+        build: BuildArguments,
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
         patience: Patience,
+    },
+    /// Write a build as files for Kustomize, which make a Secret for Envoy's containers in
+    /// Kubernetes.
+    ///
+    /// Checks and rehearses the build as `publish` does, but asks no Envoy and no backend. When the
+    /// files are applied, each Envoy loads the build as soon as its kubelet has updated the Secret.
+    Render {
+        #[command(flatten)]
+        build: BuildArguments,
+        /// The directory to write to: filter.json, the module, and kustomization.yaml.
+        #[arg(long)]
+        out: PathBuf,
+        /// The directory in which Envoy's containers mount the Secret.
+        #[arg(long, default_value = "/var/lib/edge/ecds")]
+        mount: PathBuf,
+        #[command(flatten)]
+        rehearsal: RehearsalArguments,
     },
     /// Roll back to the previous build, or to a kept build by its name.
     Rollback {
@@ -163,14 +167,14 @@ fn run(command: Command) -> Result<ExitCode> {
 fn tool(command: Command) -> Result<()> {
     let mut out = io::stdout();
     match command {
-        Command::Publish { wasm, policy, token, proof_file, target, patience } => {
-            let build = Build {
-                module: fs::read(&wasm).with_context(|| format!("cannot read {}", wasm.display()))?,
-                policy: policy_file::read(policy.as_deref(), token.as_deref())?,
-                proof: read_or_make_proof(&proof_file)?,
-            };
-            let (publication, outcome) = patience.publisher(&target)?.publish(&build)?;
+        Command::Publish { build, target, patience } => {
+            let (publication, outcome) = patience.publisher(&target)?.publish(&build.read()?)?;
             report::publication(&mut out, &publication, outcome, patience.backends())
+        }
+        Command::Render { build, out: folder, mount, rehearsal } => {
+            let rendering = Rendering { out: folder, mount, rehearse_with: rehearsal.program()? };
+            let (name, response) = rendering.render(&build.read()?)?;
+            report::rendering(&mut out, &name, &response, &rendering.out)
         }
         Command::Rollback { to, target, patience } => {
             let (publication, outcome) = patience.publisher(&target)?.rollback(to.as_deref())?;
@@ -200,25 +204,6 @@ fn print_bootstrap(out: &mut impl Write, settings: &[String], enable: &[String])
         bootstrap = bootstrap.set(name, value)?;
     }
     Ok(out.write_all(bootstrap.render()?.as_bytes())?)
-}
-
-fn read_or_make_proof(path: &Path) -> Result<String> {
-    match fs::read_to_string(path) {
-        Ok(proof) => Ok(proof.trim_end().to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let mut random = [0; Settings::PROOF_MIN * 2];
-            getrandom::fill(&mut random)
-                .map_err(anyhow::Error::msg)
-                .context("cannot get random numbers from the system")?;
-            let proof = hex(&random);
-            let mut options = OpenOptions::new();
-            let file = options.write(true).create_new(true).mode(0o600).open(path);
-            file.and_then(|mut file| file.write_all(proof.as_bytes()))
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            Ok(proof)
-        }
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
 }
 
 /// Writes a line for the operator to standard error.

@@ -8,6 +8,7 @@
 //!   stores it in the shared directory ([`store`]) as the resource that Envoy watches ([`ecds`]),
 //!   asks the running Envoy whether it serves the build ([`edge`]), watches traffic ([`traffic`]),
 //!   and rolls back if anything fails. [`module`] reads the version that a module states.
+//! - [`render`] renders a build for an Envoy in Kubernetes.
 //! - [`verify`] finds misconfigurations of any running edge from outside.
 //! - [`drain`] runs Envoy, and drains it before it stops.
 
@@ -21,6 +22,7 @@ pub mod module;
 pub mod policy_file;
 pub mod publish;
 pub mod rehearsal;
+pub mod render;
 pub mod store;
 pub mod traffic;
 pub mod verify;

@@ -203,12 +203,17 @@ pub fn hex(bytes: &[u8]) -> String {
 fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     // Not in the target's directory, because any new file in `ecds/` would wake Envoy.
     let folder = path.parent().unwrap_or(Path::new("."));
-    let unfinished = folder.with_extension("unfinished");
-    let mut file = File::create(&unfinished)?;
+    replace_durably(path, &folder.with_extension("unfinished"), content)
+}
+
+/// Writes `content` to `unfinished`, which must be on the same file system, and renames it to
+/// `path`. A crash at any instant leaves either the previous file or the new one.
+pub(crate) fn replace_durably(path: &Path, unfinished: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(unfinished)?;
     file.write_all(content)?;
     file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    File::open(folder)?.sync_all()
+    fs::rename(unfinished, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]

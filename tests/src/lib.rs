@@ -9,6 +9,7 @@
 //! - [`redis_server`] starts Redis servers.
 //! - [`backend_settings`] has the usual settings of a backend.
 //! - [`stack`] starts Redis, backends and Envoy together, on free ports.
+//! - [`mounted_secret`] updates files as a kubelet does.
 //!
 //! Who talks to it:
 //! - [`simulator`], a crate of its own, plays TruEnroll and the partner's application.
@@ -33,6 +34,7 @@ pub mod dns;
 pub mod keys;
 pub mod load;
 pub mod metrics;
+pub mod mounted_secret;
 pub mod namespace;
 pub mod process;
 pub mod proxy;

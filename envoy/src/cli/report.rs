@@ -1,9 +1,10 @@
 //! What `guardctl` prints after a publication and for `status`.
 
-use std::io::Write;
+use std::{io::Write, path::Path};
 
 use anyhow::{Result, bail};
 use envelope::{Authenticity, Policy, authenticity::Way};
+use serde_json::Value;
 
 use super::{target::Target, tell};
 use crate::{
@@ -41,6 +42,13 @@ pub(super) fn publication(
         Outcome::Unchanged => "was published before: no Envoy answers now; Envoy will load the build when it starts",
     };
     Ok(writeln!(out, "build {} (publication {}) {said}", publication.build, publication.number)?)
+}
+
+/// Reports a rendered build, and warns of what its policy leaves open.
+pub(super) fn rendering(out: &mut impl Write, name: &str, response: &Value, folder: &Path) -> Result<()> {
+    warn_of_open_ways(&ecds::settings(response).map(|settings| settings.policy).unwrap_or_default());
+    let folder = folder.display();
+    Ok(writeln!(out, "build {name} is rendered to {folder}: apply the overlay that includes this directory")?)
 }
 
 /// Warns of what anyone can do under the policy, and says how to prevent it.

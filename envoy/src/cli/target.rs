@@ -1,11 +1,11 @@
 //! Arguments that several commands share: where to publish, and how.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::tell;
+use super::build::RehearsalArguments;
 use crate::{
     edge::Edge,
     publish::{Backends, Publisher, Unanswered},
@@ -38,10 +38,8 @@ pub(super) struct Patience {
     /// Do not ask the backends whether they know the proof.
     #[arg(long)]
     without_backend: bool,
-    /// The Envoy program to rehearse the build with. A name without a directory is looked up in the
-    /// PATH; if it is not there, the rehearsal is skipped.
-    #[arg(long, default_value = "envoy")]
-    rehearse_with: PathBuf,
+    #[command(flatten)]
+    rehearsal: RehearsalArguments,
     /// How many seconds to watch traffic before the build is kept.
     #[arg(long, default_value_t = 5)]
     watch: u64,
@@ -75,25 +73,11 @@ impl Patience {
             edge: Some(target.edge()),
             unanswered: if self.stage { Unanswered::Stage } else { Unanswered::Fail },
             backends: self.backends(),
-            rehearse_with: self.envoy_program()?,
+            rehearse_with: self.rehearsal.program()?,
             patience: Duration::from_secs(self.patience),
             watch: Duration::from_secs(self.watch),
             max_rise: self.max_rise,
             keep: self.keep,
         })
-    }
-
-    fn envoy_program(&self) -> Result<Option<PathBuf>> {
-        let program = &self.rehearse_with;
-        if program.components().count() > 1 {
-            anyhow::ensure!(program.is_file(), "--rehearse-with names {}, which does not exist", program.display());
-            return Ok(Some(program.clone()));
-        }
-        let path = env::var_os("PATH").unwrap_or_default();
-        let found = env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| candidate.is_file());
-        if found.is_none() {
-            tell(&format!("no {} on the PATH, skipping the rehearsal", program.display()));
-        }
-        Ok(found)
     }
 }

@@ -28,6 +28,7 @@
 //! - [`drain`]: restarts of Envoy.
 //! - [`swap`]: new builds of the filter under load, and rehearsals.
 //! - [`publish`]: what makes a publication succeed, fail or roll back.
+//! - [`mounted`]: builds that Kubernetes mounts as a Secret, under load.
 //! - [`token`]: the introduction and rotation of tokens and signatures.
 //! - [`bootstrap`]: the options of Envoy's bootstrap.
 //! - [`own_envoy`]: the filter in an Envoy that somebody already runs, as `docs/EDGE.md` shows it.
@@ -65,6 +66,7 @@ mod hostile;
 mod ingest;
 mod large;
 mod logs;
+mod mounted;
 mod network;
 mod own_envoy;
 mod path;
