@@ -1,7 +1,10 @@
 //! The ingest: receives events from the edge, and acknowledges an event with 202 only once it is
 //! stored.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use axum::{
     Router,
@@ -21,7 +24,7 @@ use crate::{
     config::Ingest,
     inbox::{Accepted, Arrival, Inbox, Origin, Place},
     proofs::Proofs,
-    telemetry::{IngestLabels, Metrics},
+    telemetry::{IngestLabels, LogLimit, Metrics},
 };
 
 mod answer;
@@ -33,7 +36,11 @@ struct Context {
     inbox: Inbox,
     metrics: Arc<Metrics>,
     proofs: Arc<Proofs>,
+    unknown_mark_log: LogLimit,
 }
+
+/// Minimum interval between log lines about marks that this version does not know.
+const UNKNOWN_MARK_LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Returns the routes of the ingest. They accept any path, since the filter has checked it.
 pub(crate) fn routes(settings: &Ingest, inbox: Inbox, metrics: Arc<Metrics>, proofs: Arc<Proofs>) -> Router {
@@ -41,7 +48,27 @@ pub(crate) fn routes(settings: &Ingest, inbox: Inbox, metrics: Arc<Metrics>, pro
         .route(Policy::PROVE_PATH, any(prove))
         .fallback(any(receive))
         .layer(DefaultBodyLimit::max(settings.max_body_bytes))
-        .with_state(Arc::new(Context { inbox, metrics, proofs }))
+        .with_state(Arc::new(Context {
+            inbox,
+            metrics,
+            proofs,
+            unknown_mark_log: LogLimit::every(UNKNOWN_MARK_LOG_INTERVAL),
+        }))
+}
+
+impl Context {
+    fn log_unknown_mark(&self, mark: &str, build: &str) {
+        const LONGEST: usize = 64;
+        let Some(suppressed) = self.unknown_mark_log.allow() else { return };
+        let mark: String = mark.chars().take(LONGEST).collect();
+        tracing::error!(
+            mark,
+            build,
+            suppressed,
+            "answered 503 to a request with a mark that this backend does not know: the filter is newer than the \
+             backend. Upgrade the backends, or run `guardctl rollback`"
+        );
+    }
 }
 
 async fn receive(
@@ -69,6 +96,10 @@ async fn receive(
 
 /// Parses and stores an event that the filter has accepted.
 async fn answer(context: &Context, judgement: Judgement<'_>, body: Result<Bytes, BytesRejection>) -> Answer {
+    if let Mark::Unknown(mark) = judgement.mark {
+        context.log_unknown_mark(mark, judgement.build);
+        return Answer::UnknownMark;
+    }
     // The body is larger than `ingest.max_body_bytes`, or the connection broke and nobody waits for
     // the answer.
     let Ok(body) = body else { return Answer::Rejected(Rejection::new(Code::PayloadTooLarge)) };
@@ -86,6 +117,14 @@ async fn answer(context: &Context, judgement: Judgement<'_>, body: Result<Bytes,
         Verdict::Accept(event) => (Place::Inbox(event.event.feature), event.key(), &event.case_id, event.occurred_at),
         Verdict::Quarantine(event) => (Place::Quarantine, event.key(), &event.case_id, event.occurred_at),
     };
+    if judgement.mark == Mark::Accepted && place == Place::Quarantine {
+        tracing::warn!(
+            event_key = key.as_str(),
+            build = judgement.build,
+            "the filter accepted an event that this backend does not know, so the backend quarantines it: upgrade the \
+             backends, and then run `backend readmit`"
+        );
+    }
     let arrival = Arrival { place, key: &key, case_id, occurred_at, body: &body, received_at, origin: Origin::Sent };
     let accepted = match context.inbox.accept(&arrival).await {
         Ok(accepted) => accepted,
@@ -115,7 +154,9 @@ fn parse<'a>(judgement: Judgement<'_>, body: &'a [u8]) -> Result<Verdict<'a>, Re
         return Err(Rejection::new(Code::NotFound));
     }
     match Verdict::parse(body)? {
-        unknown @ Verdict::Quarantine(_) if judgement.mark == Mark::Quarantined => Ok(unknown),
+        // A newer filter may accept an event that this backend does not know. In quarantine it waits
+        // for a backend that does.
+        unknown @ Verdict::Quarantine(_) if matches!(judgement.mark, Mark::Quarantined | Mark::Accepted) => Ok(unknown),
         verdict => Ok(Verdict::Accept(verdict.known()?)),
     }
 }
@@ -125,7 +166,7 @@ fn parse<'a>(judgement: Judgement<'_>, body: &'a [u8]) -> Result<Verdict<'a>, Re
 /// the filter's own proof. Stores and counts nothing, and leaves readiness alone.
 async fn prove(State(context): State<Arc<Context>>, headers: HeaderMap) -> Response {
     let candidate = headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    let judgement = headers.get(headers::JUDGED).and_then(|value| Judgement::read(value.as_bytes()));
+    let judgement = headers.get(headers::JUDGED).map(|value| Judgement::read(value.as_bytes()));
     let shown = candidate.or(judgement.map(|judgement| judgement.proof));
     let mut response = if shown.is_some_and(|proof| context.proofs.knows(proof)) {
         ([(header::CONTENT_TYPE, "application/json")], r#"{"status":"proven"}"#).into_response()

@@ -21,13 +21,15 @@ pub(crate) struct Proofs {
     known: Vec<Secret>,
     /// Cleared by a request with a known proof.
     unknown_at: Mutex<Option<Instant>>,
-    log: LogLimit,
+    unknown_log: LogLimit,
+    unjudged_log: LogLimit,
 }
 
 /// How long an unknown proof makes the backend unready. It has to end: while a load balancer sends
 /// no requests to an unready backend, none can show that the proofs match again.
 const UNREADY: Duration = Duration::from_secs(60);
-/// Minimum interval between log lines about unknown proofs.
+/// Minimum interval between log lines about unknown proofs, and between those about requests without
+/// a judgement.
 const LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// Maximum length of a build's name in the log, in characters.
 const LOGGED_BUILD: usize = 64;
@@ -37,14 +39,23 @@ impl Proofs {
     /// a proof is being replaced.
     pub(crate) fn new(setting: &Secret) -> Self {
         let known = setting.reveal().split_whitespace().map(Secret::new).collect();
-        Self { known, unknown_at: Mutex::default(), log: LogLimit::every(LOG_INTERVAL) }
+        Self {
+            known,
+            unknown_at: Mutex::default(),
+            unknown_log: LogLimit::every(LOG_INTERVAL),
+            unjudged_log: LogLimit::every(LOG_INTERVAL),
+        }
     }
 
     /// Returns how the filter judged a request, if the request shows a known proof.
     pub(crate) fn judgement<'a>(&self, headers: &'a HeaderMap) -> Option<Judgement<'a>> {
         // A request without a judgement did not pass through a filter. It says nothing about the
         // filter's proof, so readiness stays as it is.
-        let judgement = headers.get(headers::JUDGED).and_then(|value| Judgement::read(value.as_bytes()))?;
+        let Some(value) = headers.get(headers::JUDGED) else {
+            self.log_unjudged();
+            return None;
+        };
+        let judgement = Judgement::read(value.as_bytes());
         if self.knows(judgement.proof) {
             self.set_unknown_at(None);
             return Some(judgement);
@@ -72,8 +83,18 @@ impl Proofs {
         *self.unknown_at.lock().unwrap_or_else(PoisonError::into_inner) = instant;
     }
 
+    fn log_unjudged(&self) {
+        let Some(suppressed) = self.unjudged_log.allow() else { return };
+        tracing::warn!(
+            suppressed,
+            "answered 503 to a request without the header {}: it did not pass through the filter. Let nothing but Envoy \
+             reach `ingest.listen`, and enable the filter on the webhook's route",
+            headers::JUDGED
+        );
+    }
+
     fn log_unknown(&self, build: &str) {
-        let Some(suppressed) = self.log.allow() else { return };
+        let Some(suppressed) = self.unknown_log.allow() else { return };
         let build: String = build.chars().take(LOGGED_BUILD).collect();
         tracing::error!(
             build,

@@ -22,6 +22,10 @@ pub const REJECTION: &str = "x-edge-rejection";
 pub const SHADOW: &str = "x-edge-shadow";
 
 /// The filter's judgement of a request that passes, written `proof;build;mark`.
+///
+/// Filter and backend may be of neighbouring versions. A later version may append fields, which
+/// this one ignores, and may add marks, which this one reads as [`Mark::Unknown`]. It must not
+/// change the three fields or a mark that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Judgement<'a> {
     /// The secret by which the backend recognizes the filter. The backend accepts no request
@@ -44,6 +48,8 @@ pub enum Mark<'a> {
     Shadowed(&'a str),
     /// It is guardctl asking whether the backend knows the proof.
     Probe,
+    /// A mark of a later version, or none at all.
+    Unknown(&'a str),
 }
 
 impl<'a> Judgement<'a> {
@@ -54,23 +60,24 @@ impl<'a> Judgement<'a> {
             Mark::Quarantined => ("quarantined", ""),
             Mark::Shadowed(code) => ("shadowed:", code),
             Mark::Probe => ("probe", ""),
+            Mark::Unknown(mark) => (mark, ""),
         };
         [proof, ";", build, ";", mark, code].concat()
     }
 
-    /// Reads the header's value.
-    pub fn read(value: &'a [u8]) -> Option<Self> {
-        let mut parts = value.split(|&byte| byte == b';');
-        let proof = parts.next()?;
-        let build = parts.next()?;
-        let mark = parts.next()?;
-        let mark = match std::str::from_utf8(mark).ok()? {
+    /// Reads the header's value. A field that is missing or not UTF-8 is read as empty.
+    pub fn read(value: &'a [u8]) -> Self {
+        let mut fields = value.split(|&byte| byte == b';');
+        let proof = fields.next().unwrap_or_default();
+        let mut text = || std::str::from_utf8(fields.next().unwrap_or_default()).unwrap_or_default();
+        let build = text();
+        let mark = match text() {
             "accepted" => Mark::Accepted,
             "quarantined" => Mark::Quarantined,
             "probe" => Mark::Probe,
-            shadowed => Mark::Shadowed(shadowed.strip_prefix("shadowed:")?),
+            other => other.strip_prefix("shadowed:").map_or(Mark::Unknown(other), Mark::Shadowed),
         };
-        Some(Self { proof, build: std::str::from_utf8(build).ok()?, mark })
+        Self { proof, build, mark }
     }
 }
 
@@ -80,15 +87,28 @@ mod tests {
 
     #[test]
     fn a_judgement_reads_back() {
-        for mark in [Mark::Accepted, Mark::Quarantined, Mark::Shadowed("too_deep"), Mark::Probe] {
+        let marks =
+            [Mark::Accepted, Mark::Quarantined, Mark::Shadowed("too_deep"), Mark::Probe, Mark::Unknown("deferred")];
+        for mark in marks {
             let written = Judgement::write("proof", "build-1", mark);
-            assert_eq!(
-                Judgement::read(written.as_bytes()),
-                Some(Judgement { proof: b"proof", build: "build-1", mark })
-            );
+            assert_eq!(Judgement::read(written.as_bytes()), Judgement { proof: b"proof", build: "build-1", mark });
         }
-        for value in ["", "proof", "proof;build", "proof;build;other", "\u{ff};\u{ff};x"] {
-            assert_eq!(Judgement::read(value.as_bytes()), None, "{value}");
+    }
+
+    #[test]
+    fn the_header_of_a_later_version_is_read_as_far_as_this_one_knows_it() {
+        for (value, build, mark) in [
+            ("proof;build;accepted;later", "build", Mark::Accepted),
+            ("proof;build;shadowed:later", "build", Mark::Shadowed("later")),
+            ("proof;build;accepted-later", "build", Mark::Unknown("accepted-later")),
+            ("proof;build;", "build", Mark::Unknown("")),
+            ("proof;build", "build", Mark::Unknown("")),
+            ("proof", "", Mark::Unknown("")),
+        ] {
+            assert_eq!(Judgement::read(value.as_bytes()), Judgement { proof: b"proof", build, mark }, "{value}");
         }
+        let unreadable = Judgement { proof: b"\xff", build: "", mark: Mark::Unknown("") };
+        assert_eq!(Judgement::read(b"\xff;\xff;\xff"), unreadable);
+        assert_eq!(Judgement::read(b"").proof, b"");
     }
 }

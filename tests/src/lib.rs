@@ -16,6 +16,7 @@
 //! - [`load`] sends and answers requests for the benchmarks.
 //! - [`metrics`] reads what the programs count.
 //! - [`keys`] names the backend's keys in Redis.
+//! - [`contract`] records what filter and backend send each other.
 //!
 //! The network around it, and its failures:
 //! - [`balancer`] is a load balancer for several Envoys.
@@ -30,6 +31,7 @@
 pub mod backend_settings;
 pub mod balancer;
 pub mod chaos;
+pub mod contract;
 pub mod dns;
 pub mod keys;
 pub mod load;

@@ -19,6 +19,9 @@ pub(super) enum Answer {
     /// 503: the request does not show a proof that the backend knows. The filter and the backend
     /// were given different proofs, which is not the sender's fault.
     Unproven,
+    /// 503: the filter marked the request in a way that this backend does not know. The filter is
+    /// newer, and another backend may know the mark.
+    UnknownMark,
     /// 503: the event was not stored, or not in time.
     Unavailable,
 }
@@ -48,6 +51,7 @@ impl Answer {
             Self::Acknowledged(acknowledgement, _) => acknowledgement.label(),
             Self::Rejected(rejection) => rejection.code.as_str(),
             Self::Unproven => "unproven",
+            Self::UnknownMark => "unknown_mark",
             Self::Unavailable => "unavailable",
         }
     }
@@ -106,6 +110,7 @@ impl IntoResponse for Answer {
                 problem(status, rejection.to_problem_json())
             }
             Self::Unproven => send_again(label, "The backend does not know the filter's proof; send the event again"),
+            Self::UnknownMark => send_again(label, "The backend does not know the filter's mark; send the event again"),
             Self::Unavailable => send_again(label, "The event could not be stored. Send it again"),
         };
         set_header(&mut response, headers::REJECTION, label);

@@ -29,6 +29,7 @@
 //! - [`swap`]: new builds of the filter under load, and rehearsals.
 //! - [`publish`]: what makes a publication succeed, fail or roll back.
 //! - [`mounted`]: builds that Kubernetes mounts as a Secret, under load.
+//! - [`skew`]: filter and backend of neighbouring versions.
 //! - [`token`]: the introduction and rotation of tokens and signatures.
 //! - [`bootstrap`]: the options of Envoy's bootstrap.
 //! - [`own_envoy`]: the filter in an Envoy that somebody already runs, as `docs/EDGE.md` shows it.
@@ -76,6 +77,7 @@ mod reconciler;
 mod replicas;
 mod restart;
 mod revived;
+mod skew;
 mod start;
 mod swap;
 mod tls;

@@ -187,7 +187,7 @@ struct Backend {
 
 async fn receive(State(backend): State<Arc<Backend>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let judged: Vec<_> = headers.get_all(JUDGED).iter().collect();
-    let judgement = judged.first().and_then(|value| Judgement::read(value.as_bytes()));
+    let judgement = judged.first().map(|value| Judgement::read(value.as_bytes()));
     let is_known = |proof: &[u8]| proof == PROOF.as_bytes();
     let build = judgement.map_or("", |judgement| judgement.build);
     if uri.path() == "/-/guardctl/prove" {

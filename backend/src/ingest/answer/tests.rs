@@ -23,7 +23,7 @@ fn key() -> EventKey {
 }
 
 fn all() -> Vec<Answer> {
-    let mut all = vec![Answer::Unproven, Answer::Unavailable];
+    let mut all = vec![Answer::Unproven, Answer::UnknownMark, Answer::Unavailable];
     all.extend(ACKNOWLEDGEMENTS.map(|(acknowledgement, ..)| Answer::Acknowledged(acknowledgement, key())));
     all.extend(Code::ALL.map(|code| Answer::Rejected(Rejection::new(code))));
     all
