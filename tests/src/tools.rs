@@ -16,10 +16,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 mod faketime;
+mod kubernetes;
 mod servers;
 mod wasm;
 
 pub use faketime::{faketime, has_faketime};
+pub use kubernetes::{kustomize, validate_resources, yaml};
 pub use servers::{envoy, ip, redis_server};
 pub use wasm::{run_filter_tests, wasm_filter, wasm_module};
 
@@ -121,6 +123,17 @@ fn run(command: &mut Command) -> Result<()> {
         status if status.success() => Ok(()),
         status => bail!("{program} failed with {status}"),
     }
+}
+
+/// The standard output of a command that must succeed.
+fn checked_output(command: &mut Command) -> Result<String> {
+    let program = command.get_program().display().to_string();
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {program}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        bail!("{program} failed with {}: {text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(text)
 }
 
 /// The output of a command, or `None` if it does not run or fails.

@@ -30,6 +30,7 @@
 //! - [`publish`]: what makes a publication succeed, fail or roll back.
 //! - [`mounted`]: builds that Kubernetes mounts as a Secret, under load.
 //! - [`skew`]: filter and backend of neighbouring versions.
+//! - [`manifests`]: the manifests for Kubernetes.
 //! - [`token`]: the introduction and rotation of tokens and signatures.
 //! - [`bootstrap`]: the options of Envoy's bootstrap.
 //! - [`own_envoy`]: the filter in an Envoy that somebody already runs, as `docs/EDGE.md` shows it.
@@ -67,6 +68,7 @@ mod hostile;
 mod ingest;
 mod large;
 mod logs;
+mod manifests;
 mod mounted;
 mod network;
 mod own_envoy;

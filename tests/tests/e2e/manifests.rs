@@ -1,0 +1,408 @@
+//! The manifests for Kubernetes: Kustomize renders them, they are valid, they agree with the other
+//! files, and a new build of the filter changes nothing but its Secret.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::LazyLock,
+};
+
+use envoy::{
+    bootstrap::{Bootstrap, SHIPPED},
+    build::Build,
+    render::Rendering,
+};
+use harness::tools;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The oldest and the newest version of Kubernetes whose schemas the manifests must satisfy.
+const VERSIONS: [&str; 2] = ["1.29.0", "1.37.0"];
+const TOKEN: &str = "a-token-that-the-simulator-knows";
+
+/// A copy of `deploy/kubernetes`, with the files that docs/KUBERNETES.md tells you to write.
+struct Copy(TempDir);
+
+/// Rendered resources, as YAML in a file, and parsed.
+struct Rendered {
+    file: PathBuf,
+    resources: Vec<Value>,
+}
+
+impl Copy {
+    fn new() -> Self {
+        let copy = Self(tempfile::tempdir().unwrap());
+        let source = tools::workspace().join("deploy/kubernetes");
+        let status = Command::new("cp").arg("-r").arg(source).arg(copy.0.path().join("k")).status();
+        assert!(status.unwrap().success());
+        let production = copy.folder("overlays/production");
+        fs::copy(production.join("secrets.env.example"), production.join("secrets.env")).unwrap();
+        fs::copy(tools::workspace().join("envoy/policy.toml"), production.join("policy.toml")).unwrap();
+        fs::write(production.join("proof"), "0123456789abcdef").unwrap();
+        for overlay in ["overlays/production", "overlays/demo"] {
+            copy.render_filter(overlay, b"1");
+        }
+        copy
+    }
+
+    fn folder(&self, name: &str) -> PathBuf {
+        self.0.path().join("k").join(name)
+    }
+
+    /// Does what `guardctl render` does.
+    fn render_filter(&self, overlay: &str, module: &[u8]) {
+        let proof = fs::read_to_string(self.folder(overlay).join("proof")).unwrap();
+        let policy = json!({ "authenticity": { "kind": "path_token", "tokens": [TOKEN] } });
+        let build = Build { module: [b"\0asm", module].concat(), policy, proof };
+        let mount = PathBuf::from("/var/lib/edge/ecds");
+        Rendering { out: self.folder(overlay).join("filter"), mount, rehearse_with: None }.render(&build).unwrap();
+    }
+
+    fn kustomize(&self, overlay: &str) -> Rendered {
+        let file = self.0.path().join("rendered.yaml");
+        fs::write(&file, tools::kustomize(&self.folder(overlay)).unwrap()).unwrap();
+        Rendered { resources: tools::yaml(&file).unwrap(), file }
+    }
+
+    /// Enables the component that the production overlay leaves out.
+    fn enable_tls(&self) {
+        let file = self.folder("overlays/production/kustomization.yaml");
+        let text = fs::read_to_string(&file).unwrap();
+        let enabled = text.replace("#components:\n#- ../../components/tls", "components:\n- ../../components/tls");
+        assert_ne!(enabled, text);
+        fs::write(file, enabled).unwrap();
+    }
+}
+
+impl Rendered {
+    fn get(&self, kind: &str, name: &str) -> &Value {
+        // The names of generated objects end with a hash.
+        let is_named = |own: &str| own == name || own.rsplit_once('-').is_some_and(|(stem, _)| stem == name);
+        let found = self
+            .resources
+            .iter()
+            .find(|resource| resource["kind"] == kind && resource["metadata"]["name"].as_str().is_some_and(is_named));
+        found.unwrap_or_else(|| panic!("no {kind} {name}"))
+    }
+
+    /// The pod templates with the names of their workloads.
+    fn pods(&self) -> BTreeMap<&str, &Value> {
+        let workloads = self.resources.iter().filter(|resource| resource["spec"]["template"].is_object());
+        workloads.map(|resource| (text(&resource["metadata"]["name"]), &resource["spec"]["template"]["spec"])).collect()
+    }
+
+    /// The environment of a workload's container, with its references to other variables resolved.
+    fn environment(&self, workload: &str) -> BTreeMap<String, String> {
+        let container = &self.pods()[workload]["containers"][0];
+        let mut variables = BTreeMap::from([("NAMESPACE".to_owned(), "truenroll-edge".to_owned())]);
+        for source in list(&container["envFrom"]) {
+            let map = self.get("ConfigMap", text(&source["configMapRef"]["name"]));
+            for (name, value) in map["data"].as_object().unwrap() {
+                variables.insert(name.clone(), text(value).to_owned());
+            }
+        }
+        for variable in list(&container["env"]).iter().filter(|variable| variable["value"].is_string()) {
+            let mut value = text(&variable["value"]).to_owned();
+            for (name, known) in &variables {
+                value = value.replace(&format!("$({name})"), known);
+            }
+            variables.insert(text(&variable["name"]).to_owned(), value);
+        }
+        variables
+    }
+}
+
+static RENDERED: LazyLock<(Copy, Rendered, Rendered)> = LazyLock::new(|| {
+    let copy = Copy::new();
+    let (production, demo) = (copy.kustomize("overlays/production"), copy.kustomize("overlays/demo"));
+    (copy, production, demo)
+});
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("{value} is not text"))
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn compose() -> Value {
+    tools::yaml(&tools::workspace().join("docker-compose.yml")).unwrap().remove(0)
+}
+
+#[test]
+fn every_overlay_satisfies_the_schemas_of_kubernetes() {
+    let copy = Copy::new();
+    copy.kustomize("base");
+    for step in 0..3 {
+        let overlay = ["overlays/demo", "overlays/production", "overlays/production"][step];
+        if step == 2 {
+            copy.enable_tls();
+        }
+        let rendered = copy.kustomize(overlay);
+        assert!(rendered.resources.len() > 15, "{overlay}");
+        for version in VERSIONS {
+            tools::validate_resources(&rendered.file, version).unwrap();
+        }
+    }
+    let invalid = copy.kustomize("overlays/demo");
+    let yaml = fs::read_to_string(&invalid.file).unwrap();
+    fs::write(&invalid.file, yaml.replace("readOnlyRootFilesystem", "readOnlyRootFileSystem")).unwrap();
+    assert!(tools::validate_resources(&invalid.file, VERSIONS[1]).is_err(), "a wrong field is noticed");
+}
+
+#[test]
+fn a_new_build_changes_only_the_secret_of_the_filter() {
+    let copy = Copy::new();
+    let before = copy.kustomize("overlays/production").resources;
+    copy.render_filter("overlays/production", b"2");
+    let after = copy.kustomize("overlays/production").resources;
+    let changed: Vec<_> = before.iter().zip(&after).filter(|(old, new)| old != new).collect();
+    let [(old, new)] = changed[..] else { panic!("{} resources changed", changed.len()) };
+    assert_eq!((&old["kind"], &old["metadata"]), (&json!("Secret"), &new["metadata"]));
+    assert_eq!(old["metadata"]["name"], "filter");
+}
+
+#[test]
+fn a_changed_secret_or_setting_of_the_backend_replaces_its_pods() {
+    let copy = Copy::new();
+    let name = |rendered: &Rendered| rendered.pods()["backend"]["volumes"][0]["secret"]["secretName"].clone();
+    let first = name(&copy.kustomize("overlays/production"));
+    fs::write(copy.folder("overlays/production/proof"), "fedcba9876543210").unwrap();
+    assert_ne!(name(&copy.kustomize("overlays/production")), first);
+}
+
+#[test]
+fn every_pod_satisfies_the_restricted_pod_security_standard_and_has_no_rights() {
+    let (_, production, demo) = &*RENDERED;
+    for (name, pod) in production.pods().into_iter().chain(demo.pods()) {
+        let security = &pod["securityContext"];
+        assert_eq!(security["runAsNonRoot"], true, "{name}");
+        assert_eq!(security["seccompProfile"]["type"], "RuntimeDefault", "{name}");
+        assert_eq!(pod["automountServiceAccountToken"], false, "{name}");
+        assert_eq!(pod["enableServiceLinks"], false, "{name}");
+        for container in list(&pod["containers"]) {
+            let security = &container["securityContext"];
+            let expected = json!({
+                "allowPrivilegeEscalation": false,
+                "capabilities": { "drop": ["ALL"] },
+                "readOnlyRootFilesystem": true,
+            });
+            assert_eq!(security, &expected, "{name}");
+            for resource in ["cpu", "memory"] {
+                for bound in ["requests", "limits"] {
+                    assert!(container["resources"][bound][resource].is_string(), "{name}: {bound} of {resource}");
+                }
+            }
+        }
+    }
+    for rendered in [production, demo] {
+        let namespace = rendered.get("Namespace", "truenroll-edge");
+        assert_eq!(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted");
+    }
+}
+
+#[test]
+fn envoy_accepts_the_settings_in_its_environment_and_finds_the_backend() {
+    let (_, production, _) = &*RENDERED;
+    let environment = production.environment("envoy");
+    let mut bootstrap = Bootstrap::shipped();
+    for option in environment["EDGE_ENABLE"].split_whitespace() {
+        bootstrap = bootstrap.enable(option).unwrap();
+    }
+    let mut settings = BTreeMap::new();
+    for setting in environment["EDGE_SET"].split_whitespace() {
+        let (name, value) = setting.split_once('=').unwrap();
+        bootstrap = bootstrap.set(name, value).unwrap();
+        settings.insert(name, value);
+    }
+    let service = production.get("Service", "backend");
+    assert_eq!(settings["backend_address"], "backend.truenroll-edge.svc.cluster.local.");
+    assert_eq!(
+        (&service["spec"]["clusterIP"], text(&service["metadata"]["namespace"])),
+        (&json!("None"), "truenroll-edge")
+    );
+
+    let copy = Copy::new();
+    copy.enable_tls();
+    let with_tls = copy.kustomize("overlays/production");
+    let option = with_tls.environment("envoy")["EDGE_ENABLE"].clone();
+    assert!(Bootstrap::options().contains(option.as_str()), "{option}");
+    let pod = with_tls.pods()["envoy"];
+    let mount = list(&pod["containers"][0]["volumeMounts"]).iter().find(|mount| mount["name"] == "tls").unwrap();
+    let volume = list(&pod["volumes"]).iter().find(|volume| volume["name"] == "tls").unwrap();
+    let certificates = fs::read_to_string(tools::workspace().join("envoy/tls.yaml")).unwrap();
+    for item in list(&volume["secret"]["items"]) {
+        let path = format!("{}/{}", text(&mount["mountPath"]), text(&item["path"]));
+        assert!(certificates.contains(&path), "envoy/tls.yaml does not name {path}");
+    }
+}
+
+/// The value in the shipped bootstrap that `# set: NAME` marks.
+fn shipped(name: &str) -> &'static str {
+    let line = SHIPPED.lines().find(|line| line.ends_with(&format!(" # set: {name}"))).unwrap();
+    line.split(" # set:").next().unwrap().rsplit(": ").next().unwrap().trim_end_matches(" }")
+}
+
+#[test]
+fn ports_and_paths_agree_with_the_bootstrap() {
+    let (_, production, _) = &*RENDERED;
+    let ports = |workload: &str| -> BTreeMap<String, String> {
+        let ports = list(&production.pods()[workload]["containers"][0]["ports"]);
+        ports.iter().map(|port| (text(&port["name"]).to_owned(), port["containerPort"].to_string())).collect()
+    };
+    let envoy = ports("envoy");
+    assert_eq!((envoy["http"].as_str(), envoy["metrics"].as_str()), (shipped("edge_port"), shipped("metrics_port")));
+    let backend = ports("backend");
+    assert_eq!(backend["ingest"], shipped("backend_port"));
+    let environment = production.environment("backend");
+    assert_eq!(environment["BACKEND__INGEST__LISTEN"], format!("0.0.0.0:{}", backend["ingest"]));
+    assert_eq!(environment["BACKEND__ADMIN__LISTEN"], format!("0.0.0.0:{}", backend["metrics"]));
+
+    let mounts = list(&production.pods()["envoy"]["containers"][0]["volumeMounts"]);
+    let filter = mounts.iter().find(|mount| mount["name"] == "filter").unwrap();
+    assert_eq!(filter["mountPath"], shipped("filter_directory"));
+    assert_eq!(format!("{}/filter.json", shipped("filter_directory")), shipped("filter_file"));
+    assert!(filter.get("subPath").is_none(), "a mount with subPath is never updated");
+}
+
+#[test]
+fn network_policies_allow_the_ports_that_the_programs_use() {
+    let (_, production, demo) = &*RENDERED;
+    for rendered in [production, demo] {
+        for (workload, pod) in rendered.pods() {
+            let declared: BTreeSet<_> = list(&pod["containers"][0]["ports"])
+                .iter()
+                .map(|port| port["containerPort"].as_u64().unwrap())
+                .collect();
+            let policy = rendered.get("NetworkPolicy", workload);
+            let selector = &policy["spec"]["podSelector"]["matchLabels"]["app.kubernetes.io/name"];
+            assert_eq!(selector, workload);
+            let rules = list(&policy["spec"]["ingress"]).iter().flat_map(|rule| list(&rule["ports"]));
+            let allowed: BTreeSet<_> = rules.map(|port| port["port"].as_u64().unwrap()).collect();
+            assert_eq!(allowed, declared, "{workload}");
+        }
+    }
+    let denied = &production.get("NetworkPolicy", "default-deny")["spec"];
+    assert_eq!(denied, &json!({ "podSelector": {}, "policyTypes": ["Ingress", "Egress"] }));
+}
+
+#[test]
+fn services_select_pods_and_name_ports_that_exist() {
+    let (_, production, demo) = &*RENDERED;
+    for rendered in [production, demo] {
+        for service in rendered.resources.iter().filter(|resource| resource["kind"] == "Service") {
+            let name = text(&service["spec"]["selector"]["app.kubernetes.io/name"]);
+            let ports = list(&rendered.pods()[name]["containers"][0]["ports"]);
+            for port in list(&service["spec"]["ports"]) {
+                assert!(ports.iter().any(|known| known["name"] == port["targetPort"]), "{name}: {port}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_backend_accepts_its_settings() {
+    let (copy, production, demo) = &*RENDERED;
+    let backend = tools::workspace_binary("backend", "backend", &[]).unwrap();
+    for (rendered, overlay, api_key) in [(production, "production", "key"), (demo, "demo", "")] {
+        let folder = tempfile::tempdir().unwrap();
+        let secrets = if overlay == "demo" { "demo.env" } else { "secrets.env" };
+        let secrets = fs::read_to_string(copy.folder("overlays").join(overlay).join(secrets)).unwrap();
+        for line in secrets.lines().filter(|line| !line.starts_with('#')) {
+            let Some((name, value)) = line.split_once('=') else { continue };
+            let value = if name == "api_key" && value.is_empty() { api_key } else { value };
+            fs::write(folder.path().join(name), value).unwrap();
+        }
+        fs::write(folder.path().join("proof"), "0123456789abcdef").unwrap();
+        fs::write(folder.path().join("policy.toml"), "").unwrap();
+        let mut check = Command::new(&backend);
+        check.arg("check").env_clear();
+        for (name, value) in rendered.environment("backend") {
+            let here =
+                |folder_in_container: &str| value.replace(folder_in_container, &folder.path().display().to_string());
+            let value = match name.as_str() {
+                "BACKEND__RECONCILER__POLICY_FILE" => here("/etc/edge"),
+                "BACKEND__PARTNER_API__SPOOL_FOLDER" => here("/var/spool/backend"),
+                _ => here("/etc/backend/secrets"),
+            };
+            check.env(name, value);
+        }
+        let output = check.output().unwrap();
+        assert!(output.status.success(), "{overlay}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn the_demonstration_has_the_values_of_the_compose_file() {
+    let (copy, _, demo) = &*RENDERED;
+    let root = fs::read_to_string(tools::workspace().join("demo.env")).unwrap();
+    let value = |text: &str, name: &str| {
+        let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned);
+        found.unwrap_or_else(|| panic!("{name} is not set"))
+    };
+    let read = |file: &str| fs::read_to_string(copy.folder("overlays/demo").join(file)).unwrap();
+    let (backend, simulator) = (read("demo.env"), read("simulator.env"));
+    for (name, compose) in [("SIM_API_KEY", "TRUENROLL_API_KEY"), ("SIM_SINK_SECRET", "SINK_SECRET")] {
+        assert_eq!(value(&simulator, name), value(&root, compose));
+    }
+    assert_eq!(value(&simulator, "SIM_WEBHOOK_TOKEN"), value(&root, "WEBHOOK_TOKEN"));
+    assert_eq!(value(&root, "WEBHOOK_TOKEN"), TOKEN);
+    assert_eq!(value(&backend, "api_key"), value(&simulator, "SIM_API_KEY"));
+    assert_eq!(value(&backend, "sink_secret"), value(&simulator, "SIM_SINK_SECRET"));
+    let environment = demo.environment("backend");
+    assert_eq!(environment["BACKEND__PARTNER_API__BASE_URL"], value(&root, "TRUENROLL_BASE_URL"));
+    assert_eq!(environment["BACKEND__SINK__URL"], value(&root, "SINK_URL"));
+}
+
+#[test]
+fn names_and_images_agree_with_the_compose_file_and_the_version() {
+    let (_, production, demo) = &*RENDERED;
+    let compose = compose();
+    let services = compose["services"].as_object().unwrap();
+    for (workload, pod) in demo.pods() {
+        let service = services.get(workload).unwrap_or_else(|| panic!("docker-compose.yml has no {workload}"));
+        let image = text(&pod["containers"][0]["image"]);
+        match service["image"].as_str() {
+            Some(upstream) => assert_eq!(image, upstream),
+            None => assert_eq!(image, format!("truenroll-edge-{workload}:{}", env!("CARGO_PKG_VERSION"))),
+        }
+    }
+    for (workload, pod) in production.pods() {
+        let image = format!("registry.example/truenroll-edge-{workload}:{}", env!("CARGO_PKG_VERSION"));
+        assert_eq!(pod["containers"][0]["image"], image);
+    }
+    let shared = |environment: &BTreeMap<String, String>| -> BTreeSet<String> { environment.keys().cloned().collect() };
+    let kubernetes = shared(&production.environment("backend"));
+    for name in services["backend"]["environment"].as_object().unwrap().keys() {
+        let is_set = kubernetes.contains(name) || kubernetes.contains(&format!("{name}_FILE"));
+        // Has a default that is right in production.
+        assert!(is_set || name == "BACKEND__PARTNER_API__BASE_URL", "Kubernetes does not set {name}");
+    }
+}
+
+#[test]
+fn pods_get_the_time_that_they_need_to_stop() {
+    let (_, production, _) = &*RENDERED;
+    let seconds = |workload: &str| production.pods()[workload]["terminationGracePeriodSeconds"].as_u64().unwrap();
+    let command = list(&production.pods()["envoy"]["containers"][0]["command"]);
+    let drain = command.iter().position(|argument| argument == "--drain-seconds").unwrap();
+    let drain: u64 = text(&command[drain + 1]).parse().unwrap();
+    assert!(seconds("envoy") >= drain + 5, "guardctl kills Envoy 5 s after the drain");
+    // `shutdown.grace_ms`, `ingest.store_timeout_ms` and 3 s.
+    assert!(seconds("backend") >= 26);
+}
+
+#[test]
+fn files_with_secrets_are_not_part_of_the_repository() {
+    let production = tools::workspace().join("deploy/kubernetes/overlays/production");
+    let ignored = fs::read_to_string(production.join(".gitignore")).unwrap();
+    let kustomization = tools::yaml(&production.join("kustomization.yaml")).unwrap().remove(0);
+    let generator = &kustomization["secretGenerator"][0];
+    for file in list(&generator["envs"]).iter().chain(list(&generator["files"])) {
+        assert!(ignored.lines().any(|line| Path::new(line) == Path::new("/").join(text(file))), "{file}");
+    }
+    assert!(ignored.lines().any(|line| line == "/filter"));
+}
