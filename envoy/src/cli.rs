@@ -91,9 +91,10 @@ enum Command {
     Verify(Verify),
     /// Run Envoy, and drain it before it stops.
     ///
-    /// On SIGTERM or SIGINT, Envoy reports that it is not ready, stops accepting connections after
-    /// --notice-seconds, and stops when no request is in flight. A second signal stops it at once.
-    /// Exits with Envoy's status.
+    /// On SIGTERM, SIGINT, SIGQUIT or SIGHUP, Envoy reports that it is not ready, stops accepting
+    /// connections after --notice-seconds, and stops when no request is in flight. A second signal
+    /// other than SIGHUP stops it at once. If SIGHUP was ignored when guardctl started, as `nohup`
+    /// does, it stays ignored. Exits with Envoy's status.
     Run {
         /// How many seconds load balancers have to notice that Envoy is not ready. Until then it
         /// accepts connections.
@@ -105,7 +106,8 @@ enum Command {
         /// The URL of Envoy's admin interface.
         #[arg(long, default_value = "http://127.0.0.1:9901")]
         admin: String,
-        /// Envoy and its arguments, after `--`.
+        /// Envoy and its arguments, after `--`. If they have no `--drain-time-s`, guardctl adds it
+        /// with the value of --notice-seconds.
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },

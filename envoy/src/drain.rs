@@ -1,26 +1,19 @@
 //! Runs Envoy, and drains it before it stops.
 //!
-//! On SIGTERM, Envoy itself stops within about 30 ms and cuts off the requests in flight. Here,
-//! SIGTERM and SIGINT first make Envoy report that it is not ready, so that load balancers send new
-//! requests elsewhere. Then Envoy closes its listeners, and stops when no request is in flight or
-//! the time limit has passed. A second signal stops it at once.
+//! Envoy itself stops about 30 ms after SIGTERM, and cuts off the requests in flight. Here a signal
+//! first makes Envoy report that it is not ready, so that load balancers send new requests
+//! elsewhere. Then Envoy closes its listeners, and stops when no request is in flight or the time
+//! limit has passed. Another SIGTERM stops it at once.
 
 use std::{
-    ffi::OsString,
     io::{self, Write},
-    os::unix::process::CommandExt,
-    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
-use tokio::{
-    runtime,
-    signal::unix::{Signal as Signals, SignalKind, signal},
-    task::JoinHandle,
-    time::{Instant as Deadline, sleep_until},
-};
+mod supervise;
+
+pub use supervise::run;
 
 /// How to drain Envoy.
 #[derive(Debug, Clone)]
@@ -39,108 +32,8 @@ pub struct Drain {
 const QUIET: Duration = Duration::from_millis(500);
 /// The time between two questions to Envoy.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// The time that Envoy has after SIGTERM before it is killed.
-const ENDING: Duration = Duration::from_secs(5);
 /// The longest time for one question to the admin interface.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// The number that shells add to the signal that killed a program.
-const BY_SIGNAL: i32 = 128;
-
-/// A phase of Envoy's life.
-enum Phase {
-    Serving,
-    Draining(JoinHandle<()>),
-    Ending(Deadline),
-}
-
-/// Runs Envoy until it stops, and returns its exit status, or 128 plus the signal's number if a
-/// signal killed it.
-///
-/// # Errors
-/// If Envoy cannot be started.
-pub fn run(command: &[OsString], drain: &Drain) -> io::Result<u8> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    let status = runtime.block_on(supervise(command, drain));
-    // Does not wait for a drain that was cut short.
-    runtime.shutdown_background();
-    status
-}
-
-async fn supervise(command: &[OsString], drain: &Drain) -> io::Result<u8> {
-    let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    // Before Envoy starts, so that no signal is missed.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut child_ended = signal(SignalKind::child())?;
-    let mut envoy = Command::new(program);
-    envoy.args(arguments);
-    if !arguments.iter().any(|argument| argument == "--drain-time-s") {
-        envoy.arg("--drain-time-s").arg(drain.notice.as_secs().max(1).to_string());
-    }
-    // In its own process group, so that Ctrl-C in a terminal reaches only guardctl.
-    let envoy = Pid::from_child(&envoy.process_group(0).spawn()?);
-    let mut phase = Phase::Serving;
-    loop {
-        tokio::select! {
-            _ = child_ended.recv() => if let Some(status) = reap(envoy) { return Ok(status) },
-            () = either(&mut terminate, &mut interrupt) => phase = match phase {
-                Phase::Serving => {
-                    tell("draining Envoy; a second signal stops it at once");
-                    let drain = drain.clone();
-                    Phase::Draining(tokio::task::spawn_blocking(move || drain.wait()))
-                }
-                Phase::Draining(_) | Phase::Ending(_) => end(envoy),
-            },
-            () = phase.is_over() => match phase {
-                Phase::Ending(_) => {
-                    tell("Envoy did not stop in time, killing it");
-                    // Envoy may have stopped meanwhile.
-                    _ = kill_process(envoy, Signal::KILL);
-                    phase = Phase::Ending(Deadline::now() + ENDING);
-                }
-                Phase::Serving | Phase::Draining(_) => phase = end(envoy),
-            },
-        }
-    }
-}
-
-impl Phase {
-    /// Resolves when the phase is over by itself.
-    async fn is_over(&mut self) {
-        match self {
-            Self::Serving => std::future::pending().await,
-            // A drain that panicked is over as well.
-            Self::Draining(drain) => _ = drain.await,
-            Self::Ending(deadline) => sleep_until(*deadline).await,
-        }
-    }
-}
-
-async fn either(one: &mut Signals, other: &mut Signals) {
-    tokio::select! {
-        _ = one.recv() => {}
-        _ = other.recv() => {}
-    }
-}
-
-fn end(envoy: Pid) -> Phase {
-    // Envoy may have stopped meanwhile; then `reap` is about to read its status.
-    _ = kill_process(envoy, Signal::TERM);
-    Phase::Ending(Deadline::now() + ENDING)
-}
-
-/// Reaps every child that has ended, and returns Envoy's status if Envoy is among them. As process
-/// 1 of a container, guardctl inherits orphans.
-fn reap(envoy: Pid) -> Option<u8> {
-    while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-        if pid == envoy {
-            let signalled = status.terminating_signal().map(|signal| BY_SIGNAL + signal);
-            let code = status.exit_status().or(signalled).unwrap_or(1);
-            return Some(u8::try_from(code).unwrap_or(1));
-        }
-    }
-    None
-}
 
 impl Drain {
     /// Makes Envoy unready, and waits until it may stop.

@@ -1,6 +1,10 @@
 //! Envoy is drained before it ends: requests in flight finish, and new ones go to another Envoy.
 
-use std::{process::Command, time::Duration};
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use harness::{
     balancer::Balancer,
@@ -138,13 +142,66 @@ async fn a_second_signal_ends_envoy_at_once() {
 
 #[test]
 fn guardctl_exits_with_the_status_of_the_program_it_runs() {
-    for (script, expected) in [("exit 7", 7), ("kill -KILL $$", 137), ("exit 0", 0)] {
+    // `$#` is not 0 if guardctl adds an option that only Envoy knows.
+    for (script, expected) in [("exit 7", 7), ("kill -KILL $$", 137), ("exit $#", 0)] {
         let status = guardctl().args(["--", "sh", "-c", script]).status().unwrap();
         assert_eq!(status.code(), Some(expected), "{script}");
     }
     let missing = guardctl().args(["--", "/no/such/envoy"]).output().unwrap();
     assert!(missing.status.code() == Some(1), "{missing:?}");
     assert!(String::from_utf8_lossy(&missing.stderr).contains("/no/such/envoy"), "{missing:?}");
+}
+
+/// Lets guardctl run a shell script, and waits until the script has written a line. The kernel kills
+/// the script when guardctl ends.
+fn run_script(mut guardctl: Command, script: &str) -> Child {
+    guardctl.args(["--", "setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", script]);
+    let mut guardctl = guardctl.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(guardctl.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    guardctl
+}
+
+fn signal(guardctl: &Child, signal: &str) {
+    let sent = Command::new("kill").args(["-s", signal, &guardctl.id().to_string()]).status().unwrap();
+    assert!(sent.success(), "{signal}");
+}
+
+#[test]
+fn every_signal_that_stops_guardctl_stops_its_envoy() {
+    let script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.02; done";
+    for name in ["TERM", "INT", "QUIT", "HUP"] {
+        let mut guardctl = run_script(guardctl(), script);
+        signal(&guardctl, name);
+        assert_eq!(guardctl.wait().unwrap().code(), Some(9), "{name}");
+    }
+    let mut nohup = Command::new("nohup");
+    nohup.arg(guardctl().get_program()).args(guardctl().get_args()).stderr(Stdio::null());
+    let mut guardctl = run_script(nohup, script);
+    signal(&guardctl, "HUP");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(guardctl.try_wait().unwrap(), None, "nohup lets guardctl ignore SIGHUP");
+    signal(&guardctl, "TERM");
+    assert_eq!(guardctl.wait().unwrap().code(), Some(9));
+}
+
+#[test]
+fn further_signals_do_not_prolong_the_life_of_an_envoy_that_does_not_stop() {
+    let script = "trap '' TERM; echo ready; exec sleep 60";
+    let mut guardctl = run_script(guardctl(), script);
+    let deadline = Instant::now() + Duration::from_secs(15);
+    let status = loop {
+        signal(&guardctl, "TERM");
+        if let Some(status) = guardctl.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > deadline {
+            guardctl.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    assert_eq!(status.code(), Some(137), "Envoy is killed");
 }
 
 #[test]
