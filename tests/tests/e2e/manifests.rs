@@ -9,6 +9,7 @@ use std::{
     sync::LazyLock,
 };
 
+use envelope::filter_settings::Settings;
 use envoy::{
     bootstrap::{Bootstrap, SHIPPED},
     build::Build,
@@ -393,6 +394,36 @@ fn pods_get_the_time_that_they_need_to_stop() {
     assert!(seconds("envoy") >= drain + 5, "guardctl kills Envoy 5 s after the drain");
     // `shutdown.grace_ms`, `ingest.store_timeout_ms` and 3 s.
     assert!(seconds("backend") >= 26);
+}
+
+/// The filter's configuration in an example, wherever the example has it.
+fn configurations(value: &Value) -> Vec<String> {
+    let is_configuration = |value: &Value| value.get("proof").is_some() && value.get("build").is_some();
+    match value {
+        Value::Object(object) if is_configuration(value) => vec![json!(object).to_string()],
+        Value::Object(object) => object.values().flat_map(configurations).collect(),
+        Value::Array(values) => values.iter().flat_map(configurations).collect(),
+        Value::String(text) => serde_json::from_str(text).map_or_else(
+            |_| Vec::new(),
+            |inner| match inner {
+                Value::Object(_) => configurations(&inner),
+                _ => Vec::new(),
+            },
+        ),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn the_filter_accepts_the_configuration_in_each_example() {
+    let folder = tools::workspace().join("deploy/kubernetes/examples");
+    for entry in fs::read_dir(folder).unwrap() {
+        let file = entry.unwrap().path();
+        let configurations: Vec<_> = tools::yaml(&file).unwrap().iter().flat_map(configurations).collect();
+        assert_eq!(configurations.len(), 1, "{}", file.display());
+        let settings = Settings::parse(configurations[0].as_bytes());
+        assert!(settings.is_ok(), "{}: {settings:?}", file.display());
+    }
 }
 
 #[test]
