@@ -33,8 +33,19 @@ fn the_programs_the_filter_and_the_changelog_agree_on_the_version() {
     }
     let filter = fs::read(tools::wasm_filter().unwrap()).unwrap();
     assert_eq!(module::version(&filter), Some(NUMBER));
-    let changelog = fs::read_to_string(tools::workspace().join("CHANGELOG.md")).unwrap();
-    assert!(changelog.contains(&format!("\n## {NUMBER}\n")), "CHANGELOG.md has no section for {NUMBER}");
+}
+
+#[test]
+fn a_tag_is_released_only_if_it_is_the_version_and_the_changelog_has_its_section() {
+    let release_notes = |tag: &str| {
+        let script = tools::workspace().join(".ci/release-notes");
+        Command::new(script).arg(tag).stdin(Stdio::null()).output().unwrap()
+    };
+    let notes = release_notes(&format!("v{NUMBER}"));
+    assert!(notes.status.success() && notes.stdout.starts_with(b"\n### "), "{notes:?}");
+    for tag in ["v0.0.0", NUMBER, "v"] {
+        assert_eq!(release_notes(tag).status.code(), Some(1), "{tag}");
+    }
 }
 
 #[test]
