@@ -137,6 +137,12 @@ async fn answer(context: &Context, judgement: Judgement<'_>, body: Result<Bytes,
         Accepted::Revived => {
             tracing::info!(event_key = key.as_str(), "dead letter delivered again and returned to the inbox");
         }
+        Accepted::RevivedConflict => {
+            tracing::warn!(
+                event_key = key.as_str(),
+                "dead letter delivered again with another body and returned to the inbox; the first body stands"
+            );
+        }
         Accepted::Conflict => {
             tracing::warn!(event_key = key.as_str(), "event delivered again with another body; the first body stands");
         }

@@ -27,6 +27,8 @@ pub enum Accepted {
     AlreadyBackfilled,
     /// The event was a dead letter, and is in the inbox again with the body that was stored first.
     Revived,
+    /// The same, but it was delivered with another body.
+    RevivedConflict,
 }
 
 /// The answers of `accept.lua`, `quarantine.lua` and `revive.lua`.
@@ -38,6 +40,7 @@ mod answer {
     /// Only `accept.lua` gives this answer: the event is a dead letter, which `revive.lua` revives.
     pub(super) const DEAD_LETTER: i64 = 4;
     pub(super) const REVIVED: i64 = 5;
+    pub(super) const REVIVED_CONFLICT: i64 = 6;
 }
 
 /// The approximate size in bytes of a store call's arguments, excluding the body.
@@ -121,6 +124,7 @@ impl Accepted {
             answer::CONFLICT => Ok(Self::Conflict),
             answer::ALREADY_BACKFILLED => Ok(Self::AlreadyBackfilled),
             answer::REVIVED => Ok(Self::Revived),
+            answer::REVIVED_CONFLICT => Ok(Self::RevivedConflict),
             unknown => Err(InboxError::UnknownAnswer(unknown)),
         }
     }
@@ -143,7 +147,8 @@ mod tests {
         assert_eq!(Accepted::decode(2).unwrap(), Accepted::Conflict);
         assert_eq!(Accepted::decode(3).unwrap(), Accepted::AlreadyBackfilled);
         assert_eq!(Accepted::decode(5).unwrap(), Accepted::Revived);
-        for unknown in [i64::MIN, -1, answer::DEAD_LETTER, 6, i64::MAX] {
+        assert_eq!(Accepted::decode(6).unwrap(), Accepted::RevivedConflict);
+        for unknown in [i64::MIN, -1, answer::DEAD_LETTER, 7, i64::MAX] {
             assert!(matches!(Accepted::decode(unknown), Err(InboxError::UnknownAnswer(answer)) if answer == unknown));
         }
     }

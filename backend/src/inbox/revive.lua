@@ -5,7 +5,8 @@
 -- ARGV: the body's hash, the retention, the event key, the body, when the event was received. Times
 --   and durations are in milliseconds.
 -- Returns: 0 stored as new, since the dead letter has expired; 1 already in the inbox, since
---   another delivery has revived it; 5 revived with the body that was stored first
+--   another delivery has revived it; 5 revived with the body that was stored first; 6 likewise, but
+--   it was delivered with another body
 --
 -- Invariant: the event stays a dead letter until it is in the inbox. So the entry in the inbox is
 -- added first, then the seen key stops naming the dead letter, and the dead letter is removed last.
@@ -34,5 +35,8 @@ redis.call('XADD', KEYS[2], '*', 'key', event_key, 'body', body, 'received', rec
 redis.call('SET', KEYS[1], hash, 'PX', retention)
 if found then
   redis.call('XDEL', KEYS[3], letter)
+  if hash ~= ARGV[1] then
+    return 6
+  end
 end
 return answer

@@ -35,6 +35,9 @@ pub(super) enum Acknowledgement {
     Quarantined,
     /// It was a dead letter, and is in the inbox again.
     Revived,
+    /// It was a dead letter, was received with another body, and is in the inbox again with the
+    /// first body.
+    RevivedConflict,
     /// It was received before.
     Duplicate,
     /// It was backfilled before it arrived.
@@ -65,6 +68,7 @@ impl Acknowledgement {
             (Accepted::Stored, Place::Quarantine) => Self::Quarantined,
             (Accepted::Duplicate, _) => Self::Duplicate,
             (Accepted::Revived, _) => Self::Revived,
+            (Accepted::RevivedConflict, _) => Self::RevivedConflict,
             (Accepted::AlreadyBackfilled, _) => Self::AlreadyBackfilled,
             (Accepted::Conflict, _) => Self::Conflict,
         }
@@ -75,6 +79,7 @@ impl Acknowledgement {
             Self::Accepted => "accepted",
             Self::Quarantined => "quarantined",
             Self::Revived => "revived",
+            Self::RevivedConflict => "revived_conflict",
             Self::Duplicate => "duplicate",
             Self::AlreadyBackfilled => "already_backfilled",
             Self::Conflict => "conflict",
@@ -85,7 +90,7 @@ impl Acknowledgement {
     /// the quarantine, or was a duplicate.
     fn status(self) -> &'static str {
         match self {
-            Self::Accepted | Self::Revived => "accepted",
+            Self::Accepted | Self::Revived | Self::RevivedConflict => "accepted",
             Self::Quarantined => "quarantined",
             Self::Duplicate | Self::AlreadyBackfilled | Self::Conflict => "duplicate",
         }

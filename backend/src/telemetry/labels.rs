@@ -6,8 +6,8 @@ use prometheus_client::encoding::EncodeLabelSet;
 /// The labels of a request to the ingest.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct IngestLabels {
-    /// `accepted`, `quarantined`, `revived`, `duplicate`, `already_backfilled`, `conflict`,
-    /// `unproven`, `unavailable` or the code of a rejection.
+    /// `accepted`, `quarantined`, `revived`, `revived_conflict`, `duplicate`, `already_backfilled`,
+    /// `conflict`, `unproven`, `unavailable`, `unknown_mark` or the code of a rejection.
     pub answer: &'static str,
 }
 

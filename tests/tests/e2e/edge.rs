@@ -45,7 +45,7 @@ async fn every_golden_vector_gets_its_expected_verdict_over_every_transport() {
     assert_eq!(metrics.sum("envoy_wasm_truenroll_filter_vm_reload_success", &[]), 0, "no VM crashed");
     let unproven = fixture.stack.backend_metrics().await.unwrap();
     assert_eq!(unproven.sum("truenroll_backend_ingest_total", &["answer=\"unproven\""]), 0);
-    let expected = ["accepted", "duplicate", "conflict", "quarantined", "revived"];
+    let expected = ["accepted", "duplicate", "conflict", "quarantined", "revived", "revived_conflict"];
     for (answer, count) in unproven.by_label("truenroll_backend_ingest_total", "answer") {
         assert!(expected.contains(&answer.as_str()), "the filter and the backend disagree: {count} × {answer}");
     }

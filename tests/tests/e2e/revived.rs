@@ -26,8 +26,10 @@ fn letters(fixture: &Fixture) -> Vec<String> {
     fixture.stack.backend_command(&["dead"]).unwrap().lines().map(str::to_owned).collect()
 }
 
-async fn revived(fixture: &Fixture) -> u64 {
-    fixture.stack.backend_metrics().await.unwrap().sum("truenroll_backend_ingest_total", &["answer=\"revived\""])
+/// How many requests the ingest has answered like this.
+async fn answered(fixture: &Fixture, answer: &str) -> u64 {
+    let label = format!("answer=\"{answer}\"");
+    fixture.stack.backend_metrics().await.unwrap().sum("truenroll_backend_ingest_total", &[&label])
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,7 +39,7 @@ async fn a_redelivered_dead_letter_returns_to_its_lane() {
     fixture.send_accepted(&event).await;
     fixture.delivered_once(1).await;
     assert_eq!(letters(&fixture), [""; 0]);
-    assert_eq!(revived(&fixture).await, 1);
+    assert_eq!(answered(&fixture, "revived").await, 1);
     assert_eq!(fixture.sender.send(&event).await, Answer::Duplicate(event.key.clone()));
     fixture.nothing_left_over().await;
 }
@@ -50,6 +52,9 @@ async fn a_redelivery_with_another_body_revives_the_body_that_was_stored_first()
     fixture.send_accepted(&other).await;
     fixture.delivered_once(1).await;
     assert_eq!(letters(&fixture), [""; 0]);
+    assert_eq!((answered(&fixture, "revived").await, answered(&fixture, "revived_conflict").await), (0, 1));
+    let is_warning = |line: &str| line.contains("WARN") && line.contains("another body") && line.contains(&event.key);
+    assert!(fixture.stack.backend.log().lines().any(is_warning), "the conflict is logged");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +64,7 @@ async fn a_redelivery_after_a_replay_is_a_duplicate() {
     assert!(fixture.stack.backend_command(&["replay"]).unwrap().starts_with("replayed 1 dead letter"));
     fixture.delivered_once(1).await;
     assert_eq!(fixture.sender.send(&event).await, Answer::Duplicate(event.key.clone()));
-    assert_eq!(revived(&fixture).await, 0);
+    assert_eq!(answered(&fixture, "revived").await, 0);
     fixture.delivered_once(1).await;
 }
 

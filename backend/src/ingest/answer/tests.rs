@@ -7,10 +7,11 @@ use super::*;
 
 const KEY: &str = "case.extraction.completed:6850abc123def456ghi789:2025-06-22T10:30:00Z";
 
-const ACKNOWLEDGEMENTS: [(Acknowledgement, &str, &str); 6] = [
+const ACKNOWLEDGEMENTS: [(Acknowledgement, &str, &str); 7] = [
     (Acknowledgement::Accepted, "accepted", "accepted"),
     (Acknowledgement::Quarantined, "quarantined", "quarantined"),
     (Acknowledgement::Revived, "revived", "accepted"),
+    (Acknowledgement::RevivedConflict, "revived_conflict", "accepted"),
     (Acknowledgement::Duplicate, "duplicate", "duplicate"),
     (Acknowledgement::AlreadyBackfilled, "already_backfilled", "duplicate"),
     (Acknowledgement::Conflict, "conflict", "duplicate"),
@@ -91,6 +92,7 @@ fn an_event_is_acknowledged_by_what_the_inbox_did_and_where() {
         (Accepted::Duplicate, inbox, Acknowledgement::Duplicate),
         (Accepted::Duplicate, Place::Quarantine, Acknowledgement::Duplicate),
         (Accepted::Revived, inbox, Acknowledgement::Revived),
+        (Accepted::RevivedConflict, inbox, Acknowledgement::RevivedConflict),
         (Accepted::AlreadyBackfilled, inbox, Acknowledgement::AlreadyBackfilled),
         (Accepted::Conflict, inbox, Acknowledgement::Conflict),
         (Accepted::Conflict, Place::Quarantine, Acknowledgement::Conflict),
