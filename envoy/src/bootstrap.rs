@@ -34,6 +34,12 @@ const NEEDS: &[(&str, &str)] = &[("mtls", "tls")];
 #[derive(Debug, Clone)]
 pub struct Bootstrap(String);
 
+impl From<String> for Bootstrap {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 impl Bootstrap {
     /// Returns the shipped bootstrap.
     pub fn shipped() -> Self {

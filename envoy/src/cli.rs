@@ -1,31 +1,26 @@
 //! The command line of `guardctl`.
 
 use std::{
-    ffi::OsString,
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use envelope::Policy;
 use serde_json::Value;
 
-use crate::{
-    bootstrap::Bootstrap,
-    drain::{self, Drain},
-    policy_file,
-    render::Rendering,
-};
+use crate::{bootstrap::Bootstrap, edge::Edge, policy_file, render::Rendering};
 
 mod build;
 mod report;
+mod run;
 mod target;
 mod verify;
 
 use build::{BuildArguments, RehearsalArguments};
+use run::Run;
 use target::{Patience, Target};
 use verify::Verify;
 
@@ -95,21 +90,12 @@ enum Command {
     /// connections after --notice-seconds, and stops when no request is in flight. A second signal
     /// other than SIGHUP stops it at once. If SIGHUP was ignored when guardctl started, as `nohup`
     /// does, it stays ignored. Exits with Envoy's status.
-    Run {
-        /// How many seconds load balancers have to notice that Envoy is not ready. Until then it
-        /// accepts connections.
-        #[arg(long, default_value_t = 5)]
-        notice_seconds: u64,
-        /// The longest time to drain, in seconds. Includes --notice-seconds.
-        #[arg(long, default_value_t = 30)]
-        drain_seconds: u64,
-        /// The URL of Envoy's admin interface.
-        #[arg(long, default_value = "http://127.0.0.1:9901")]
-        admin: String,
-        /// Envoy and its arguments, after `--`. If they have no `--drain-time-s`, guardctl adds it
-        /// with the value of --notice-seconds.
-        #[arg(last = true, required = true)]
-        command: Vec<OsString>,
+    Run(Run),
+    /// Check that Envoy is ready and that its filter answers. For container health checks.
+    Ready {
+        /// The URL of Envoy's operators' listener.
+        #[arg(long, default_value = "http://127.0.0.1:9902", env = "EDGE_URL")]
+        edge: String,
     },
     /// Print a new random path token, and the path to register with TruEnroll.
     Token {
@@ -155,15 +141,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<ExitCode> {
-    let Command::Run { notice_seconds, drain_seconds, admin, command } = command else {
-        return tool(command).map(|()| ExitCode::SUCCESS);
-    };
-    let notice = Duration::from_secs(notice_seconds);
-    let limit = Duration::from_secs(drain_seconds);
-    ensure!(notice < limit, "--drain-seconds must be more than --notice-seconds");
-    let program = command.first().map(|program| program.display().to_string()).unwrap_or_default();
-    let status = drain::run(&command, &Drain { admin, notice, limit });
-    status.map(ExitCode::from).with_context(|| format!("cannot run {program}"))
+    match command {
+        Command::Run(run) => run.run(),
+        command => tool(command).map(|()| ExitCode::SUCCESS),
+    }
 }
 
 fn tool(command: Command) -> Result<()> {
@@ -190,14 +171,17 @@ fn tool(command: Command) -> Result<()> {
         }
         Command::Verify(verify) => verify.run(&mut out),
         // `run` handles it.
-        Command::Run { .. } => Ok(()),
+        Command::Run(_) => Ok(()),
+        Command::Ready { edge } => Ok(Edge { url: edge }.ready()?),
         Command::Status { target } => report::status(&mut out, &target),
-        Command::Bootstrap { settings, enable } => print_bootstrap(&mut out, &settings, &enable),
+        Command::Bootstrap { settings, enable } => {
+            Ok(out.write_all(rendered(Bootstrap::shipped(), &settings, &enable)?.as_bytes())?)
+        }
     }
 }
 
-fn print_bootstrap(out: &mut impl Write, settings: &[String], enable: &[String]) -> Result<()> {
-    let mut bootstrap = Bootstrap::shipped();
+/// Returns the text of a bootstrap with options enabled and values replaced.
+fn rendered(mut bootstrap: Bootstrap, settings: &[String], enable: &[String]) -> Result<String> {
     for option in enable {
         bootstrap = bootstrap.enable(option)?;
     }
@@ -205,7 +189,7 @@ fn print_bootstrap(out: &mut impl Write, settings: &[String], enable: &[String])
         let (name, value) = setting.split_once('=').with_context(|| format!("`{setting}` is not NAME=VALUE"))?;
         bootstrap = bootstrap.set(name, value)?;
     }
-    Ok(out.write_all(bootstrap.render()?.as_bytes())?)
+    Ok(bootstrap.render()?)
 }
 
 /// Writes a line for the operator to standard error.

@@ -23,6 +23,9 @@ pub enum EdgeError {
     /// Something other than an Envoy with the filter answers.
     #[error("the server at this address is not an Envoy with the filter: {0}")]
     Unexpected(String),
+    /// Envoy is starting or draining. Contains its answer.
+    #[error("Envoy is not ready: {0}")]
+    NotReady(String),
 }
 
 /// Whether a backend knows a proof.
@@ -60,6 +63,19 @@ impl Edge {
     /// As for [`snapshot`](Self::snapshot).
     pub fn rejected_updates(&self) -> Result<u64, EdgeError> {
         self.snapshot().map(|snapshot| snapshot.rejected_updates)
+    }
+
+    /// Checks that Envoy is ready for requests, and that the filter answers.
+    ///
+    /// # Errors
+    /// If either is not so.
+    pub fn ready(&self) -> Result<(), EdgeError> {
+        let mut answer = self.get("/ready", None)?;
+        if !answer.status().is_success() {
+            let text = answer.body_mut().read_to_string().unwrap_or_default();
+            return Err(EdgeError::NotReady(text.trim().to_owned()));
+        }
+        self.probe().map(drop)
     }
 
     /// Asks the filter for its build, on a new connection.

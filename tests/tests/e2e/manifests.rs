@@ -241,6 +241,33 @@ fn envoy_accepts_the_settings_in_its_environment_and_finds_the_backend() {
     }
 }
 
+#[test]
+fn guardctl_runs_envoy_with_the_command_and_the_environment_of_the_pod() {
+    let (_, production, _) = &*RENDERED;
+    let guardctl = tools::workspace_binary("envoy", "guardctl", &[]).unwrap();
+    let container = &production.pods()["envoy"]["containers"][0];
+    let bootstrap = tools::workspace().join("envoy/bootstrap.yaml").display().to_string();
+    let words = list(&container["command"]).iter().chain(list(&container["args"])).map(text);
+    // Instead of Envoy, a program that prints its arguments.
+    let mut words = words.map(|word| match word {
+        "/etc/envoy/bootstrap.yaml" => &bootstrap,
+        "envoy" => "echo",
+        word => word,
+    });
+    assert_eq!(words.next(), Some("guardctl"));
+    let printed = Command::new(&guardctl).args(words).envs(production.environment("envoy")).output().unwrap();
+    let printed = String::from_utf8_lossy(&printed.stdout);
+    assert!(
+        printed.starts_with("--disable-hot-restart --log-level warning --concurrency 2 --config-yaml"),
+        "{printed}"
+    );
+    assert!(printed.contains("address: backend.truenroll-edge.svc.cluster.local. # set"), "{printed}");
+
+    let probe = list(&container["startupProbe"]["exec"]["command"]);
+    let is_known = Command::new(&guardctl).args(probe[1..].iter().map(text)).arg("--help").output().unwrap();
+    assert!(is_known.status.success(), "{probe:?}");
+}
+
 /// The value in the shipped bootstrap that `# set: NAME` marks.
 fn shipped(name: &str) -> &'static str {
     let line = SHIPPED.lines().find(|line| line.ends_with(&format!(" # set: {name}"))).unwrap();

@@ -5,8 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use envoy::{build::Build, edge::Edge, render::Rendering};
-use harness::{backend_settings::PROOF, mounted_secret::MountedSecret, tools};
+use envoy::{
+    build::Build,
+    edge::{Edge, EdgeError},
+    render::Rendering,
+};
+use harness::{backend_settings::PROOF, mounted_secret::MountedSecret, stack::DrainedEnvoy, tools};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -158,6 +162,24 @@ async fn a_resource_that_arrives_before_its_module_stays_rejected() {
     mounted.update();
     mounted.serves(&new).await;
     assert_eq!(mounted.edge.rejected_updates(), Ok(1));
+}
+
+/// This is why the pods of Envoy have a startup probe: `/ready` alone would let an Envoy without a
+/// filter take traffic.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_that_starts_with_a_broken_build_is_not_ready() {
+    let mut mounted = Mounted::start().await;
+    assert_eq!(mounted.edge.ready(), Ok(()));
+    mounted.render(&build(1));
+    fs::remove_file(module(&mounted.files())).unwrap();
+    mounted.update();
+    let started = DrainedEnvoy::start(&mounted.fixture.stack, "broken", 10).unwrap();
+    let client = harness::simulator::sender::client();
+    assert_eq!(client.get(started.ready()).send().await.unwrap().status(), 200);
+    assert_eq!(client.post(started.webhook()).body("{}").send().await.unwrap().status(), 500);
+    let edge = Edge { url: started.ready().trim_end_matches("/ready").to_owned() };
+    assert!(matches!(edge.ready(), Err(EdgeError::Unexpected(_))), "{:?}", edge.ready());
+    assert_eq!(mounted.edge.ready(), Ok(()), "the running Envoy keeps its build");
 }
 
 /// The module among rendered files.
