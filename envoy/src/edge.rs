@@ -1,6 +1,9 @@
 //! Asks a running Envoy about its filter and its backends.
 
-use std::{io, time::Duration};
+use std::{
+    io, thread,
+    time::{Duration, Instant},
+};
 
 use envelope::Policy;
 use serde_json::Value;
@@ -41,6 +44,8 @@ pub enum Proven {
     Unasked(String),
 }
 
+/// The time before a question is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
 /// The longest time for one question.
 const TIMEOUT: Duration = Duration::from_secs(6);
 
@@ -55,6 +60,21 @@ impl Edge {
         Snapshot::parse(&text).map_err(|missing| {
             EdgeError::Unexpected(format!("{}/stats/prometheus has no metric `{missing}`", self.url))
         })
+    }
+
+    /// Like [`snapshot`](Self::snapshot), but if Envoy does not answer, it is asked again until
+    /// `patience` has passed.
+    ///
+    /// # Errors
+    /// As for [`snapshot`](Self::snapshot).
+    pub fn snapshot_within(&self, patience: Duration) -> Result<Snapshot, EdgeError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match self.snapshot() {
+                Err(EdgeError::NoAnswer(_)) if Instant::now() < deadline => thread::sleep(PAUSE),
+                answer => return answer,
+            }
+        }
     }
 
     /// Returns the number of updates of the filter that Envoy has rejected since it started.

@@ -69,11 +69,14 @@ pub enum Outcome {
     Verified,
     /// The build answered every probe. No backend was asked, or none answered.
     Unproven,
-    /// No Envoy answered. It will load the build when it starts.
+    /// No Envoy answered, so the build was not verified. Envoy will load it when it starts.
     Staged,
-    /// No Envoy answered, and the same build was published before.
+    /// Likewise, but the same build was published before.
     Unchanged,
 }
+
+/// The time that a restart of Envoy takes, with some reserve.
+const RESTART: Duration = Duration::from_secs(10);
 
 impl Publisher {
     /// Makes Envoy serve `build`, and verifies it.
@@ -122,7 +125,11 @@ impl Publisher {
         let current = self.store.current()?;
         let is_known = current.is_some_and(|current| current.build == new.build);
         let Some(edge) = &self.edge else { return self.stage(new) };
-        match edge.snapshot() {
+        // If an unverified build would replace another one, an Envoy that is being restarted gets the
+        // time to come back.
+        let replaces_unverified = self.unanswered == Unanswered::Stage && before.is_some() && !is_known;
+        let wait = if replaces_unverified { self.patience.min(RESTART) } else { Duration::ZERO };
+        match edge.snapshot_within(wait) {
             Ok(_) => {}
             Err(EdgeError::NoAnswer(_)) if is_known => return Ok((new, Outcome::Unchanged)),
             Err(EdgeError::NoAnswer(_)) if before.is_none() || self.unanswered == Unanswered::Stage => {

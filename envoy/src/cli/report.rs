@@ -38,8 +38,14 @@ pub(super) fn publication(
         Outcome::Unproven => {
             "is serving: it answered every probe; no backend could be asked whether it knows its proof"
         }
-        Outcome::Staged => "is staged: no Envoy answers now; Envoy will load the build when it starts",
-        Outcome::Unchanged => "was published before: no Envoy answers now; Envoy will load the build when it starts",
+        Outcome::Staged => {
+            "is staged, but NOT verified, because no Envoy answers: Envoy will load it when it starts. Run `guardctl \
+             status` then; if Envoy does not serve the build, its log says why"
+        }
+        Outcome::Unchanged => {
+            "was published before and is staged, but is NOT verified now, because no Envoy answers: Envoy will load it \
+             when it starts"
+        }
     };
     Ok(writeln!(out, "build {} (publication {}) {said}", publication.build, publication.number)?)
 }

@@ -32,7 +32,8 @@ pub(super) struct Patience {
     patience: u64,
     /// If no Envoy answers, leave the build for Envoy to load when it starts; if no backend
     /// answers, go on without its answer. For starting everything at once, when Envoy and the
-    /// backend start after the publication.
+    /// backend start after the publication. If the build replaces another one, guardctl first waits
+    /// up to 10 seconds for Envoy, which may be restarting.
     #[arg(long)]
     stage: bool,
     /// Do not ask the backends whether they know the proof.

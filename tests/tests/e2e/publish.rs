@@ -12,7 +12,8 @@ use std::{
 use envelope::SigningKey;
 use envoy::{
     build::Build,
-    publish::{Outcome, PublishError, Publisher},
+    edge::Edge,
+    publish::{Outcome, PublishError, Publisher, Unanswered},
 };
 use harness::{
     process::free_port,
@@ -20,7 +21,7 @@ use harness::{
         sender::{Answer, Sender},
         steady::Steady,
     },
-    stack::Options,
+    stack::{DrainedEnvoy, Options},
     tools,
 };
 use serde_json::{Value, json};
@@ -246,6 +247,20 @@ async fn a_build_that_fails_on_authenticated_requests_is_rolled_back() {
     drop(steady);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_replaces_another_one_is_verified_by_an_envoy_that_is_being_restarted() {
+    let fixture = Fixture::start().await;
+    let mut envoy = DrainedEnvoy::start(&fixture.stack, "restarted", 30).unwrap();
+    let url = envoy.ready().replace("/ready", "");
+    let publisher = fixture.stack.publisher().unwrap();
+    let publisher = Publisher { edge: Some(Edge { url }), unanswered: Unanswered::Stage, ..publisher };
+    let build = fixture.stack.build(json!({ "max_depth": 9 })).unwrap();
+    envoy.process.kill().unwrap();
+    let published = tokio::task::spawn_blocking(move || publisher.publish(&build).map(|(_, outcome)| outcome));
+    tokio::task::block_in_place(|| envoy.start_again().unwrap());
+    assert_eq!(published.await.unwrap().unwrap(), Outcome::Verified);
+}
+
 /// Runs guardctl on the directory `dir`, against the Envoy at `edge`.
 fn guardctl(subcommand: &str, dir: &Path, edge: &str, more: &[&str]) -> Output {
     let mut command = Command::new(tools::workspace_binary("envoy", "guardctl", &[]).unwrap());
@@ -275,13 +290,13 @@ async fn exit_codes_say_whether_envoy_serves_the_build() {
     let expect = |(code, said): (i32, String), expected: i32, part: &str| {
         assert!(code == expected && said.contains(part), "{code} {said}");
     };
-    expect(run("publish", &dead, &[]), 0, "is staged");
-    expect(run("publish", &dead, &[]), 0, "was published before");
+    expect(run("publish", &dead, &[]), 0, "is staged, but NOT verified");
+    expect(run("publish", &dead, &[]), 0, "is NOT verified now");
     let served = fs::read(dir.join("ecds/filter.json")).unwrap();
     expect(run("publish", &dead, &other), 1, "no Envoy answers");
     expect(run("rollback", &dead, &[]), 1, "no earlier build");
     assert_eq!(fs::read(dir.join("ecds/filter.json")).unwrap(), served, "nothing was changed");
-    expect(run("publish", &dead, &[&other[..], &["--stage"]].concat()), 0, "is staged");
+    expect(run("publish", &dead, &[&other[..], &["--stage"]].concat()), 0, "is staged, but NOT verified");
     expect(run("rollback", &dead, &[]), 1, "no Envoy answers");
     expect(run("rollback", &dead, &["--stage"]), 0, "is staged");
     expect(run("status", &dead, &[]), 1, "cannot tell which build Envoy serves");
