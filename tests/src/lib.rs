@@ -25,12 +25,16 @@
 //! - [`namespace`] is a host that can vanish from the network.
 //! - [`chaos`] injects random faults into a whole stack and checks that every promise was kept.
 //!
+//! In containers:
+//! - [`containers`] runs the Compose file for `cargo test-containers`.
+//!
 //! Beside this crate, `buffering` is a filter that only waits for the whole request, as a baseline
 //! for `cargo bench-edge`, and `faulty` is a filter that fails, for the tests of publication.
 
 pub mod backend_settings;
 pub mod balancer;
 pub mod chaos;
+pub mod containers;
 pub mod contract;
 pub mod dns;
 pub mod keys;

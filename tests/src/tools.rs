@@ -142,13 +142,17 @@ fn output(command: &mut Command) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-fn on_path(program: &str) -> Option<PathBuf> {
+/// Returns the path of a program in the folders of `PATH`.
+pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
 }
 
 /// Installs Debian packages, if this is a Debian system and the process runs as root.
-fn apt_install(packages: &[&str]) -> Result<()> {
+///
+/// # Errors
+/// If it is not, or apt-get fails.
+pub fn apt_install(packages: &[&str]) -> Result<()> {
     let is_root = output(Command::new("id").arg("-u")).is_some_and(|uid| uid == "0");
     if on_path("apt-get").is_none() || !is_root {
         bail!("this takes apt-get and root; install {} yourself", packages.join(" "));

@@ -1,0 +1,62 @@
+//! The commands of docs/OPERATIONS.md for dead letters, backup and reconciliation.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use axum::http::StatusCode;
+use envelope::{Feature, Stage};
+use harness::{
+    containers::{Production, Steps, pages},
+    simulator::sender::Answer,
+};
+use tokio::time::{Instant, sleep};
+
+const PAGE: &str = "docs/OPERATIONS.md";
+
+pub(super) async fn run(steps: &mut Steps, production: &Production) -> Result<()> {
+    let Production { project, outside } = production;
+    steps.step("a dead letter is listed and replayed", replayed(production)).await?;
+
+    for block in pages::blocks(PAGE)? {
+        if block.section == "Backup and restore" {
+            let name = if block.text.contains("reconcile") { "reconcile" } else { "backup" };
+            let run = async { project.shell(&block.text).await.map(drop) };
+            steps.step(&format!("{PAGE}: {name}"), outside.planned(project, name, run)).await?;
+        }
+    }
+    let copy = project.folder.join("backup-appendonlydir");
+    ensure!(copy.is_dir(), "the backup left no {}", copy.display());
+
+    // `docker compose run` works while no backend does.
+    let without = async {
+        project.shell("docker compose run --rm --no-deps backend backend check").await?;
+        project.shell("docker compose run --rm --no-deps filter guardctl token").await?;
+        Ok("")
+    };
+    steps.step("commands in containers of their own", without).await?;
+    Ok(())
+}
+
+async fn replayed(production: &Production) -> Result<String> {
+    let Production { project, outside } = production;
+    let world = &outside.simulator.world;
+    world.upload("dead", None, &[Feature::Translation]);
+    let event = world.finish("dead", Feature::Translation, Stage::Completed, "2025-06-22T10:30:00Z");
+    let event = event.context("the stage finishes")?;
+    outside.simulator.application.fail_next([(StatusCode::GONE, Duration::ZERO)]);
+    let answer = outside.sender.send(&event).await;
+    ensure!(answer == Answer::Accepted(event.key.clone()), "{answer:?}");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !project.exec("backend", &["backend", "dead"]).await?.contains(&event.key) {
+        ensure!(Instant::now() < deadline, "the event does not become a dead letter");
+        sleep(Duration::from_millis(200)).await;
+    }
+    let block = pages::blocks(PAGE)?.into_iter().find(|block| block.text.contains("backend replay"));
+    let printed = project.shell(&block.context("the page shows no `replay`")?.text).await?;
+    ensure!(printed.contains(&event.key), "the dead letter is not listed: {printed}");
+    while !outside.simulator.application.deliveries().iter().any(|delivery| delivery.key == event.key) {
+        ensure!(Instant::now() < deadline, "the replayed event is not delivered");
+        sleep(Duration::from_millis(200)).await;
+    }
+    Ok(String::new())
+}

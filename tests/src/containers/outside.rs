@@ -1,0 +1,186 @@
+//! The outside world of a project: TruEnroll and the partner's application, on the host.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use envelope::Feature;
+use redis::AsyncCommands;
+use tokio::time::{Instant, sleep};
+
+use super::{docker::Docker, project::Project};
+use crate::{
+    backend_settings::{API_KEY, SINK_SECRET},
+    keys,
+    simulator::{
+        Simulator,
+        sender::Sender,
+        steady::{Report, Steady},
+    },
+};
+
+/// The events per second of the steady sender.
+pub const RATE: u32 = 50;
+/// How long the backends may take to handle everything that was accepted.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long events are sent before and after an operation.
+const AROUND: Duration = Duration::from_secs(2);
+
+/// The simulator, which the containers reach, and a sender that never retries.
+pub struct Outside {
+    /// The simulator.
+    pub simulator: Simulator,
+    /// The sender.
+    pub sender: Arc<Sender>,
+    /// The URL that it sends to.
+    pub webhook: String,
+}
+
+impl Outside {
+    /// Starts the simulator on the address by which containers reach the host. Events go to the
+    /// project's Envoy, to the path with this token.
+    ///
+    /// # Errors
+    /// If it cannot listen there.
+    pub async fn start(docker: &Docker, project: &Project, token: &str) -> Result<Self> {
+        let template = "{{range .IPAM.Config}}{{.Gateway}} {{end}}";
+        let gateways = docker.run(&["network", "inspect", "bridge", "--format", template]).await?;
+        let gateway = gateways.split_whitespace().next().context("the engine's network `bridge` has no gateway")?;
+        let simulator = Simulator::start(&format!("{gateway}:0"), API_KEY, SINK_SECRET)
+            .await
+            .with_context(|| format!("cannot listen on {gateway}, the host's address for containers"))?;
+        let webhook = format!("{}/webhooks/truenroll/{token}", project.edge());
+        let sender = Arc::new(Sender::new(webhook.clone()));
+        Ok(Self { simulator, sender, webhook })
+    }
+
+    /// The settings by which a project uses this world, as lines of `.env`.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        let url = self.simulator.url();
+        vec![
+            ("TRUENROLL_BASE_URL", format!("{url}/partner/v1")),
+            ("TRUENROLL_API_KEY", API_KEY.to_owned()),
+            ("SINK_URL", format!("{url}/outcomes")),
+            ("SINK_SECRET", SINK_SECRET.to_owned()),
+        ]
+    }
+
+    /// Performs an operation while [`RATE`] events per second arrive, which begin and end two
+    /// seconds around it. Returns what the sender noticed. The cases are called after `name`.
+    ///
+    /// # Errors
+    /// If the operation fails.
+    pub async fn under_load(&self, name: &str, operation: impl Future<Output = Result<()>>) -> Result<Report> {
+        let steady = Steady::start(&self.simulator.world, &self.sender, name, RATE);
+        sleep(AROUND).await;
+        Box::pin(operation).await?;
+        sleep(AROUND).await;
+        steady.stop().await
+    }
+
+    /// Performs an operation as [`under_load`](Self::under_load) does, and judges it as planned: every
+    /// event was accepted, handled and delivered exactly once.
+    ///
+    /// # Errors
+    /// If the operation fails, or an event was rejected, lost or delivered twice.
+    pub async fn planned(
+        &self,
+        project: &Project,
+        name: &str,
+        operation: impl Future<Output = Result<()>>,
+    ) -> Result<String> {
+        let (_, repeated) = self.simulator.application.counts();
+        let report = self.unplanned(project, name, operation).await?;
+        let (_, now) = self.simulator.application.counts();
+        ensure!(now == repeated, "{} outcomes were delivered twice, although nothing crashed", now - repeated);
+        Ok(report)
+    }
+
+    /// Like [`planned`](Self::planned), for an operation after which outcomes may be delivered twice.
+    ///
+    /// # Errors
+    /// If the operation fails, or an event was rejected or lost.
+    pub async fn unplanned(
+        &self,
+        project: &Project,
+        name: &str,
+        operation: impl Future<Output = Result<()>>,
+    ) -> Result<String> {
+        let report = self.under_load(name, operation).await?;
+        all_accepted(&report)?;
+        self.all_delivered(project, &report).await?;
+        Ok(described(&report))
+    }
+
+    /// Waits until every accepted event was delivered and nothing is left to do.
+    ///
+    /// # Errors
+    /// If that takes too long, or the application complained about a delivery.
+    pub async fn all_delivered(&self, project: &Project, report: &Report) -> Result<()> {
+        self.all_delivered_within(project, report, PATIENCE).await
+    }
+
+    /// Like [`all_delivered`](Self::all_delivered), with another limit.
+    ///
+    /// # Errors
+    /// As [`all_delivered`](Self::all_delivered).
+    pub async fn all_delivered_within(&self, project: &Project, report: &Report, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let deliveries = self.simulator.application.deliveries();
+            let delivered: HashSet<_> = deliveries.iter().map(|delivery| delivery.key.as_str()).collect();
+            let missing: Vec<_> = report.accepted.iter().filter(|key| !delivered.contains(key.as_str())).collect();
+            if missing.is_empty() {
+                break;
+            }
+            if Instant::now() > deadline {
+                let first = &missing[..missing.len().min(3)];
+                bail!("{} of {} accepted events were not delivered: {first:?}", missing.len(), report.accepted.len());
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        let complaints = self.simulator.application.complaints();
+        ensure!(complaints.is_empty(), "the application rejected deliveries: {complaints:?}");
+        nothing_waits(project, deadline).await
+    }
+}
+
+/// Checks that every event was accepted.
+///
+/// # Errors
+/// If one was not.
+pub fn all_accepted(report: &Report) -> Result<()> {
+    let undeserved = &report.undeserved;
+    ensure!(report.sent > 0, "no event was sent");
+    ensure!(
+        undeserved.is_empty(),
+        "{} of {} events were not accepted: {:?}",
+        undeserved.len(),
+        report.sent,
+        &undeserved[..undeserved.len().min(3)]
+    );
+    Ok(())
+}
+
+/// What the sender noticed, in one line.
+pub fn described(report: &Report) -> String {
+    let (sent, accepted, longest) = (report.sent, report.accepted.len(), report.longest.as_secs_f64());
+    format!("{accepted} of {sent} events accepted and delivered, longest wait {longest:.2} s")
+}
+
+/// Waits until no event is in the inbox, and checks that there is no dead letter.
+async fn nothing_waits(project: &Project, deadline: Instant) -> Result<()> {
+    let redis = redis::Client::open(format!("redis://{}", project.redis().await?))?;
+    let mut redis = redis.get_multiplexed_async_connection().await?;
+    for keys in keys::of_all_partitions() {
+        for feature in Feature::ALL {
+            let inbox = keys.inbox(feature);
+            while redis.xlen::<_, u64>(&inbox).await? > 0 {
+                ensure!(Instant::now() < deadline, "events are left in {inbox}");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    let dead = project.exec("backend", &["backend", "dead"]).await?;
+    ensure!(dead.trim().is_empty(), "events became dead letters: {dead}");
+    Ok(())
+}
