@@ -5,17 +5,17 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use anyhow::{Context, Result, bail, ensure};
 use envelope::Feature;
 use redis::AsyncCommands;
+use simulator::{
+    Simulator,
+    sender::Sender,
+    steady::{Report, Steady},
+};
 use tokio::time::{Instant, sleep};
 
 use super::{docker::Docker, project::Project};
 use crate::{
     backend_settings::{API_KEY, SINK_SECRET},
     keys,
-    simulator::{
-        Simulator,
-        sender::Sender,
-        steady::{Report, Steady},
-    },
 };
 
 /// The events per second of the steady sender.
