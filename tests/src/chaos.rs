@@ -18,17 +18,19 @@ use crate::{
     tools,
 };
 
-mod checker;
+pub mod checker;
 mod faults;
+mod history;
 mod network;
-mod traffic;
+pub mod traffic;
 
 pub use checker::Violation;
 pub use faults::Kind;
+pub use history::{Explains, History};
 pub use network::Path;
 
 use faults::Faults;
-use traffic::Traffic;
+use traffic::{Load, Sending, Traffic};
 
 /// A chaos run.
 #[derive(Debug, Clone)]
@@ -110,26 +112,29 @@ pub async fn run(chaos: &Chaos) -> Result<Report> {
 
     // Slow deliveries make it likely that a killed backend is in the middle of an attempt.
     simulator.application.set_pace(Duration::from_millis(50));
-    let traffic = Traffic::start(&simulator.world, &sender, chaos, rng.fork());
+    let name = format!("chaos-{}", chaos.seed);
+    let load = Load { name, rate: chaos.rate, sending: Sending::UntilAccepted };
+    let traffic = Traffic::start(&simulator.world, &sender, &load, rng.fork());
     let mut faults = Faults::new(rng);
     let until = Instant::now() + chaos.duration;
     while Instant::now() < until {
         faults.one(&mut stack, &simulator, &kinds).await?;
     }
     faults.heal(&mut stack, &simulator)?;
-    let mut sent = traffic.finish().await.context("a task that sends traffic panicked")?;
+    let mut sent = traffic.stop().await.context("a task that sends traffic panicked")?;
     let healed = std::time::Instant::now();
-    let settled = checker::settle(&simulator, &sent, &stack, chaos.settling).await?;
+    let waiting = async || Ok(stack.backend_metrics().await?.sum("truenroll_backend_inbox_entries", &[]));
+    let settled = checker::settle(&simulator, &sent, waiting, chaos.settling).await?;
     // After this no fault is active and no old lease is left, so from here on nothing may be
     // delivered twice.
     sleep(LEASE * 3).await;
     let calm = std::time::Instant::now();
     sent.extend(traffic::one_more_of_each(&simulator.world, &sender, &sent).await);
-    checker::settle(&simulator, &sent, &stack, chaos.settling).await?;
+    checker::settle(&simulator, &sent, waiting, chaos.settling).await?;
 
     let unavailable = sender.tally().unavailable;
     stack.stop_backends()?;
-    let violations = checker::check(&simulator, &sent, &faults, calm, &stack.redis_urls()?).await?;
+    let violations = checker::check(&simulator, &sent, faults.history(), calm, &stack.redis_urls()?).await?;
     if !violations.is_empty() {
         stack.keep_folder();
     }

@@ -12,8 +12,8 @@ use redis::AsyncCommands;
 use simulator::{Simulator, application::Delivery};
 use tokio::time::sleep;
 
-use super::{faults::Faults, traffic::Lane};
-use crate::{keys, stack::Stack};
+use super::{history::History, traffic::Lane};
+use crate::keys;
 
 /// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Violation {
     OutOfOrder(String),
     /// An event was delivered twice, and no fault explains it.
     Twice(String),
-    /// An event was delivered that was never accepted.
+    /// An event was delivered that was rejected or never sent.
     NeverAccepted(String),
     /// The application rejected a delivery as invalid.
     Complaint(String),
@@ -33,11 +33,14 @@ pub enum Violation {
 }
 
 /// Waits until the application has received every accepted event and the inbox is empty, at most
-/// for `patience`.
-pub(super) async fn settle(
+/// for `patience`. `waiting` returns the number of events in the inbox.
+///
+/// # Errors
+/// If that number cannot be found out.
+pub async fn settle(
     simulator: &Simulator,
     lanes: &[Lane],
-    stack: &Stack,
+    waiting: impl AsyncFn() -> Result<u64>,
     patience: Duration,
 ) -> Result<Instant> {
     let deadline = Instant::now() + patience;
@@ -45,37 +48,42 @@ pub(super) async fn settle(
     loop {
         let all = simulator.application.deliveries();
         let delivered: BTreeSet<_> = all.iter().map(|delivery| &delivery.key).collect();
-        let waiting = stack.backend_metrics().await?.sum("truenroll_backend_inbox_entries", &[]);
-        if (waiting == 0 && accepted.is_subset(&delivered)) || Instant::now() > deadline {
+        if (waiting().await? == 0 && accepted.is_subset(&delivered)) || Instant::now() > deadline {
             return Ok(Instant::now());
         }
         sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// Returns all broken promises. No fault was active after the instant `calm`.
-pub(super) async fn check(
+/// Returns all broken promises. No fault was active after the instant `calm`, and no backend runs.
+///
+/// # Errors
+/// If a Redis server does not answer.
+pub async fn check(
     simulator: &Simulator,
     lanes: &[Lane],
-    faults: &Faults,
+    history: &History,
     calm: Instant,
     redis_urls: &[String],
 ) -> Result<Vec<Violation>> {
     let deliveries = simulator.application.deliveries();
     let mut violations: Vec<_> = simulator.application.complaints().into_iter().map(Violation::Complaint).collect();
     let accepted: BTreeSet<&str> = lanes.iter().flat_map(|lane| &lane.accepted).map(String::as_str).collect();
+    // The answer may have been lost, so an event that was not accepted may have been stored.
+    let not_accepted = lanes.iter().flat_map(|lane| &lane.not_accepted).map(String::as_str);
+    let sent: BTreeSet<&str> = not_accepted.chain(accepted.iter().copied()).collect();
     let mut first: HashMap<&str, (usize, &Delivery)> = HashMap::new();
     for (place, delivery) in deliveries.iter().enumerate() {
         let key = delivery.key.as_str();
-        if !accepted.contains(key) {
+        if !sent.contains(key) {
             violations.push(Violation::NeverAccepted(key.to_owned()));
         }
         match first.get(key) {
             None => drop(first.insert(key, (place, delivery))),
             Some((_, before)) => {
-                if delivery.at > calm || !faults.any_between(before.at, delivery.at) {
+                if delivery.at > calm || !history.explains_between(before.at, delivery.at) {
                     let after = delivery.at.saturating_duration_since(before.at);
-                    let around = faults.describe_between(before.at, delivery.at);
+                    let around = history.describe_between(before.at, delivery.at);
                     violations.push(Violation::Twice(format!(
                         "{key}, again after {after:.2?}; faults around that time: {around}"
                     )));
@@ -87,7 +95,7 @@ pub(super) async fn check(
         .extend(accepted.iter().filter(|key| !first.contains_key(*key)).map(|key| Violation::Lost((*key).to_owned())));
     violations.extend(out_of_order(lanes, &first));
     for url in redis_urls {
-        violations.extend(left_over(url, &accepted).await?);
+        violations.extend(left_over(url, &sent).await?);
     }
     Ok(violations)
 }
@@ -117,7 +125,7 @@ fn out_of_order(lanes: &[Lane], first: &HashMap<&str, (usize, &Delivery)>) -> Ve
 /// Returns the keys that should not exist while all backends are stopped. Seen keys, cases and the
 /// number of partitions stay; the version of the paused features that each backend confirmed
 /// expires after some time.
-async fn left_over(url: &str, accepted: &BTreeSet<&str>) -> Result<Vec<Violation>> {
+async fn left_over(url: &str, sent: &BTreeSet<&str>) -> Result<Vec<Violation>> {
     let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
     let mut names: Vec<String> = Vec::new();
     {
@@ -130,7 +138,7 @@ async fn left_over(url: &str, accepted: &BTreeSet<&str>) -> Result<Vec<Violation
     for name in names {
         let kind = name.split_once("}:").map_or(name.as_str(), |(_, kind)| kind);
         let entries: u64 = match kind.split(':').next().unwrap_or_default() {
-            "seen" => u64::from(!accepted.contains(kind.trim_start_matches("seen:"))),
+            "seen" => u64::from(!sent.contains(kind.trim_start_matches("seen:"))),
             "case" => 0,
             // Without an expiry it would stay forever.
             "keeps-to" => u64::from(connection.ttl::<_, i64>(&name).await? == -1),

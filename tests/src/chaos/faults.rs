@@ -12,7 +12,11 @@ use serde_json::json;
 use simulator::{Simulator, world::Fault};
 use tokio::time::sleep;
 
-use super::{LEASE, network::Path};
+use super::{
+    LEASE,
+    history::{Explains, History},
+    network::Path,
+};
 use crate::{
     process::Process,
     stack::{Stack, group::Failure},
@@ -79,15 +83,6 @@ impl Kind {
     }
 }
 
-/// A fault in the past.
-struct Outage {
-    what: String,
-    began: Instant,
-    ended: Instant,
-    /// Whether the fault explains that an event is delivered again.
-    explains: bool,
-}
-
 /// The jumps of a clock in seconds: by minutes, hours, a day and three years, in both directions.
 const JUMPS: [i64; 9] = [0, 300, -300, 4 * 3_600, -4 * 3_600, 86_400, -86_400, 3 * 31_536_000, -3 * 31_536_000];
 
@@ -97,14 +92,13 @@ pub(super) struct Faults {
     counts: BTreeMap<Kind, usize>,
     /// The number of network faults by path and kind.
     network: BTreeMap<(Path, &'static str), usize>,
-    /// All faults, in order.
-    history: Vec<Outage>,
+    history: History,
     swaps: u32,
 }
 
 impl Faults {
     pub(super) fn new(rng: Rng) -> Self {
-        Self { rng, counts: BTreeMap::new(), network: BTreeMap::new(), history: Vec::new(), swaps: 0 }
+        Self { rng, counts: BTreeMap::new(), network: BTreeMap::new(), history: History::new(LEASE * 3), swaps: 0 }
     }
 
     /// Injects one random fault, and waits for a moment afterwards.
@@ -113,7 +107,10 @@ impl Faults {
         let kind = kinds[self.rng.usize(..kinds.len())];
         let began = Instant::now();
         let mut what = format!("{} ({which})", kind.as_str());
-        let mut explains = matches!(kind, Kind::BackendKilled | Kind::BackendStopped | Kind::RedisKilled);
+        let mut explains = match kind {
+            Kind::BackendKilled | Kind::BackendStopped | Kind::RedisKilled => Explains::AnotherDelivery,
+            _ => Explains::Nothing,
+        };
         match kind {
             Kind::BackendKilled => {
                 backend(stack, which).kill()?;
@@ -161,7 +158,7 @@ impl Faults {
             }
             Kind::Network(path) => {
                 let fault = path.fail(&stack.networks, &mut self.rng).await?;
-                explains = path.explains_another_delivery(fault);
+                explains = path.explains(fault);
                 what = format!("{} {}", kind.as_str(), fault.as_str());
                 *self.network.entry((path, fault.as_str())).or_default() += 1;
             }
@@ -171,7 +168,7 @@ impl Faults {
             }
         }
         *self.counts.entry(kind).or_default() += 1;
-        self.history.push(Outage { what, began, ended: Instant::now(), explains });
+        self.history.record(what, began, explains);
         sleep(Duration::from_millis(self.rng.u64(100..800))).await;
         Ok(())
     }
@@ -197,26 +194,9 @@ impl Faults {
         self.network.clone()
     }
 
-    /// Whether a fault between two instants, or shortly before, explains that an event was
-    /// delivered again.
-    pub(super) fn any_between(&self, from: Instant, to: Instant) -> bool {
-        self.between(from, to).any(|outage| outage.explains)
-    }
-
-    /// Describes the faults between two instants, or shortly before, in seconds relative to the
-    /// first one.
-    pub(super) fn describe_between(&self, from: Instant, to: Instant) -> String {
-        let seconds = |at: Instant| {
-            at.saturating_duration_since(from).as_secs_f64() - from.saturating_duration_since(at).as_secs_f64()
-        };
-        let outages = self.between(from, to).map(|outage| {
-            format!("{} from {:.2} s to {:.2} s", outage.what, seconds(outage.began), seconds(outage.ended))
-        });
-        outages.collect::<Vec<_>>().join(", ")
-    }
-
-    fn between(&self, from: Instant, to: Instant) -> impl Iterator<Item = &Outage> {
-        self.history.iter().filter(move |outage| outage.began <= to && outage.ended + LEASE * 3 >= from)
+    /// All faults so far.
+    pub(super) fn history(&self) -> &History {
+        &self.history
     }
 }
 

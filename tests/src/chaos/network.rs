@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use fastrand::Rng;
 use tokio::time::sleep;
 
+use super::history::Explains;
 use crate::{proxy::Fault, stack::Network};
 
 /// A network path from a backend to one of its dependencies.
@@ -32,14 +33,11 @@ impl Path {
         }
     }
 
-    /// Whether this fault explains that an event is delivered again: the application's answer was
-    /// lost, the backend lost its lease, or it could not record in Redis that the event is
-    /// completed.
-    pub(super) fn explains_another_delivery(self, fault: Fault) -> bool {
-        match self {
-            Self::Redis => true,
-            Self::PartnerApi => false,
-            Self::Sink => !matches!(fault, Fault::Delayed(_)),
+    /// Whether this fault explains that an event is delivered again.
+    pub(super) fn explains(self, fault: Fault) -> Explains {
+        match (self, fault) {
+            (Self::PartnerApi, _) | (Self::Sink, Fault::Delayed(_)) => Explains::Nothing,
+            (Self::Redis | Self::Sink, _) => Explains::AnotherDelivery,
         }
     }
 
