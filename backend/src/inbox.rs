@@ -26,6 +26,8 @@
 //!   compares it, so a backend that has lost its lease without noticing changes nothing. The token
 //!   is random: a counter could be set back by a failover to a replica, and grant the same token
 //!   twice.
+//! - **format**, a hash: the format of what the partition holds. A backend uses a partition only if
+//!   it knows the format that the partition requires ([`format`]).
 //!
 //! A few keys belong to no partition. The most important are **members**, the working backends,
 //! which share the partitions among themselves ([`Attendance`](members::Attendance)); **paused**,
@@ -50,6 +52,7 @@ mod arrival;
 mod cases;
 mod dead_letters;
 mod error;
+mod format;
 pub mod keys;
 mod lease;
 mod members;
@@ -91,8 +94,8 @@ impl Inbox {
     /// Connects to the servers, and makes sure that they meet the requirements of `config`.
     ///
     /// # Errors
-    /// If a server cannot be reached, does not keep events as required, or holds events in another
-    /// number of partitions.
+    /// If a server cannot be reached, does not keep events as required, or holds events in a format
+    /// that this version must not use or in another number of partitions.
     pub async fn connect(config: &config::Redis, store_timeout: Duration) -> Result<Self, InboxError> {
         let keys = Keys::new(&config.prefix, config.partitions);
         let retention = days(config.seen_retention_days);
@@ -104,8 +107,15 @@ impl Inbox {
             unhandled_retention: days(config.unhandled_retention_days),
             timeout: store_timeout,
         };
+        // `ensure_fit` writes the format of each configured partition, so a wrong number of them has to
+        // be noticed first. Any other error can wait: an unfit server explains it better.
+        if let Err(error @ InboxError::Partitions { .. }) = inbox.ensure_same_partitions().await {
+            return Err(error);
+        }
         inbox.servers.ensure_fit().await?;
-        inbox.ensure_same_partitions().await?;
+        if !inbox.ensure_same_partitions().await? {
+            inbox.store_partitions().await?;
+        }
         Ok(inbox)
     }
 
@@ -115,8 +125,8 @@ impl Inbox {
         Self { side: Side::Ingest, ..self.clone() }
     }
 
-    /// Keeps asking which server holds which partition, and whether each server meets the
-    /// requirements, until `shutdown` is cancelled. No event is stored on an unfit server.
+    /// Keeps asking which server holds which partition, and whether each server is fit, until
+    /// `shutdown` is cancelled. No event is stored on an unfit server.
     pub async fn watch_servers(self, shutdown: CancellationToken) {
         self.servers.watch(&shutdown).await;
     }
@@ -193,22 +203,25 @@ impl Inbox {
         answer
     }
 
-    async fn ensure_same_partitions(&self) -> Result<(), InboxError> {
-        let configured = self.keys.partitions();
-        let mut stored = self.stored_partitions().await?;
-        if stored.is_none() {
-            let mut set = redis::cmd("SETNX");
-            set.arg(self.keys.partition_count()).arg(configured);
-            self.bounded(set.exec_async(&mut self.common())).await?;
-            // Another backend may have been first.
-            stored = self.stored_partitions().await?;
-        }
-        let stored = stored.unwrap_or_default();
-        if stored == configured.to_string() { Ok(()) } else { Err(InboxError::Partitions { configured, stored }) }
+    /// Stores the number of partitions, unless another backend has been faster.
+    async fn store_partitions(&self) -> Result<(), InboxError> {
+        let mut set = redis::cmd("SETNX");
+        set.arg(self.keys.partition_count()).arg(self.keys.partitions());
+        self.bounded(set.exec_async(&mut self.common())).await?;
+        self.ensure_same_partitions().await.map(drop)
     }
 
-    async fn stored_partitions(&self) -> Result<Option<String>, InboxError> {
-        self.bounded(redis::cmd("GET").arg(self.keys.partition_count()).query_async(&mut self.common())).await
+    /// Makes sure that Redis holds no events in another number of partitions. Returns whether it
+    /// holds the number at all.
+    async fn ensure_same_partitions(&self) -> Result<bool, InboxError> {
+        let mut get = redis::cmd("GET");
+        get.arg(self.keys.partition_count());
+        let stored: Option<String> = self.bounded(get.query_async(&mut self.common())).await?;
+        let configured = self.keys.partitions();
+        match stored {
+            Some(stored) if stored != configured.to_string() => Err(InboxError::Partitions { configured, stored }),
+            stored => Ok(stored.is_some()),
+        }
     }
 }
 

@@ -1,7 +1,12 @@
 #!lua flags=allow-oom
--- Acquires the lease on a partition, unless another backend holds it.
+-- Acquires the lease on a partition, unless another backend holds it or the partition's format
+-- excludes this backend.
 --
--- KEYS: lease
--- ARGV: a new fencing token, the time to live in milliseconds
--- Returns: 1 acquired, 0 the partition has an owner
+-- KEYS: lease, format
+-- ARGV: a new fencing token, the time to live in milliseconds, the newest format that this backend
+--   knows
+-- Returns: 1 acquired, 0 the partition has an owner, 2 the partition requires a newer format
+if tonumber(redis.call('HGET', KEYS[2], 'required') or 0) > tonumber(ARGV[3]) then
+  return 2
+end
 return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0

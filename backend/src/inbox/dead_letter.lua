@@ -10,18 +10,26 @@
 -- letter is added first. An entry that is no longer in the inbox was moved by an earlier call,
 -- whose answer was lost. After the dead letter is added, the seen key becomes
 -- `<hash> <dead letter>`, so that a redelivery revives the event (revive.lua). If the script fails
--- in between, the next call adds another dead letter, which the seen key then names.
+-- in between, the next call adds another dead letter, which the seen key then names. The dead
+-- letter has all fields of the event, also those that this version does not know.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end
 local entry, code, detail, attempts, now = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local found = redis.call('XRANGE', KEYS[2], entry, entry)[1]
 if found then
+  local is_replaced, letter_fields = { code = true, detail = true, attempts = true, buried = true }, {}
   local fields = found[2]
-  for _, field in ipairs({ 'code', code, 'detail', detail, 'attempts', attempts, 'buried', now }) do
-    fields[#fields + 1] = field
+  for place = 1, #fields, 2 do
+    if not is_replaced[fields[place]] then
+      letter_fields[#letter_fields + 1] = fields[place]
+      letter_fields[#letter_fields + 1] = fields[place + 1]
+    end
   end
-  local letter = redis.call('XADD', KEYS[4], '*', unpack(fields))
+  for _, field in ipairs({ 'code', code, 'detail', detail, 'attempts', attempts, 'buried', now }) do
+    letter_fields[#letter_fields + 1] = field
+  end
+  local letter = redis.call('XADD', KEYS[4], '*', unpack(letter_fields))
   local known = redis.call('GET', KEYS[5])
   if known then
     redis.call('SET', KEYS[5], string.sub(known, 1, 16) .. ' ' .. letter, 'KEEPTTL')

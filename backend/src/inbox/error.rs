@@ -30,7 +30,8 @@ pub enum InboxError {
     /// The event was stored, and is not there any more: the server has restarted or failed over.
     #[error("Redis has lost an event that it stored a moment ago: did it restart or fail over?")]
     NoLongerStored,
-    /// The server has proved that it does not keep events as the configuration demands.
+    /// The server has proved that it does not keep events as the configuration demands, or that it
+    /// holds events in a format that this version must not use.
     #[error("{0}")]
     Unfit(String),
     /// The servers in `redis.url` do not answer or do not form the topology in `redis.topology`, or

@@ -1,6 +1,7 @@
 //! The names of all keys in Redis.
 //!
-//! Key names are a stored format: they stay the same when the project renames a term.
+//! The names are part of the stored format ([`format`](super::format)): they stay the same when the
+//! project renames a term.
 
 use envelope::{CaseId, EventKey, Feature};
 
@@ -135,6 +136,13 @@ impl PartitionKeys {
     pub fn lease(&self) -> String {
         format!("{}:lease", self.tag)
     }
+
+    /// `{…}:format`, a hash with the fields `format` (the newest format that a backend has
+    /// written), `required` (the format that a backend must know to work on the partition) and
+    /// `version` (of the backend that wrote the format first). Missing in format 0.
+    pub fn format(&self) -> String {
+        format!("{}:format", self.tag)
+    }
 }
 
 /// Returns the 64-bit FNV-1a hash modulo the number of partitions. It determines where stored
@@ -191,6 +199,7 @@ mod tests {
             (partition.dead(), "{edge:3}:dead"),
             (partition.quarantine(), "{edge:3}:quarantine"),
             (partition.lease(), "{edge:3}:lease"),
+            (partition.format(), "{edge:3}:format"),
         ] {
             assert_eq!(key, name);
         }

@@ -8,7 +8,10 @@ use std::{
 use redis::{Script, ScriptInvocation, aio::ConnectionManager};
 use tokio::time::Instant;
 
-use super::{Entry, EntryId, Inbox, InboxError, keys::PartitionKeys, scripts, servers::Server, stream::StreamEntry};
+use super::{
+    Entry, EntryId, Inbox, InboxError, format::SUPPORTED, keys::PartitionKeys, scripts, servers::Server,
+    stream::StreamEntry,
+};
 use crate::time::{duration_millis, to_millis};
 
 /// A lease on a partition: exclusive ownership for a limited time.
@@ -53,6 +56,12 @@ pub struct Expired {
     pub quarantined: u64,
 }
 
+/// The answers of `acquire.lua` besides 0.
+mod answer {
+    pub(super) const ACQUIRED: i64 = 1;
+    pub(super) const EXCLUDED: i64 = 2;
+}
+
 impl Lease {
     pub(super) async fn acquire(
         inbox: &Inbox,
@@ -63,10 +72,15 @@ impl Lease {
         let requested_at = Instant::now();
         let token = format!("{:032x}", fastrand::u128(..));
         let mut call = scripts::ACQUIRE.prepare_invoke();
-        call.key(keys.lease()).arg(&token).arg(duration_millis(time_to_live));
+        call.key(keys.lease()).key(keys.format());
+        call.arg(&token).arg(duration_millis(time_to_live)).arg(SUPPORTED.newest);
         let server = inbox.servers.of_partition(partition);
-        let is_acquired: bool = inbox.bounded(call.invoke_async(&mut server.connection())).await?;
-        Ok(is_acquired.then(|| Self {
+        let acquired: i64 = inbox.bounded(call.invoke_async(&mut server.connection())).await?;
+        if acquired == answer::EXCLUDED {
+            // The next regular check may be 15 seconds away.
+            server.check().await?;
+        }
+        Ok((acquired == answer::ACQUIRED).then(|| Self {
             inbox: inbox.clone(),
             server,
             keys,

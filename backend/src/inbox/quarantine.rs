@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use envelope::{Envelope, Verdict};
 
 use super::{Inbox, InboxError, scripts, stream::StreamEntry};
-use crate::time::{duration_millis, from_millis, to_millis};
+use crate::time::{duration_millis, from_millis};
 
 /// An event in quarantine.
 #[derive(Debug, Clone)]
@@ -82,8 +82,7 @@ impl Inbox {
         let mut call = scripts::READMIT.prepare_invoke();
         call.key(keys.seen(&key)).key(keys.inbox(feature)).key(keys.quarantine()).key(keys.case(&envelope.case_id));
         call.arg(scripts::body_hash(&event.body)).arg(duration_millis(self.retention));
-        call.arg(key.as_str()).arg(&event.body).arg(to_millis(event.received_at));
-        call.arg(&event.id).arg(feature.as_str());
+        call.arg(key.as_str()).arg(&event.id).arg(feature.as_str());
         let is_moved: bool = self.bounded(call.invoke_async(&mut self.connection(event.partition))).await?;
         Ok(if is_moved { Readmission::Readmitted } else { Readmission::Known })
     }

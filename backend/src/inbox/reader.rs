@@ -171,7 +171,8 @@ impl Entry {
         Ok(Event { backfilled: self.backfilled, ..event })
     }
 
-    /// Decodes an entry and its field in the `attempts` hash, which is `<attempts> <due>`.
+    /// Decodes an entry and its field in the `attempts` hash, which is `<attempts> <due>`. Newer
+    /// versions may append more.
     ///
     /// A field that is missing or damaged counts as empty. The worker then dead-letters the entry,
     /// so that an operator can inspect it.
@@ -184,7 +185,7 @@ impl Entry {
             // The field has a name that is older than the term "backfilled".
             backfilled: entry.take("missed") == Some(1),
             attempts: attempts.parse().unwrap_or_default(),
-            due: due.parse().ok().map(from_millis),
+            due: due.split(' ').next().and_then(|due| due.parse().ok()).map(from_millis),
         }
     }
 }
@@ -228,6 +229,7 @@ mod tests {
             (None, 0, None),
             (Some("3 1750588200000"), 3, Some(from_millis(1_750_588_200_000))),
             (Some("0 7"), 0, Some(from_millis(7))),
+            (Some("3 1750588200000 more"), 3, Some(from_millis(1_750_588_200_000))),
             (Some("3"), 0, None),
             (Some("3 soon"), 3, None),
             (Some("many 7"), 0, Some(from_millis(7))),

@@ -7,16 +7,17 @@
 -- Invariant: the event stays a dead letter until it is in the inbox. So the entry in the inbox is
 -- added first, then the seen key stops naming the dead letter, and the dead letter is removed last.
 -- If the script fails in between, a replay or a redelivery adds the event once more, and it is
--- handled twice with the same idempotency key.
+-- handled twice with the same idempotency key. The event keeps all of its fields but those that
+-- dead_letter.lua has added: a newer version may have given it fields that this one does not know.
 local entry = ARGV[1]
 local letter = redis.call('XRANGE', KEYS[1], entry, entry)[1]
 if not letter then
   return 0
 end
-local is_kept, kept = { key = true, body = true, received = true, missed = true }, {}
+local is_dropped, kept = { code = true, detail = true, attempts = true, buried = true }, {}
 local fields = letter[2]
 for place = 1, #fields, 2 do
-  if is_kept[fields[place]] then
+  if not is_dropped[fields[place]] then
     kept[#kept + 1] = fields[place]
     kept[#kept + 1] = fields[place + 1]
   end

@@ -11,7 +11,8 @@
 -- Invariant: the event stays a dead letter until it is in the inbox. So the entry in the inbox is
 -- added first, then the seen key stops naming the dead letter, and the dead letter is removed last.
 -- If the script fails in between, the event is revived once more, and is handled twice with the
--- same idempotency key. The case does not count the event again.
+-- same idempotency key. The case does not count the event again. The event keeps its fields as in
+-- replay.lua, except for the time at which it was received, which begins its retries anew.
 local event_key, received, retention = ARGV[3], ARGV[5], ARGV[2]
 local known = redis.call('GET', KEYS[1])
 local letter = known and string.match(known, ' (.+)$')
@@ -19,19 +20,21 @@ if known and not letter then
   return 1
 end
 local found = letter and redis.call('XRANGE', KEYS[3], letter, letter)[1]
-local hash, body, backfilled, answer = ARGV[1], ARGV[4], 0, 0
+local hash, event, answer = ARGV[1], { 'key', event_key, 'body', ARGV[4], 'received', received, 'missed', 0 }, 0
 if found then
+  local is_dropped = { code = true, detail = true, attempts = true, buried = true }
   local fields = found[2]
+  event = {}
   for place = 1, #fields, 2 do
-    if fields[place] == 'body' then
-      body = fields[place + 1]
-    elseif fields[place] == 'missed' then
-      backfilled = fields[place + 1]
+    local name, value = fields[place], fields[place + 1]
+    if not is_dropped[name] then
+      event[#event + 1] = name
+      event[#event + 1] = name == 'received' and received or value
     end
   end
   hash, answer = string.sub(known, 1, 16), 5
 end
-redis.call('XADD', KEYS[2], '*', 'key', event_key, 'body', body, 'received', received, 'missed', backfilled)
+redis.call('XADD', KEYS[2], '*', unpack(event))
 redis.call('SET', KEYS[1], hash, 'PX', retention)
 if found then
   redis.call('XDEL', KEYS[3], letter)

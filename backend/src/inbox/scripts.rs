@@ -21,6 +21,7 @@ pub(super) static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| script(includ
 pub(super) static EXPIRE: LazyLock<Script> = LazyLock::new(|| script(include_str!("expire.lua")));
 pub(super) static PAUSE: LazyLock<Script> = LazyLock::new(|| script(include_str!("pause.lua")));
 pub(super) static QUARANTINE: LazyLock<Script> = LazyLock::new(|| script(include_str!("quarantine.lua")));
+pub(super) static RAISE_FORMAT: LazyLock<Script> = LazyLock::new(|| script(include_str!("raise_format.lua")));
 pub(super) static READMIT: LazyLock<Script> = LazyLock::new(|| script(include_str!("readmit.lua")));
 pub(super) static RELEASE: LazyLock<Script> = LazyLock::new(|| script(include_str!("release.lua")));
 pub(super) static RENEW: LazyLock<Script> = LazyLock::new(|| script(include_str!("renew.lua")));

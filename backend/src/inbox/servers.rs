@@ -17,9 +17,11 @@ use crate::{
     tls,
 };
 
+mod checks;
 mod cluster;
 mod confirm;
 mod fitness;
+mod formats;
 mod layout;
 mod link;
 mod proven;
@@ -29,8 +31,10 @@ mod watch;
 
 pub(super) use server::{Server, Side};
 
+use checks::Checks;
 use cluster::Slots;
 use confirm::{Confirmation, Needed};
+use formats::Formats;
 use layout::Layout;
 use requirements::Requirements;
 use server::{CONNECT_TIMEOUT, Settings};
@@ -66,7 +70,7 @@ impl Servers {
         retention: Duration,
     ) -> Result<Self, InboxError> {
         tls::prepare();
-        let settings = settings(config, store_timeout, retention);
+        let settings = settings(config, keys, store_timeout, retention);
         let mut named = Vec::new();
         let mut login = RedisConnectionInfo::default();
         for url in config.urls() {
@@ -168,7 +172,7 @@ impl Servers {
     }
 }
 
-fn settings(config: &config::Redis, store_timeout: Duration, retention: Duration) -> Settings {
+fn settings(config: &config::Redis, keys: &Keys, store_timeout: Duration, retention: Duration) -> Settings {
     let needed = match config.durability {
         Durability::Fsync => Some(Needed::Disk),
         Durability::Replicas(replicas) => Some(Needed::Replicas(replicas)),
@@ -184,7 +188,10 @@ fn settings(config: &config::Redis, store_timeout: Duration, retention: Duration
             .set_number_of_retries(2)
             .set_max_delay(Duration::from_millis(500)),
         confirmation: needed.map(|needed| Confirmation { needed, retention }),
-        requirements: config.check_server.then_some(requirements),
+        checks: Checks {
+            requirements: config.check_server.then_some(requirements),
+            formats: Formats { keys: keys.clone(), timeout: store_timeout },
+        },
     }
 }
 

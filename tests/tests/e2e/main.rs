@@ -26,6 +26,7 @@
 //! - [`restart`]: restarts of the only backend and of Redis.
 //! - [`planned`]: policy changes and restarts of one of two backends.
 //! - [`drain`]: restarts of Envoy.
+//! - [`format`]: stores that a newer backend has changed.
 //! - [`swap`]: new builds of the filter under load, and rehearsals.
 //! - [`publish`]: what makes a publication succeed, fail or roll back.
 //! - [`mounted`]: builds that Kubernetes mounts as a Secret, under load.
@@ -63,6 +64,7 @@ mod failure;
 mod fitness;
 mod fixture;
 mod forged;
+mod format;
 mod giving_up;
 mod hostile;
 mod ingest;

@@ -1,20 +1,21 @@
-//! Whether a server has been proved to meet the requirements, or not to meet them.
+//! Whether a server has been proved fit or unfit. A fit server meets the requirements, and holds
+//! events in formats that this backend may use.
 
 use tokio::sync::watch;
 
 use super::requirements::Proof;
 use crate::{inbox::InboxError, mutation};
 
-/// The result of checking a server against the requirements.
+/// The result of checking a server.
 pub(super) type Check = Result<Proof, InboxError>;
 
-/// The last proof that a server meets the requirements, or does not meet them.
+/// The last proof that a server is fit or unfit.
 ///
 /// It changes only when a check proves something else. A check without an answer proves nothing, so
 /// an unfit server stays unfit.
 pub(super) struct Fitness {
     address: String,
-    /// Which requirement the server does not meet.
+    /// Why the server is unfit.
     problem: watch::Sender<Option<String>>,
 }
 
@@ -37,7 +38,7 @@ impl Fitness {
         match check {
             Ok(_) => {
                 if self.set(None) {
-                    tracing::info!("Redis at {} meets the requirements again", self.address);
+                    tracing::info!("Redis at {} is fit to store events again", self.address);
                 }
             }
             Err(InboxError::Unfit(problem)) => {
@@ -53,7 +54,7 @@ impl Fitness {
     /// Returns whether the server counts as fit.
     ///
     /// # Errors
-    /// Returns [`InboxError::Unfit`] if the server was last proved not to meet the requirements.
+    /// Returns [`InboxError::Unfit`] if the server was last proved unfit.
     pub(super) fn ensure(&self) -> Result<(), InboxError> {
         match &*self.problem.borrow() {
             Some(problem) => Err(InboxError::Unfit(problem.clone())),

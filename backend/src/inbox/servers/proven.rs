@@ -1,5 +1,6 @@
 //! The connection over which events are stored. It is used only after the server has proved, over
-//! this very connection, that it meets the requirements.
+//! this very connection, that it is fit: it meets the requirements, and holds events in formats
+//! that this backend may use.
 //!
 //! A connection leads to one process. What that process proved says nothing about another one that
 //! takes its place at the same address, perhaps with other settings, so every new connection needs
@@ -20,7 +21,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{fitness::Fitness, requirements::Requirements, server::CONNECT_TIMEOUT};
+use super::{checks::Checks, fitness::Fitness, server::CONNECT_TIMEOUT};
 use crate::{inbox::InboxError, mutation};
 
 /// Keeps a proven connection to one server. After the connection fails, a task makes another one.
@@ -28,12 +29,12 @@ pub(super) struct Connector(Arc<Inner>);
 
 struct Inner {
     client: Client,
-    requirements: Option<Requirements>,
+    checks: Checks,
     fitness: Arc<Fitness>,
     state: watch::Sender<State>,
 }
 
-/// A connection over which the server has proved that it meets the requirements.
+/// A connection over which the server has proved that it is fit.
 pub(in crate::inbox) struct ProvenConnection {
     pub(super) connection: MultiplexedConnection,
     syncs_always: AtomicBool,
@@ -71,10 +72,9 @@ impl ProvenConnection {
 }
 
 impl Connector {
-    /// Returns a connector that connects when it is first used. Without requirements, no proof is
-    /// needed.
-    pub(super) fn new(client: Client, requirements: Option<Requirements>, fitness: Arc<Fitness>) -> Self {
-        Self(Arc::new(Inner { client, requirements, fitness, state: watch::Sender::new(State::Unused) }))
+    /// Returns a connector that connects when it is first used.
+    pub(super) fn new(client: Client, checks: Checks, fitness: Arc<Fitness>) -> Self {
+        Self(Arc::new(Inner { client, checks, fitness, state: watch::Sender::new(State::Unused) }))
     }
 
     /// Returns the connection. If there is none, waits for the current attempt to connect.
@@ -171,9 +171,8 @@ impl Inner {
     /// Returns whether an event is on the server's disk as soon as the server answers.
     async fn prove(&self, connection: &mut MultiplexedConnection) -> Result<bool, InboxError> {
         mutation::instead!(Fitness => Ok(true));
-        let Some(requirements) = &self.requirements else { return Ok(false) };
         let address = self.client.get_connection_info().addr().to_string();
-        let check = requirements.check(&address, connection).await;
+        let check = self.checks.run(&address, connection).await;
         self.fitness.note(&check);
         check.map(|proof| proof.syncs_always)
     }

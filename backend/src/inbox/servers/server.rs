@@ -13,11 +13,11 @@ use redis::{
 use tokio::time::{Instant, timeout};
 
 use super::{
+    checks::Checks,
     confirm::{Confirmation, Confirmer},
     fitness::{self, Fitness},
     link::Link,
     proven::Connector,
-    requirements::Requirements,
 };
 use crate::inbox::InboxError;
 
@@ -37,7 +37,7 @@ pub(in crate::inbox) struct Server {
 pub(super) struct Settings {
     pub(super) manager: ConnectionManagerConfig,
     pub(super) confirmation: Option<Confirmation>,
-    pub(super) requirements: Option<Requirements>,
+    pub(super) checks: Checks,
 }
 
 /// Who stores an event.
@@ -81,7 +81,7 @@ impl Server {
         let client = Client::open(info.set_tcp_settings(tcp))?;
         let fitness = Arc::new(Fitness::new(client.get_connection_info().addr().to_string()));
         let link = || {
-            let connector = Connector::new(client.clone(), settings.requirements, Arc::clone(&fitness));
+            let connector = Connector::new(client.clone(), settings.checks.clone(), Arc::clone(&fitness));
             let confirmer = |confirmation| Confirmer::new(client.clone(), settings.manager.clone(), confirmation);
             Link::new(connector, settings.confirmation.map(confirmer))
         };
@@ -104,24 +104,23 @@ impl Server {
     /// Makes sure that the server has not been proved unfit.
     ///
     /// # Errors
-    /// Returns [`InboxError::Unfit`] if the server was last proved not to meet the requirements.
+    /// Returns [`InboxError::Unfit`] if the server was last proved unfit.
     pub(in crate::inbox) fn ensure_fit(&self) -> Result<(), InboxError> {
         self.fitness.ensure()
     }
 
-    /// Checks whether the server meets the requirements, over each connection over which events are
-    /// stored, since they may lead to different processes.
+    /// Checks whether the server is fit, over each connection over which events are stored, since
+    /// they may lead to different processes.
     ///
     /// # Errors
-    /// Returns [`InboxError::Unfit`] if the server does not meet the requirements, another error if
-    /// that is unknown.
-    pub(super) async fn check(&self) -> Result<(), InboxError> {
-        let Some(requirements) = self.settings.requirements else { return Ok(()) };
+    /// Returns [`InboxError::Unfit`] if the server is not fit, another error if that is unknown.
+    pub(in crate::inbox) async fn check(&self) -> Result<(), InboxError> {
+        let checks = &self.settings.checks;
         let address = self.address();
         let mut combined = None;
         for link in [&self.ingest, &self.work] {
             let Some(proven) = link.ready() else { continue };
-            let check = requirements.check(&address, &mut proven.connection.clone()).await;
+            let check = checks.run(&address, &mut proven.connection.clone()).await;
             if let Ok(proof) = &check {
                 proven.set_syncs_always(proof.syncs_always);
             }
@@ -133,7 +132,7 @@ impl Server {
         let check = match combined {
             Some(check) if fitness::proves_something(&check) => check,
             // No event has been stored yet, or these connections are lost and nobody has noticed.
-            _ => requirements.check(&address, &mut self.connection()).await,
+            _ => checks.run(&address, &mut self.connection()).await,
         };
         self.fitness.note(&check);
         check.map(drop)

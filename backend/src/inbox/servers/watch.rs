@@ -1,4 +1,4 @@
-//! Keeps asking which server holds which partition, and whether each server meets the requirements.
+//! Keeps asking which server holds which partition, and whether each server is fit.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
 const LAYOUT_INTERVAL: Duration = Duration::from_secs(1);
 /// The minimum time between two such questions.
 const MIN_LAYOUT_INTERVAL: Duration = Duration::from_millis(100);
-/// How often to check the servers against the requirements.
+/// How often to check whether the servers are fit.
 const CHECK_INTERVAL: Duration = Duration::from_secs(15);
 /// The same while a server is unfit.
 const UNFIT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -63,9 +63,6 @@ impl Servers {
 
     async fn watch_fitness(&self, shutdown: &CancellationToken) {
         let mut changes = self.changes();
-        if self.settings.requirements.is_none() {
-            return;
-        }
         loop {
             let any_unfit = self.all().values().any(|server| server.ensure_fit().is_err());
             let interval = if any_unfit { UNFIT_CHECK_INTERVAL } else { CHECK_INTERVAL };
@@ -76,23 +73,23 @@ impl Servers {
             }
             for server in self.all().into_values() {
                 if let Err(error) = server.check().await {
-                    tracing::debug!("cannot prove that Redis at {} meets the requirements: {error}", server.address());
+                    tracing::debug!("cannot prove that Redis at {} is fit: {error}", server.address());
                 }
             }
         }
     }
 
-    /// Makes sure, at start, that every server meets the requirements. A replica may be
-    /// disconnected for a moment.
+    /// Makes sure, at start, that every server is fit. A replica may be disconnected for a moment.
     ///
     /// # Errors
-    /// Returns an error if a server does not meet the requirements, or if that is unknown.
+    /// Returns an error if a server is not fit, or if that is unknown.
     pub(in crate::inbox) async fn ensure_fit(&self) -> Result<(), InboxError> {
-        let Some(requirements) = self.settings.requirements else { return Ok(()) };
+        let requirements = self.settings.checks.requirements;
         let deadline = Instant::now() + MAX_REPLICA_ABSENCE;
         for server in self.all().into_values() {
             while let Err(error) = server.check().await {
-                let may_recover = matches!(requirements.durability, Durability::Replicas(_));
+                let may_recover =
+                    requirements.is_some_and(|needed| matches!(needed.durability, Durability::Replicas(_)));
                 if !may_recover || Instant::now() >= deadline {
                     return Err(error);
                 }
