@@ -17,6 +17,7 @@
 //! - [`metrics`] reads what the programs count.
 //! - [`keys`] names the backend's keys in Redis.
 //! - [`contract`] records what filter and backend send each other.
+//! - [`stored`] records what a backend stores in Redis.
 //!
 //! The network around it, and its failures:
 //! - [`balancer`] is a load balancer for several Envoys.
@@ -46,6 +47,7 @@ pub mod process;
 pub mod proxy;
 pub mod redis_server;
 pub mod stack;
+pub mod stored;
 pub mod tools;
 
 pub use simulator;

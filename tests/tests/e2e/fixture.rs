@@ -34,7 +34,11 @@ impl Fixture {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(Options) -> Options) -> Self {
-        let simulator = Simulator::start("127.0.0.1:0", API_KEY, SINK_SECRET).await.unwrap();
+        Self::beside(Simulator::start("127.0.0.1:0", API_KEY, SINK_SECRET).await.unwrap(), change)
+    }
+
+    /// Starts a stack beside a simulator that already runs.
+    pub(crate) fn beside(simulator: Simulator, change: impl FnOnce(Options) -> Options) -> Self {
         let options =
             Options::new(simulator.url()).backend("worker.backoff_base_ms", 20).backend("worker.backoff_cap_ms", 500);
         let stack = Stack::start(change(options)).unwrap();

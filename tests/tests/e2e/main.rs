@@ -27,6 +27,7 @@
 //! - [`planned`]: policy changes and restarts of one of two backends.
 //! - [`drain`]: restarts of Envoy.
 //! - [`format`]: stores that a newer backend has changed.
+//! - [`upgrade`]: a store that the previous version has left.
 //! - [`swap`]: new builds of the filter under load, and rehearsals.
 //! - [`publish`]: what makes a publication succeed, fail or roll back.
 //! - [`mounted`]: builds that Kubernetes mounts as a Secret, under load.
@@ -88,5 +89,6 @@ mod tls;
 mod token;
 mod transport;
 mod up;
+mod upgrade;
 mod versions;
 mod wasm;
