@@ -22,6 +22,8 @@ use crate::tools::{self, say};
 
 /// How long the first pull may take, which shows whether images can be pulled.
 const FIRST_PULL: Duration = Duration::from_secs(60);
+/// The image in which the tests run commands of their own.
+pub const DEBIAN_IMAGE: &str = "debian:bookworm-slim";
 /// The first image to pull, since it is the smallest, and the base of those that are made locally.
 const DEBIAN: &str = "debian";
 /// The certificates of the host.

@@ -24,11 +24,16 @@ pub(super) async fn run(command: &mut Command, limit: Duration) -> Result<String
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        let lines: Vec<_> = stdout.lines().chain(stderr.lines()).collect();
-        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+        let last = last_lines(&format!("{stdout}{stderr}"), LAST_LINES);
         bail!("`{shown}` failed with {}:\n{last}", output.status);
     }
     Ok(stdout)
+}
+
+/// The last `count` lines of a text.
+pub(super) fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
 /// The command as an error shows it.

@@ -5,7 +5,10 @@ use std::{net::IpAddr, time::Duration};
 use anyhow::{Context, Result, bail};
 use tokio::time::{Instant, sleep};
 
-use super::docker::Docker;
+use super::{
+    command::{self, last_lines},
+    docker::{Docker, QUICK},
+};
 
 /// A container of a project, running or not.
 #[derive(Debug, Clone)]
@@ -65,7 +68,7 @@ impl Container {
         // The shell joins both streams in one pipe.
         let mut command = self.docker.command("sh");
         command.args(["-c", "exec docker logs \"$1\" 2>&1", "sh", &self.id]);
-        super::command::run(&mut command, super::docker::QUICK).await
+        command::run(&mut command, QUICK).await
     }
 
     /// Sends a signal to its first process.
@@ -97,9 +100,7 @@ impl Container {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                let log = self.logs().await?;
-                let lines: Vec<_> = log.lines().collect();
-                let last = lines[lines.len().saturating_sub(20)..].join("\n");
+                let last = last_lines(&self.logs().await?, 20);
                 bail!("container {} is {state:?} after {patience:?}:\n{last}", self.id);
             }
             sleep(Duration::from_millis(200)).await;

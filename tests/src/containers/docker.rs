@@ -10,8 +10,8 @@ use crate::tools;
 
 /// How long a command may take that builds or downloads nothing.
 pub const QUICK: Duration = Duration::from_secs(120);
-/// How long a build may take.
-pub const BUILD: Duration = Duration::from_secs(15 * 60);
+/// How long a build may take, with all its dependencies on two busy cores.
+pub const BUILD: Duration = Duration::from_secs(20 * 60);
 
 /// Makes `docker compose …` run docker-compose 1.29, so that every command can be run as the
 /// documents show it. Version 2 by itself allocates no terminal if it has none.

@@ -14,7 +14,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{command::run, docker::QUICK};
+use super::{
+    command::{last_lines, run},
+    docker::QUICK,
+};
 use crate::tools::{self, say};
 
 /// What an engine of this run takes. `debootstrap` makes the base images.
@@ -63,7 +66,9 @@ impl Engine {
         let data = folder.join("engine");
         let log = folder.join("engine.log");
         let file = File::create(&log)?;
-        let mut command = Command::new("dockerd");
+        let mut command = Command::new("setpriv");
+        // The kernel stops it in order even if this process is killed.
+        command.args(["--pdeathsig", "TERM", "--", "dockerd"]);
         command.arg("--storage-driver=overlay2").arg("--data-root").arg(&data);
         command.arg("--exec-root").arg(run.path().join("exec")).arg("--pidfile").arg(run.path().join("pid"));
         command.arg("--host").arg(format!("unix://{}", run.path().join("socket").display()));
@@ -76,8 +81,7 @@ impl Engine {
             let ended = engine.daemon.try_wait()?;
             if ended.is_some() || Instant::now() > deadline {
                 let log = std::fs::read_to_string(&log).unwrap_or_default();
-                let lines: Vec<_> = log.lines().collect();
-                let last = lines[lines.len().saturating_sub(15)..].join("\n");
+                let last = last_lines(&log, 15);
                 bail!("dockerd does not answer ({ended:?}); it needs root and a kernel with overlayfs:\n{last}");
             }
             sleep(Duration::from_millis(200)).await;

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    command,
+    command::{self, last_lines},
     container::Container,
     context,
     docker::{BUILD, Docker, QUICK},
@@ -196,8 +196,15 @@ impl Project {
 
     /// The end of the log of every container, for an error.
     pub async fn logs(&self) -> String {
-        let logs = self.compose(&["logs", "--no-color", "--tail", "25"]).await;
-        logs.unwrap_or_else(|error| format!("no logs: {error:#}"))
+        let listed = self.docker.list(&["ps", "-aq", "--filter", &self.label()]).await;
+        let mut logs = String::new();
+        for id in listed.unwrap_or_default() {
+            let container = Container::new(&self.docker, id);
+            let state = container.inspect("{{.Name}} {{.State.Status}} {{.State.ExitCode}}").await.unwrap_or_default();
+            let log = container.logs().await.unwrap_or_else(|error| format!("no log: {error:#}"));
+            logs.push_str(&format!("== {state}\n{}\n", last_lines(&log, 25)));
+        }
+        logs
     }
 
     /// Removes everything that the project has created in the engine, and its folder.
@@ -214,12 +221,24 @@ impl Project {
         self.each(&["network", "rm"], networks).await?;
         let volumes = self.docker.list(&[&["volume", "ls", "-q"], &filter[..]].concat()).await?;
         self.each(&["volume", "rm"], volumes).await?;
+        self.remove_images().await?;
+        fs::remove_dir_all(&self.folder).with_context(|| self.folder.display().to_string())
+    }
+
+    /// Removes the images that were built for the project: those that are called after it, and those
+    /// that have lost that name to a newer one.
+    async fn remove_images(&self) -> Result<()> {
+        let mut names = self.docker.list(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).await?;
+        names.retain(|name| name.starts_with(&self.name));
+        self.each(&["rmi"], names).await?;
         let images = self.images.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for image in images {
-            // An image of a base, or one that another project uses too, stays.
-            _ = self.docker.run(&["rmi", &image]).await;
+            let tags = self.docker.run(&["image", "inspect", "--format", "{{len .RepoTags}}", &image]).await;
+            if tags.is_ok_and(|tags| tags == "0") {
+                self.docker.run(&["rmi", &image]).await?;
+            }
         }
-        fs::remove_dir_all(&self.folder).with_context(|| self.folder.display().to_string())
+        Ok(())
     }
 
     async fn each(&self, command: &[&str], names: Vec<String>) -> Result<()> {
@@ -281,8 +300,7 @@ impl Foreground {
                 return Ok(log);
             }
             let ended = self.child.try_wait()?;
-            let lines: Vec<_> = log.lines().collect();
-            let last = lines[lines.len().saturating_sub(40)..].join("\n");
+            let last = last_lines(&log, 40);
             ensure!(ended.is_none(), "the command ended with {ended:?}:\n{last}");
             ensure!(Instant::now() < deadline, "waited {patience:?} in vain:\n{last}");
             sleep(Duration::from_millis(200)).await;

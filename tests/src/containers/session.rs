@@ -12,7 +12,7 @@ use super::{
     project::Project,
     steps::Steps,
 };
-use crate::tools;
+use crate::tools::{self, say};
 
 /// What a run leaves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,6 +31,9 @@ pub struct Session {
     pub steps: Steps,
     /// The commands that its projects have performed.
     pub performed: Performed,
+    /// Where an engine keeps its data, for a next run if it is kept.
+    shared: PathBuf,
+    /// The files of this run.
     folder: PathBuf,
     engine: Option<Engine>,
     docker: Option<Docker>,
@@ -45,11 +48,13 @@ impl Session {
     /// # Errors
     /// If its folder cannot be created.
     pub fn new(left: Left) -> Result<Self> {
-        let folder = tools::target().join("containers");
+        let shared = tools::target().join("containers");
+        let folder = shared.join(std::process::id().to_string());
         fs::create_dir_all(&folder)?;
         Ok(Self {
             steps: Steps::default(),
             performed: Performed::default(),
+            shared,
             folder,
             engine: None,
             docker: None,
@@ -64,9 +69,9 @@ impl Session {
     /// # Errors
     /// If either is impossible.
     pub async fn open(&mut self) -> Result<()> {
-        let Self { steps, folder, engine, docker, made, .. } = self;
+        let Self { steps, shared, folder, engine, docker, made, .. } = self;
         let found = steps.step("Docker engine", async {
-            *engine = Engine::find(folder).await?;
+            *engine = Engine::find(shared).await?;
             let host = engine.as_ref().map(Engine::host);
             Docker::new(host.as_deref(), folder).await.map(Opened)
         });
@@ -88,14 +93,31 @@ impl Session {
         self.docker.as_ref().context("the session is not open")
     }
 
+    /// Lowers the limit of open files in a project's Compose file if the engine cannot raise its own
+    /// limit that far, because its host denies it the capability `SYS_RESOURCE`.
+    async fn fit_open_files(&self, project: &Project) -> Result<()> {
+        let file = fs::read_to_string(project.folder.join("docker-compose.yml"))?;
+        let wanted = file.split_once("nofile: ").map(|(_, rest)| rest.split(|byte: char| !byte.is_ascii_digit()));
+        let Some(wanted) = wanted.and_then(|mut words| words.next().map(str::to_owned)) else { return Ok(()) };
+        let docker = self.docker()?;
+        let limit = format!("nofile={wanted}");
+        if docker.run(&["run", "--rm", "--ulimit", &limit, base_images::DEBIAN_IMAGE, "true"]).await.is_ok() {
+            return Ok(());
+        }
+        let highest = docker.run(&["run", "--rm", base_images::DEBIAN_IMAGE, "sh", "-c", "ulimit -Hn"]).await?;
+        say(&format!("this engine cannot raise the limit of open files to {wanted}; containers get {highest}"));
+        project.edit("docker-compose.yml", &format!("nofile: {wanted}"), &format!("nofile: {highest}"))
+    }
+
     /// Creates a project. Its name begins with `name`, and no other run on this engine has it.
     ///
     /// # Errors
     /// If the repository cannot be copied.
-    pub fn project(&mut self, name: &str) -> Result<Project> {
+    pub async fn project(&mut self, name: &str) -> Result<Project> {
         let name = format!("edge-test-{name}-{}", std::process::id());
         let project = Project::new(self.docker()?, &name, &self.folder, &self.performed)?;
         self.projects.push(project.clone());
+        self.fit_open_files(&project).await?;
         Ok(project)
     }
 
@@ -135,6 +157,9 @@ impl Session {
         }
         if let Some(engine) = self.engine {
             result = result.and(engine.stop(if keeps { Data::Kept } else { Data::Deleted }).await);
+        }
+        if !keeps {
+            result = result.and(fs::remove_dir_all(&self.folder).context("cannot remove the files of this run"));
         }
         result
     }

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::containers::{Container, Production, Project, Steps};
+use harness::containers::{Container, Production, Project, Steps, base_images::DEBIAN_IMAGE};
 
 const PAGE: &str = "docs/OPERATIONS.md";
-/// The image in which a process of the host is killed, as the kernel kills one.
-const DEBIAN: &str = "debian:bookworm-slim";
 
 pub(super) async fn run(steps: &mut Steps, production: &Production) -> Result<()> {
     let Production { project, outside } = production;
@@ -90,7 +88,7 @@ async fn images(project: &Project) -> Result<Vec<String>> {
 
 /// Kills the process, not the container: for the engine, the container has crashed.
 async fn crash(project: &Project, container: &Container) -> Result<()> {
-    let pid = container.pid().await?.to_string();
-    let kill = ["run", "--rm", "--pid=host", "--user=0", "--entrypoint=kill", DEBIAN, "-9", &pid];
-    project.docker().run(&kill).await.map(drop)
+    let kill = format!("kill -9 {}", container.pid().await?);
+    let command = ["run", "--rm", "--pid=host", "--user=0", DEBIAN_IMAGE, "sh", "-c", &kill];
+    project.docker().run(&command).await.map(drop)
 }
