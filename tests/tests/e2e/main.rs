@@ -28,6 +28,7 @@
 //! - [`drain`]: restarts of Envoy.
 //! - [`format`]: stores that a newer backend has changed.
 //! - [`upgrade`]: a store that the previous version has left.
+//! - [`restore`]: the restore of a backup.
 //! - [`swap`]: new builds of the filter under load, and rehearsals.
 //! - [`publish`]: what makes a publication succeed, fail or roll back.
 //! - [`mounted`]: builds that Kubernetes mounts as a Secret, under load.
@@ -81,6 +82,7 @@ mod publish;
 mod reconciler;
 mod replicas;
 mod restart;
+mod restore;
 mod revived;
 mod skew;
 mod start;

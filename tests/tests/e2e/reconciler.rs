@@ -23,8 +23,13 @@ async fn start() -> Fixture {
 }
 
 /// The current time in RFC 3339 format.
-fn now() -> String {
-    let millis = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+pub(crate) fn now() -> String {
+    rfc3339(SystemTime::now())
+}
+
+/// A time in RFC 3339 format.
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    let millis = time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
     Timestamp::from_unix_millis(i64::try_from(millis).unwrap()).to_string()
 }
 
