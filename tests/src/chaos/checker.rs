@@ -122,8 +122,8 @@ fn out_of_order(lanes: &[Lane], first: &HashMap<&str, (usize, &Delivery)>) -> Ve
     violations
 }
 
-/// Returns the keys that should not exist while all backends are stopped. Seen keys, cases and the
-/// number of partitions stay; the version of the paused features that each backend confirmed
+/// Returns the keys that should not exist while all backends are stopped. Seen keys, cases, formats
+/// and the number of partitions stay; the version of the paused features that each backend confirmed
 /// expires after some time.
 async fn left_over(url: &str, sent: &BTreeSet<&str>) -> Result<Vec<Violation>> {
     let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
@@ -139,7 +139,7 @@ async fn left_over(url: &str, sent: &BTreeSet<&str>) -> Result<Vec<Violation>> {
         let kind = name.split_once("}:").map_or(name.as_str(), |(_, kind)| kind);
         let entries: u64 = match kind.split(':').next().unwrap_or_default() {
             "seen" => u64::from(!sent.contains(kind.trim_start_matches("seen:"))),
-            "case" => 0,
+            "case" | "format" => 0,
             // Without an expiry it would stay forever.
             "keeps-to" => u64::from(connection.ttl::<_, i64>(&name).await? == -1),
             "inbox" => connection.xlen(&name).await?,
