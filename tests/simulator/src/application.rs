@@ -108,6 +108,11 @@ impl Application {
         self.state().deliveries.clone()
     }
 
+    /// The first accepted outcome.
+    pub fn first_delivery(&self) -> Option<Delivery> {
+        self.state().deliveries.first().cloned()
+    }
+
     /// The number of different outcomes that were accepted, and how many further times any of them
     /// was accepted.
     pub fn counts(&self) -> (u64, u64) {

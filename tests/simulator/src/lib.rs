@@ -10,7 +10,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Result;
-use axum::Router;
+use axum::{Router, routing::get};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -50,6 +50,7 @@ impl Simulator {
         let world = Arc::new(World::new(api_key));
         let application = Arc::new(Application::new(sink_secret)?);
         let routes = Router::new()
+            .route("/healthz", get(|| async { "ok" }))
             .nest("/partner/v1", api::routes(Arc::clone(&world)))
             .merge(application::routes(Arc::clone(&application)));
         let server = tokio::spawn(async move {

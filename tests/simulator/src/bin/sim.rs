@@ -2,14 +2,18 @@
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use anyhow::Result;
-use clap::Parser;
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use reqwest::Response;
 use simulator::{
     Simulator,
     scenario::{self, Scenario, Sent},
-    sender::Sender,
+    sender::{Sender, client},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -21,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Parser)]
 #[command(name = "cargo sim", bin_name = "cargo sim", version = envelope::version::text())]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The address for the Partner API (/partner/v1) and the sink (/outcomes).
     #[arg(long, default_value = "127.0.0.1:8090")]
     listen: String,
@@ -47,22 +53,39 @@ struct Arguments {
     sink_secret: String,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check that a running simulator answers. For container health checks.
+    Ready {
+        /// The simulator's URL.
+        #[arg(default_value = "http://127.0.0.1:8090")]
+        url: String,
+    },
+}
+
+/// The time between two reports.
+const REPORTS: Duration = Duration::from_secs(5);
+/// The time between two looks for the first outcome.
+const FIRST: Duration = Duration::from_millis(100);
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    match &arguments.command {
+        Some(Command::Ready { url }) => ready(url).await,
+        None => simulate(&arguments).await,
+    }
+}
+
+async fn ready(url: &str) -> Result<()> {
+    let answer = client().get(format!("{url}/healthz")).send().await;
+    answer.and_then(Response::error_for_status).map(drop).with_context(|| format!("no simulator answers at {url}"))
+}
+
+async fn simulate(arguments: &Arguments) -> Result<()> {
     let simulator = Simulator::start(&arguments.listen, &arguments.api_key, &arguments.sink_secret).await?;
     println!("Simulating the Partner API and the partner's application at {}", simulator.url());
-    let stop = CancellationToken::new();
-    let on_signal = stop.clone();
-    tokio::spawn(async move {
-        // Without a signal handler, only the duration ends the run.
-        let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
-        on_signal.cancel();
-    });
+    let stop = stopped_by_signal();
     if arguments.rate <= 0.0 {
         stop.cancelled().await;
         return Ok(());
@@ -79,15 +102,49 @@ async fn main() -> Result<()> {
     let sent = Arc::new(Sent::default());
     let playing = scenario::play(&scenario, &simulator.world, &sender, &arguments.edge, &sent, &stop);
     tokio::pin!(playing);
-    loop {
-        tokio::select! {
-            played = &mut playing => break played?,
-            () = sleep(Duration::from_secs(5)) => report(&sender, &simulator),
-        }
+    let reporting = async { tokio::join!(announce_first(&simulator), report_regularly(&sender, &simulator)) };
+    tokio::select! {
+        played = &mut playing => played?,
+        _ = reporting => {}
     }
     sleep(Duration::from_secs(2)).await;
     report(&sender, &simulator);
     Ok(())
+}
+
+/// Returns a token that SIGTERM or Ctrl-C cancels.
+fn stopped_by_signal() -> CancellationToken {
+    let stop = CancellationToken::new();
+    let on_signal = stop.clone();
+    tokio::spawn(async move {
+        // Without a signal handler, only the duration ends the run.
+        let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        on_signal.cancel();
+    });
+    stop
+}
+
+/// Waits for the first outcome, and announces it.
+async fn announce_first(simulator: &Simulator) {
+    let began = Instant::now();
+    let first = loop {
+        match simulator.application.first_delivery() {
+            Some(delivery) => break delivery,
+            None => sleep(FIRST).await,
+        }
+    };
+    println!("The first outcome was delivered after {:.1} s: {}", began.elapsed().as_secs_f64(), first.key);
+}
+
+async fn report_regularly(sender: &Sender, simulator: &Simulator) {
+    loop {
+        sleep(REPORTS).await;
+        report(sender, simulator);
+    }
 }
 
 fn report(sender: &Sender, simulator: &Simulator) {

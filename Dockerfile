@@ -1,0 +1,124 @@
+# All images of truenroll-edge, one target each: envoy, backend, simulator, filter.
+#
+#   docker build --target backend -t truenroll-edge-backend .
+#
+# Works with BuildKit and with the legacy builder, which builds every stage before the target, in
+# the order of this file. Hence the order: the filter, which changes most often, comes last. Each
+# program is built in a stage of its own, from its own sources only, so a change rebuilds only the
+# images that contain it. The stage `dependencies` is rebuilt only when a manifest, Cargo.lock or the
+# set of programs changes.
+
+# The base images. To pin one by its digest, append the digest, for example
+# --build-arg RUST_IMAGE=rust:1.95-bookworm@sha256:…
+# `docker buildx imagetools inspect rust:1.95-bookworm` prints it.
+ARG RUST_IMAGE=rust:1.95-bookworm
+ARG DEBIAN_IMAGE=debian:bookworm-slim
+ARG ENVOY_IMAGE=envoyproxy/envoy:v1.40.0
+
+# The files that every program needs at run time: glibc, root certificates, and a user without
+# rights. The entries in status.d tell vulnerability scanners which packages these files come from.
+FROM ${DEBIAN_IMAGE} AS runtime
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends ca-certificates libgcc-s1 \
+ && rm -rf /var/lib/apt/lists/*
+RUN mkdir -p /runtime/var/lib/dpkg/status.d /empty \
+ && for library in libc.so.6 libdl.so.2 libgcc_s.so.1 libm.so.6 libpthread.so.0 libresolv.so.2 librt.so.1; do \
+      cp --parents --dereference /lib/*-linux-gnu/$library /runtime; \
+    done \
+ && cp --parents --dereference /lib*/ld-linux-*.so.* /etc/ssl/certs/ca-certificates.crt /runtime \
+ && for package in libc6 libgcc-s1 ca-certificates; do \
+      dpkg-query --status $package > /runtime/var/lib/dpkg/status.d/$package; \
+    done \
+ && echo 'hosts: files dns' > /runtime/etc/nsswitch.conf \
+ && echo 'nonroot:x:65532:65532:nonroot:/:/sbin/nologin' > /runtime/etc/passwd \
+ && echo 'nonroot:x:65532:' > /runtime/etc/group \
+ && install --directory --mode 1777 /runtime/tmp
+
+FROM scratch AS base
+COPY --from=runtime /runtime /
+USER 65532:65532
+
+# The manifests, with an empty source for each library and each program.
+FROM ${DEBIAN_IMAGE} AS manifests
+WORKDIR /src
+COPY . .
+RUN find . -type f ! -path './.cargo/*' ! -name 'Cargo.*' ! -name lib.rs ! -name main.rs ! -path '*/src/bin/*' -delete \
+ && find . -type f -path '*/src/bin/*/*' ! -name main.rs -delete \
+ && find . -name lib.rs -exec truncate --size 0 '{}' ';' \
+ && find . -name '*.rs' ! -name lib.rs -exec sh -c 'echo "fn main() { }" > "$1"' - '{}' ';' \
+ && find . -type d -empty -delete
+
+# The dependencies, compiled for each program as it is built below: which features a crate has
+# depends on the package that is built.
+FROM ${RUST_IMAGE} AS dependencies
+RUN rustup target add wasm32-unknown-unknown
+WORKDIR /src
+COPY --from=manifests /src .
+RUN cargo build --locked --release --package envoy --bin guardctl
+RUN cargo build --locked --release --package backend --bin backend
+RUN cargo build --locked --release --package simulator --bin sim
+RUN cargo build --locked --profile wasm --package filter --features host --target wasm32-unknown-unknown
+
+# In the stages below, `touch` makes the sources newer than the empty ones that were compiled above.
+# Otherwise cargo would not compile them.
+FROM dependencies AS guardctl-build
+COPY envelope/src envelope/src
+COPY envelope/vectors envelope/vectors
+COPY envoy/src envoy/src
+COPY envoy/bootstrap.yaml envoy/
+RUN find . -name '*.rs' -exec touch '{}' + \
+ && cargo build --frozen --release --package envoy --bin guardctl
+
+FROM ${ENVOY_IMAGE} AS envoy-binary
+
+# Envoy, run by guardctl, which drains it before it stops.
+FROM base AS envoy
+COPY --from=envoy-binary /usr/local/bin/envoy /usr/local/bin/envoy
+COPY --from=guardctl-build /src/target/release/guardctl /usr/local/bin/guardctl
+COPY envoy/bootstrap.yaml envoy/log-limit.yaml envoy/tls.yaml /etc/envoy/
+# A volume inherits the owner of the folder on which it is mounted.
+COPY --from=runtime --chown=65532:65532 /empty /var/lib/edge
+EXPOSE 8080 9902
+ENTRYPOINT ["guardctl", "run", "--", "envoy"]
+CMD ["-c", "/etc/envoy/bootstrap.yaml", "--disable-hot-restart", "--log-level", "warning"]
+
+FROM dependencies AS backend-build
+COPY envelope/src envelope/src
+COPY backend/config.default.toml backend/
+COPY backend/src backend/src
+RUN find . -name '*.rs' -exec touch '{}' + \
+ && cargo build --frozen --release --package backend --bin backend
+
+FROM base AS backend
+COPY --from=backend-build /src/target/release/backend /usr/local/bin/backend
+COPY --from=runtime --chown=65532:65532 /empty /run/edge
+COPY --from=runtime --chown=65532:65532 /empty /var/spool/backend
+EXPOSE 8081 9090
+ENTRYPOINT []
+CMD ["backend", "serve"]
+
+FROM dependencies AS simulator-build
+COPY envelope/src envelope/src
+COPY envelope/vectors envelope/vectors
+COPY tests/simulator/src tests/simulator/src
+RUN find . -name '*.rs' -exec touch '{}' + \
+ && cargo build --frozen --release --package simulator --bin sim
+
+# The simulator of TruEnroll and of the partner's application, for demonstrations.
+FROM base AS simulator
+COPY --from=simulator-build /src/target/release/sim /usr/local/bin/sim
+EXPOSE 8090
+ENTRYPOINT ["sim"]
+
+FROM dependencies AS filter-build
+COPY envelope/src envelope/src
+COPY filter/src filter/src
+RUN find . -name '*.rs' -exec touch '{}' + \
+ && cargo build --frozen --profile wasm --package filter --features host --target wasm32-unknown-unknown
+
+# The filter's module, with guardctl, which publishes it, and Envoy, in which guardctl rehearses it.
+FROM envoy AS filter
+COPY --from=filter-build /src/target/wasm32-unknown-unknown/wasm/filter.wasm /filter.wasm
+COPY --from=runtime --chown=65532:65532 /empty /run/edge
+ENTRYPOINT []
+CMD ["guardctl", "publish", "--wasm", "/filter.wasm", "--policy", "/etc/edge/policy.toml", "--proof-file", "/run/edge/proof"]
