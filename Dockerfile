@@ -1,4 +1,4 @@
-# All images of truenroll-edge, one target each: envoy, backend, simulator, filter.
+# All images of truenroll-edge, one target each: envoy, backend, simulator, module, filter.
 #
 #   docker build --target backend -t truenroll-edge-backend .
 #
@@ -14,6 +14,11 @@
 ARG RUST_IMAGE=rust:1.95-bookworm
 ARG DEBIAN_IMAGE=debian:bookworm-slim
 ARG ENVOY_IMAGE=envoyproxy/envoy:v1.40.0
+
+# For the images' labels. The programs also print the revision.
+ARG VERSION=0.1.0
+ARG BUILD_REVISION=
+ARG SOURCE=
 
 # The files that every program needs at run time: glibc, root certificates, and a user without
 # rights. The entries in status.d tell vulnerability scanners which packages these files come from.
@@ -36,7 +41,15 @@ RUN mkdir -p /runtime/var/lib/dpkg/status.d /empty \
 
 FROM scratch AS base
 COPY --from=runtime /runtime /
+COPY LICENSE /usr/share/doc/truenroll-edge/
 USER 65532:65532
+ARG VERSION
+ARG BUILD_REVISION
+ARG SOURCE
+LABEL org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$BUILD_REVISION" \
+      org.opencontainers.image.source="$SOURCE"
 
 # The manifests, with an empty source for each library and each program.
 FROM ${DEBIAN_IMAGE} AS manifests
@@ -66,6 +79,7 @@ COPY envelope/src envelope/src
 COPY envelope/vectors envelope/vectors
 COPY envoy/src envoy/src
 COPY envoy/bootstrap.yaml envoy/
+ARG BUILD_REVISION
 RUN find . -name '*.rs' -exec touch '{}' + \
  && cargo build --frozen --release --package envoy --bin guardctl
 
@@ -79,13 +93,16 @@ COPY envoy/bootstrap.yaml envoy/log-limit.yaml envoy/tls.yaml /etc/envoy/
 # A volume inherits the owner of the folder on which it is mounted.
 COPY --from=runtime --chown=65532:65532 /empty /var/lib/edge
 EXPOSE 8080 9902
-ENTRYPOINT ["guardctl", "run", "--", "envoy"]
-CMD ["-c", "/etc/envoy/bootstrap.yaml", "--disable-hot-restart", "--log-level", "warning"]
+ENTRYPOINT ["guardctl", "run", "--bootstrap", "/etc/envoy/bootstrap.yaml", "--", "envoy"]
+CMD ["--disable-hot-restart", "--log-level", "warning"]
+LABEL org.opencontainers.image.title="truenroll-edge-envoy" \
+      org.opencontainers.image.description="Envoy for truenroll-edge, run and drained by guardctl"
 
 FROM dependencies AS backend-build
 COPY envelope/src envelope/src
 COPY backend/config.default.toml backend/
 COPY backend/src backend/src
+ARG BUILD_REVISION
 RUN find . -name '*.rs' -exec touch '{}' + \
  && cargo build --frozen --release --package backend --bin backend
 
@@ -94,13 +111,15 @@ COPY --from=backend-build /src/target/release/backend /usr/local/bin/backend
 COPY --from=runtime --chown=65532:65532 /empty /run/edge
 COPY --from=runtime --chown=65532:65532 /empty /var/spool/backend
 EXPOSE 8081 9090
-ENTRYPOINT []
 CMD ["backend", "serve"]
+LABEL org.opencontainers.image.title="truenroll-edge-backend" \
+      org.opencontainers.image.description="Stores TruEnroll's events, handles each once, and delivers the outcomes"
 
 FROM dependencies AS simulator-build
 COPY envelope/src envelope/src
 COPY envelope/vectors envelope/vectors
 COPY tests/simulator/src tests/simulator/src
+ARG BUILD_REVISION
 RUN find . -name '*.rs' -exec touch '{}' + \
  && cargo build --frozen --release --package simulator --bin sim
 
@@ -109,16 +128,35 @@ FROM base AS simulator
 COPY --from=simulator-build /src/target/release/sim /usr/local/bin/sim
 EXPOSE 8090
 ENTRYPOINT ["sim"]
+LABEL org.opencontainers.image.title="truenroll-edge-simulator" \
+      org.opencontainers.image.description="Simulates TruEnroll and the partner's application"
 
 FROM dependencies AS filter-build
 COPY envelope/src envelope/src
 COPY filter/src filter/src
+ARG BUILD_REVISION
 RUN find . -name '*.rs' -exec touch '{}' + \
  && cargo build --frozen --profile wasm --package filter --features host --target wasm32-unknown-unknown
 
+# The filter's module alone, in the form that Istio and Envoy Gateway load.
+FROM scratch AS module
+COPY --from=filter-build /src/target/wasm32-unknown-unknown/wasm/filter.wasm /plugin.wasm
+ARG VERSION
+ARG BUILD_REVISION
+ARG SOURCE
+LABEL org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$BUILD_REVISION" \
+      org.opencontainers.image.source="$SOURCE" \
+      org.opencontainers.image.title="truenroll-edge-module" \
+      org.opencontainers.image.description="The proxy-wasm filter of truenroll-edge"
+
 # The filter's module, with guardctl, which publishes it, and Envoy, in which guardctl rehearses it.
 FROM envoy AS filter
-COPY --from=filter-build /src/target/wasm32-unknown-unknown/wasm/filter.wasm /filter.wasm
+COPY --from=module /plugin.wasm /filter.wasm
 COPY --from=runtime --chown=65532:65532 /empty /run/edge
+# Resets those of Envoy's image.
 ENTRYPOINT []
 CMD ["guardctl", "publish", "--wasm", "/filter.wasm", "--policy", "/etc/edge/policy.toml", "--proof-file", "/run/edge/proof"]
+LABEL org.opencontainers.image.title="truenroll-edge-filter" \
+      org.opencontainers.image.description="The filter of truenroll-edge, and guardctl, which publishes it"

@@ -33,6 +33,8 @@ fn the_programs_the_filter_and_the_changelog_agree_on_the_version() {
     }
     let filter = fs::read(tools::wasm_filter().unwrap()).unwrap();
     assert_eq!(module::version(&filter), Some(NUMBER));
+    let dockerfile = fs::read_to_string(tools::workspace().join("Dockerfile")).unwrap();
+    assert!(dockerfile.contains(&format!("\nARG VERSION={NUMBER}\n")), "the Dockerfile's default for VERSION");
 }
 
 #[test]
