@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+use rustix::process::{Pid, Resource, Signal, WaitOptions, getrlimit, kill_process, setrlimit, wait};
 use tokio::{
     runtime,
     signal::unix::{Signal as Signals, SignalKind, signal},
@@ -62,6 +62,7 @@ async fn supervise(command: &[OsString], drain: &Drain) -> io::Result<u8> {
 }
 
 fn start(command: &[OsString], drain: &Drain) -> io::Result<Pid> {
+    raise_limit_of_open_files();
     let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut envoy = Command::new(program);
     envoy.args(arguments);
@@ -70,6 +71,16 @@ fn start(command: &[OsString], drain: &Drain) -> io::Result<Pid> {
     }
     // In its own process group, so that Ctrl-C in a terminal reaches only guardctl.
     Ok(Pid::from_child(&envoy.process_group(0).spawn()?))
+}
+
+/// Raises the limit of open files, which Envoy inherits, as far as the system allows. Each connection
+/// takes one, and the limit that container engines set by default may be as low as 1,024.
+fn raise_limit_of_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tell(&format!("cannot raise the limit of open files: {error}"));
+    }
 }
 
 /// Whether this command runs Envoy without an option for the drain time. Envoy may be run by

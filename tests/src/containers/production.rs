@@ -25,7 +25,7 @@ impl Production {
     /// # Errors
     /// If the file cannot be written.
     pub async fn prepare(session: &mut Session, name: &str) -> Result<Self> {
-        let project = session.project(name).await?;
+        let project = session.project(name)?;
         let outside = Outside::start(session.docker()?, &project, TOKEN).await?;
         let example = fs::read_to_string(project.folder.join(".env.example")).context(".env.example")?;
         let mut settings = outside.settings();

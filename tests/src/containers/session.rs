@@ -12,7 +12,7 @@ use super::{
     project::Project,
     steps::Steps,
 };
-use crate::tools::{self, say};
+use crate::tools;
 
 /// What a run leaves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -93,31 +93,14 @@ impl Session {
         self.docker.as_ref().context("the session is not open")
     }
 
-    /// Lowers the limit of open files in a project's Compose file if the engine cannot raise its own
-    /// limit that far, because its host denies it the capability `SYS_RESOURCE`.
-    async fn fit_open_files(&self, project: &Project) -> Result<()> {
-        let file = fs::read_to_string(project.folder.join("docker-compose.yml"))?;
-        let wanted = file.split_once("nofile: ").map(|(_, rest)| rest.split(|byte: char| !byte.is_ascii_digit()));
-        let Some(wanted) = wanted.and_then(|mut words| words.next().map(str::to_owned)) else { return Ok(()) };
-        let docker = self.docker()?;
-        let limit = format!("nofile={wanted}");
-        if docker.run(&["run", "--rm", "--ulimit", &limit, base_images::DEBIAN_IMAGE, "true"]).await.is_ok() {
-            return Ok(());
-        }
-        let highest = docker.run(&["run", "--rm", base_images::DEBIAN_IMAGE, "sh", "-c", "ulimit -Hn"]).await?;
-        say(&format!("this engine cannot raise the limit of open files to {wanted}; containers get {highest}"));
-        project.edit("docker-compose.yml", &format!("nofile: {wanted}"), &format!("nofile: {highest}"))
-    }
-
     /// Creates a project. Its name begins with `name`, and no other run on this engine has it.
     ///
     /// # Errors
     /// If the repository cannot be copied.
-    pub async fn project(&mut self, name: &str) -> Result<Project> {
+    pub fn project(&mut self, name: &str) -> Result<Project> {
         let name = format!("edge-test-{name}-{}", std::process::id());
         let project = Project::new(self.docker()?, &name, &self.folder, &self.performed)?;
         self.projects.push(project.clone());
-        self.fit_open_files(&project).await?;
         Ok(project)
     }
 

@@ -152,6 +152,16 @@ fn guardctl_exits_with_the_status_of_the_program_it_runs() {
     assert!(String::from_utf8_lossy(&missing.stderr).contains("/no/such/envoy"), "{missing:?}");
 }
 
+#[test]
+fn envoy_may_open_as_many_files_as_the_system_allows() {
+    let guardctl = tools::workspace_binary("envoy", "guardctl", &[]).unwrap();
+    let is_raised = r#"[ "$(ulimit -Sn)" = "$(ulimit -Hn)" ]"#;
+    let script =
+        format!("ulimit -Sn 512; {is_raised} && exit 3; exec {} run -- sh -c '{is_raised}'", guardctl.display());
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
 /// Lets guardctl run a shell script, and waits until the script has written a line. The kernel kills
 /// the script when guardctl ends.
 fn run_script(mut guardctl: Command, script: &str) -> Child {

@@ -10,7 +10,7 @@ const COMMAND: &str = "docker compose --env-file demo.env --profile demo up --bu
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(session: &mut Session) -> Result<()> {
-    let project = session.project("demo").await?;
+    let project = session.project("demo")?;
     pages::shows("README.md", COMMAND)?;
     let mut up = project.foreground(COMMAND)?;
     let steps = &mut session.steps;
