@@ -1,16 +1,13 @@
 //! The ingest: receives events from the edge, and acknowledges an event with 202 only once it is
 //! stored.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use axum::{
     Router,
     body::Bytes,
     extract::{DefaultBodyLimit, State, rejection::BytesRejection},
-    http::{HeaderMap, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::any,
 };
@@ -24,10 +21,11 @@ use crate::{
     config::Ingest,
     inbox::{Accepted, Arrival, Inbox, Origin, Place},
     proofs::Proofs,
-    telemetry::{IngestLabels, LogLimit, Metrics},
+    telemetry::{IngestLabels, Metrics},
 };
 
 mod answer;
+mod newer_filter;
 
 use answer::{Acknowledgement, Answer, set_header};
 
@@ -36,11 +34,8 @@ struct Context {
     inbox: Inbox,
     metrics: Arc<Metrics>,
     proofs: Arc<Proofs>,
-    unknown_mark_log: LogLimit,
+    log: newer_filter::Log,
 }
-
-/// Minimum interval between log lines about marks that this version does not know.
-const UNKNOWN_MARK_LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Returns the routes of the ingest. They accept any path, since the filter has checked it.
 pub(crate) fn routes(settings: &Ingest, inbox: Inbox, metrics: Arc<Metrics>, proofs: Arc<Proofs>) -> Router {
@@ -48,27 +43,7 @@ pub(crate) fn routes(settings: &Ingest, inbox: Inbox, metrics: Arc<Metrics>, pro
         .route(Policy::PROVE_PATH, any(prove))
         .fallback(any(receive))
         .layer(DefaultBodyLimit::max(settings.max_body_bytes))
-        .with_state(Arc::new(Context {
-            inbox,
-            metrics,
-            proofs,
-            unknown_mark_log: LogLimit::every(UNKNOWN_MARK_LOG_INTERVAL),
-        }))
-}
-
-impl Context {
-    fn log_unknown_mark(&self, mark: &str, build: &str) {
-        const LONGEST: usize = 64;
-        let Some(suppressed) = self.unknown_mark_log.allow() else { return };
-        let mark: String = mark.chars().take(LONGEST).collect();
-        tracing::error!(
-            mark,
-            build,
-            suppressed,
-            "answered 503 to a request with a mark that this backend does not know: the filter is newer than the \
-             backend. Upgrade the backends, or run `guardctl rollback`"
-        );
-    }
+        .with_state(Arc::new(Context { inbox, metrics, proofs, log: newer_filter::Log::new() }))
 }
 
 async fn receive(
@@ -97,34 +72,26 @@ async fn receive(
 /// Parses and stores an event that the filter has accepted.
 async fn answer(context: &Context, judgement: Judgement<'_>, body: Result<Bytes, BytesRejection>) -> Answer {
     if let Mark::Unknown(mark) = judgement.mark {
-        context.log_unknown_mark(mark, judgement.build);
+        context.log.unknown_mark(mark, judgement.build);
         return Answer::UnknownMark;
     }
-    // The body is larger than `ingest.max_body_bytes`, or the connection broke and nobody waits for
-    // the answer.
-    let Ok(body) = body else { return Answer::Rejected(Rejection::new(Code::PayloadTooLarge)) };
+    let body = match body {
+        Ok(body) => body,
+        Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            return unreadable(context, judgement, Rejection::new(Code::PayloadTooLarge));
+        }
+        // The connection broke, and nobody waits for the answer.
+        Err(_) => return Answer::Unavailable,
+    };
     let verdict = match parse(judgement, &body) {
         Ok(verdict) => verdict,
-        Err(rejection) => {
-            if judgement.mark == Mark::Accepted {
-                tracing::error!(code = rejection.code.as_str(), "the filter accepted a body that is not an event");
-            }
-            return Answer::Rejected(rejection);
-        }
+        Err(rejection) => return unreadable(context, judgement, rejection),
     };
     let received_at = SystemTime::now();
     let (place, key, case_id, occurred_at) = match &verdict {
         Verdict::Accept(event) => (Place::Inbox(event.event.feature), event.key(), &event.case_id, event.occurred_at),
         Verdict::Quarantine(event) => (Place::Quarantine, event.key(), &event.case_id, event.occurred_at),
     };
-    if judgement.mark == Mark::Accepted && place == Place::Quarantine {
-        tracing::warn!(
-            event_key = key.as_str(),
-            build = judgement.build,
-            "the filter accepted an event that this backend does not know, so the backend quarantines it: upgrade the \
-             backends, and then run `backend readmit`"
-        );
-    }
     let arrival = Arrival { place, key: &key, case_id, occurred_at, body: &body, received_at, origin: Origin::Sent };
     let accepted = match context.inbox.accept(&arrival).await {
         Ok(accepted) => accepted,
@@ -133,6 +100,9 @@ async fn answer(context: &Context, judgement: Judgement<'_>, body: Result<Bytes,
             return Answer::Unavailable;
         }
     };
+    if judgement.mark == Mark::Accepted && place == Place::Quarantine && accepted == Accepted::Stored {
+        context.log.unknown_event(&key, judgement.build);
+    }
     match accepted {
         Accepted::Revived => {
             tracing::info!(event_key = key.as_str(), "dead letter delivered again and returned to the inbox");
@@ -149,6 +119,20 @@ async fn answer(context: &Context, judgement: Judgement<'_>, body: Result<Bytes,
         Accepted::Stored | Accepted::Duplicate | Accepted::AlreadyBackfilled => {}
     }
     Answer::Acknowledged(Acknowledgement::of(accepted, place), key)
+}
+
+/// Answers a request that this backend would reject.
+///
+/// The sender sends an event only once, and Envoy retries no 4xx answer. So an event that the filter
+/// has accepted or quarantined is answered 503: another backend may be able to read it.
+fn unreadable(context: &Context, judgement: Judgement<'_>, rejection: Rejection) -> Answer {
+    match judgement.mark {
+        Mark::Accepted | Mark::Quarantined => {
+            context.log.unreadable_event(&rejection, judgement.build);
+            Answer::NewerFilter
+        }
+        Mark::Shadowed(_) | Mark::Probe | Mark::Unknown(_) => Answer::Rejected(rejection),
+    }
 }
 
 /// Parses a body again that the filter has already judged, because the filter may have been built

@@ -13,8 +13,7 @@ use crate::inbox::{Accepted, Place};
 pub(super) enum Answer {
     /// 202: the event is stored.
     Acknowledged(Acknowledgement, EventKey),
-    /// The code's own status: the filter accepted a request that this backend rejects. They were
-    /// built from different versions of the contract.
+    /// The code's own status: the request passed the filter only in shadow mode, or is a probe.
     Rejected(Rejection),
     /// 503: the request does not show a proof that the backend knows. The filter and the backend
     /// were given different proofs, which is not the sender's fault.
@@ -22,6 +21,9 @@ pub(super) enum Answer {
     /// 503: the filter marked the request in a way that this backend does not know. The filter is
     /// newer, and another backend may know the mark.
     UnknownMark,
+    /// 503: the filter accepted or quarantined an event that this backend cannot read. The filter
+    /// is newer, and another backend may be able to read the event.
+    NewerFilter,
     /// 503: the event was not stored, or not in time.
     Unavailable,
 }
@@ -55,6 +57,7 @@ impl Answer {
             Self::Rejected(rejection) => rejection.code.as_str(),
             Self::Unproven => "unproven",
             Self::UnknownMark => "unknown_mark",
+            Self::NewerFilter => "newer_filter",
             Self::Unavailable => "unavailable",
         }
     }
@@ -116,6 +119,9 @@ impl IntoResponse for Answer {
             }
             Self::Unproven => send_again(label, "The backend does not know the filter's proof; send the event again"),
             Self::UnknownMark => send_again(label, "The backend does not know the filter's mark; send the event again"),
+            Self::NewerFilter => {
+                send_again(label, "The backend cannot read what the filter accepts; send the event again")
+            }
             Self::Unavailable => send_again(label, "The event could not be stored. Send it again"),
         };
         set_header(&mut response, headers::REJECTION, label);

@@ -7,7 +7,8 @@ use prometheus_client::encoding::EncodeLabelSet;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct IngestLabels {
     /// `accepted`, `quarantined`, `revived`, `revived_conflict`, `duplicate`, `already_backfilled`,
-    /// `conflict`, `unproven`, `unavailable`, `unknown_mark` or the code of a rejection.
+    /// `conflict`, `unproven`, `unavailable`, `unknown_mark`, `newer_filter` or the code of a
+    /// rejection.
     pub answer: &'static str,
 }
 

@@ -78,6 +78,22 @@ async fn send_later(stack: &Stack, judged: &str, body: &str) -> (u16, Value) {
     (answer.status().as_u16(), answer.json().await.unwrap())
 }
 
+/// Events that a filter of a later version might accept, and that this backend cannot read.
+fn unreadable_events() -> [String; 5] {
+    let event = |case: &str, at: &str| {
+        let payload = json!({ "caseId": case, "externalId": null, "occurredAt": at });
+        json!({ "eventName": "case.extraction.completed", "payload": payload }).to_string()
+    };
+    let at = "2025-06-22T10:30:00Z";
+    [
+        event(&"x".repeat(200), at),
+        event("case", "2025-06-22T10:30:00+00"),
+        json!({ "eventName": "upload.finished", "payload": { "uploadId": "u1", "occurredAt": at } }).to_string(),
+        "not JSON".to_owned(),
+        event("case", at) + &" ".repeat(33_000),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_later_filter_sends_is_stored_or_answered_503_and_logged() {
     let fixture = Fixture::start().await;
@@ -98,11 +114,30 @@ async fn what_a_later_filter_sends_is_stored_or_answered_503_and_logged() {
     let listed = stack.backend_command(&["quarantine"]).unwrap();
     assert!(listed.contains("case.accreditation.completed"), "{listed}");
 
+    for unreadable in unreadable_events() {
+        for mark in ["accepted", "quarantined"] {
+            let (status, problem) = send_later(stack, &format!("{PROOF};later;{mark}"), &unreadable).await;
+            assert_eq!(
+                (status, &problem["code"]),
+                (503, &json!("newer_filter")),
+                "{mark} {unreadable:.200}: {problem}"
+            );
+        }
+        let (status, problem) = send_later(stack, &format!("{PROOF};later;shadowed:later"), &unreadable).await;
+        assert!((400..500).contains(&status), "nobody accepted {unreadable:.200}: {problem}");
+    }
+    let (status, _) = send_later(stack, &format!("{PROOF};later;accepted"), UNDOCUMENTED).await;
+    assert_eq!(status, 202);
+    let metrics = stack.backend_metrics().await.unwrap();
+    let answers = metrics.by_label("truenroll_backend_ingest_total", "answer");
+    assert_eq!(answers["newer_filter"], 2 * unreadable_events().len() as u64, "{answers:?}");
+
     let log = fs::read_to_string(stack.folder().join("backend.log")).unwrap();
     for line in [
         "answered 503 to a request with a mark that this backend does not know",
         "answered 503 to a request with a proof that this backend does not know",
         "the filter accepted an event that this backend does not know",
+        "answered 503 to an event that the filter accepted and this backend cannot read",
     ] {
         assert_eq!(log.matches(line).count(), 1, "{line}\n{log}");
     }

@@ -24,7 +24,7 @@ fn key() -> EventKey {
 }
 
 fn all() -> Vec<Answer> {
-    let mut all = vec![Answer::Unproven, Answer::UnknownMark, Answer::Unavailable];
+    let mut all = vec![Answer::Unproven, Answer::UnknownMark, Answer::NewerFilter, Answer::Unavailable];
     all.extend(ACKNOWLEDGEMENTS.map(|(acknowledgement, ..)| Answer::Acknowledged(acknowledgement, key())));
     all.extend(Code::ALL.map(|code| Answer::Rejected(Rejection::new(code))));
     all
