@@ -1,6 +1,7 @@
 //! The command line of `guardctl`.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
@@ -58,7 +59,8 @@ enum Command {
     Render {
         #[command(flatten)]
         build: BuildArguments,
-        /// The directory to write to: filter.json, the module, and kustomization.yaml.
+        /// The directory to write to: the module, the resource, and kustomization.yaml. Only you
+        /// can read the files, because they contain the token and the proof.
         #[arg(long)]
         out: PathBuf,
         /// The directory in which Envoy's containers mount the Secret.
@@ -180,9 +182,10 @@ fn tool(command: Command) -> Result<()> {
     }
 }
 
-/// Returns the text of a bootstrap with options enabled and values replaced.
+/// Returns the text of a bootstrap with options enabled and values replaced. An option may be named
+/// more than once.
 fn rendered(mut bootstrap: Bootstrap, settings: &[String], enable: &[String]) -> Result<String> {
-    for option in enable {
+    for option in enable.iter().collect::<BTreeSet<_>>() {
         bootstrap = bootstrap.enable(option)?;
     }
     for setting in settings {

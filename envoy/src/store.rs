@@ -11,8 +11,9 @@
 //! any instant leaves either the previous file or the new one.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -44,6 +45,8 @@ pub struct Store {
 
 /// The beginning of the names of modules that were published before the filter was renamed.
 const OLD_PREFIX: &str = "guard-";
+/// Permissions that let an Envoy of another user read the files.
+const SHARED_FILE: u32 = 0o666;
 
 impl Store {
     /// Opens the directory, or creates it.
@@ -203,16 +206,40 @@ pub fn hex(bytes: &[u8]) -> String {
 fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     // Not in the target's directory, because any new file in `ecds/` would wake Envoy.
     let folder = path.parent().unwrap_or(Path::new("."));
-    replace_durably(path, &folder.with_extension("unfinished"), content)
+    let unfinished = NewFile { path: folder.with_extension("unfinished"), mode: SHARED_FILE };
+    replace_durably(path, &unfinished, content)
+}
+
+/// A file to create.
+pub(crate) struct NewFile {
+    /// Its path. A file that already exists there is removed.
+    pub(crate) path: PathBuf,
+    /// Its permissions, from which the process's umask is subtracted.
+    pub(crate) mode: u32,
+}
+
+impl NewFile {
+    fn create(&self) -> io::Result<File> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        OpenOptions::new().write(true).create_new(true).mode(self.mode).open(&self.path)
+    }
 }
 
 /// Writes `content` to `unfinished`, which must be on the same file system, and renames it to
 /// `path`. A crash at any instant leaves either the previous file or the new one.
-pub(crate) fn replace_durably(path: &Path, unfinished: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create(unfinished)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(unfinished, path)?;
+pub(crate) fn replace_durably(path: &Path, unfinished: &NewFile, content: &[u8]) -> io::Result<()> {
+    let written = unfinished.create().and_then(|mut file| {
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&unfinished.path, path)
+    });
+    if written.is_err() {
+        _ = fs::remove_file(&unfinished.path);
+    }
+    written?;
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
@@ -267,6 +294,21 @@ mod tests {
         publication(&store, 1, b"a");
         store.prune(1).unwrap();
         assert!(old.is_file());
+    }
+
+    #[test]
+    fn an_envoy_of_another_user_can_read_what_is_published() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (_, module) = store.keep_build(b"module").unwrap();
+        store.serve(&Value::Null).unwrap();
+        // Has the permissions that the umask leaves.
+        let plain = folder.path().join("plain");
+        fs::write(&plain, "").unwrap();
+        let permissions = |path: &Path| fs::metadata(path).unwrap().permissions();
+        for file in [module, store.served_file()] {
+            assert_eq!(permissions(&file), permissions(&plain), "{}", file.display());
+        }
     }
 
     #[test]

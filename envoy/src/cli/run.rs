@@ -28,12 +28,12 @@ pub(super) struct Run {
     #[arg(long, value_name = "FILE")]
     bootstrap: Option<PathBuf>,
     /// An option of --bootstrap to enable. In the environment variable, several are separated by
-    /// spaces.
-    #[arg(long, value_name = "OPTION", env = "EDGE_ENABLE", value_delimiter = ' ')]
+    /// white space.
+    #[arg(long, value_name = "OPTION", env = "EDGE_ENABLE")]
     enable: Vec<String>,
     /// A value of --bootstrap to replace. In the environment variable, several are separated by
-    /// spaces.
-    #[arg(long = "set", value_name = "NAME=VALUE", env = "EDGE_SET", value_delimiter = ' ')]
+    /// white space.
+    #[arg(long = "set", value_name = "NAME=VALUE", env = "EDGE_SET")]
     settings: Vec<String>,
     /// Envoy and its arguments, after `--`. If they have no `--drain-time-s`, guardctl adds it with
     /// the value of --notice-seconds.
@@ -58,9 +58,7 @@ impl Run {
 
     /// Returns Envoy's command line, with the rendered bootstrap if there is one.
     fn command(self) -> Result<Vec<OsString>> {
-        // An environment variable that is set but empty gives one empty text.
-        let given = |texts: Vec<String>| texts.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>();
-        let (enable, settings) = (given(self.enable), given(self.settings));
+        let (enable, settings) = (words(&self.enable), words(&self.settings));
         let mut command = self.command;
         match self.bootstrap {
             None => ensure!(
@@ -76,6 +74,11 @@ impl Run {
         }
         Ok(command)
     }
+}
+
+/// Returns the words of all texts. An environment variable is one text, which may be empty.
+fn words(texts: &[String]) -> Vec<String> {
+    texts.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -110,12 +113,20 @@ mod tests {
         assert_eq!(rendered[..3], before);
         assert_eq!(rendered[3..], ["--config-yaml", SHIPPED].map(OsString::from));
 
-        let changed = command(&["--bootstrap", path, "--enable", "tls mtls", "--set", "edge_port=443 admin_port=1"]);
-        let changed = changed.unwrap().pop().unwrap().into_string().unwrap();
-        for line in
-            ["port_value: 443 # set: edge_port", "port_value: 1 } # set: admin_port", "            exact: webhooks."]
-        {
-            assert!(changed.contains(line), "{line}");
+        for (enable, settings) in [
+            ("tls mtls", "edge_port=443 admin_port=1"),
+            (" tls\tmtls\r\n", "\n  edge_port=443\n  admin_port=1\n"),
+            ("mtls tls mtls tls", "edge_port=1 admin_port=1  edge_port=443"),
+        ] {
+            let changed = command(&["--bootstrap", path, "--enable", enable, "--set", settings]);
+            let changed = changed.unwrap().pop().unwrap().into_string().unwrap();
+            for line in [
+                "port_value: 443 # set: edge_port",
+                "port_value: 1 } # set: admin_port",
+                "            exact: webhooks.",
+            ] {
+                assert!(changed.contains(line), "{enable:?}: {line}");
+            }
         }
     }
 

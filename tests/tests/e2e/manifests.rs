@@ -164,6 +164,10 @@ fn a_new_build_changes_only_the_secret_of_the_filter() {
     let [(old, new)] = changed[..] else { panic!("{} resources changed", changed.len()) };
     assert_eq!((&old["kind"], &old["metadata"]), (&json!("Secret"), &new["metadata"]));
     assert_eq!(old["metadata"]["name"], "filter");
+    let keys: Vec<_> = new["data"].as_object().unwrap().keys().collect();
+    let [module, resource] = keys[..] else { panic!("{keys:?}") };
+    assert!(module.ends_with(".wasm"), "{module}");
+    assert_eq!(&format!("/var/lib/edge/ecds/{resource}"), shipped("filter_file"));
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Mounted {
         render(self.rendered.path(), self.secret.path(), build)
     }
 
-    /// The directory with the rendered files.
+    /// The directory with the files of the Secret that was rendered last.
     fn files(&self) -> PathBuf {
         self.rendered.path().join("filter")
     }
@@ -72,11 +72,21 @@ impl Mounted {
     }
 }
 
+/// Renders a build to `folder/rendered`, and does what Kustomize does: writes the Secret's files to
+/// `folder/filter`.
 fn render(folder: &Path, mount: &Path, build: &Build) -> String {
-    let rendering = Rendering { out: folder.join("filter"), mount: mount.to_owned(), rehearse_with: None };
+    let rendering = Rendering { out: folder.join("rendered"), mount: mount.to_owned(), rehearse_with: None };
     let (name, _) = rendering.render(build).unwrap();
-    // Kustomize reads this file; it is not part of the Secret.
-    fs::remove_file(rendering.out.join("kustomization.yaml")).unwrap();
+    let kustomization = fs::read_to_string(rendering.out.join("kustomization.yaml")).unwrap();
+    let (_, listed) = kustomization.split_once("  files:\n").unwrap();
+    let files = folder.join("filter");
+    _ = fs::remove_dir_all(&files);
+    fs::create_dir(&files).unwrap();
+    for line in listed.lines() {
+        let entry = line.trim_start().strip_prefix("- ").unwrap();
+        let (key, file) = entry.split_once('=').unwrap_or((entry, entry));
+        fs::copy(rendering.out.join(file), files.join(key)).unwrap();
+    }
     name
 }
 
