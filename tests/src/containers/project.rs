@@ -1,12 +1,10 @@
 //! A Compose project with its own name and its own copy of the repository.
 
 use std::{
-    collections::BTreeSet,
     fs::{self, File},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -38,8 +36,6 @@ pub struct Project {
     pub folder: PathBuf,
     /// The published port of Envoy, on 127.0.0.1.
     pub edge_port: u16,
-    /// The IDs of the images that the project's containers have used.
-    images: Arc<Mutex<BTreeSet<String>>>,
     performed: Performed,
 }
 
@@ -59,14 +55,7 @@ impl Project {
         let folder = folder.join(name);
         context::copy(tools::workspace(), &folder).context("cannot copy the repository")?;
         let edge_port = free_port()?;
-        Ok(Self {
-            docker: docker.clone(),
-            name: name.to_owned(),
-            folder,
-            edge_port,
-            images: Arc::default(),
-            performed: performed.clone(),
-        })
+        Ok(Self { docker: docker.clone(), name: name.to_owned(), folder, edge_port, performed: performed.clone() })
     }
 
     /// The engine's command line.
@@ -80,7 +69,7 @@ impl Project {
     /// If it fails.
     pub async fn compose(&self, arguments: &[&str]) -> Result<String> {
         let mut command = self.command("docker");
-        self.remembering(command.arg("compose").args(arguments)).await
+        command::run(command.arg("compose").args(arguments), BUILD).await
     }
 
     /// Runs a block of shell commands, as the documents show them, and returns what it wrote to
@@ -91,7 +80,7 @@ impl Project {
     pub async fn shell(&self, block: &str) -> Result<String> {
         self.performed.note(block);
         let mut command = self.command("sh");
-        self.remembering(command.args(["-euc", &format!("exec 2>&1\n{block}")])).await
+        command::run(command.args(["-euc", &format!("exec 2>&1\n{block}")]), BUILD).await
     }
 
     /// Runs a command that a page shows, as [`shell`](Self::shell) does.
@@ -207,12 +196,12 @@ impl Project {
         logs
     }
 
-    /// Removes everything that the project has created in the engine, and its folder.
+    /// Removes everything that the project has created in the engine, and its folder; but not the
+    /// images that have lost their names to newer ones, which projects share.
     ///
     /// # Errors
     /// If something cannot be removed.
     pub async fn remove(&self) -> Result<()> {
-        self.remember().await?;
         let label = self.label();
         let filter = ["--filter", label.as_str()];
         let containers = self.docker.list(&[&["ps", "-aq"], &filter[..]].concat()).await?;
@@ -221,48 +210,16 @@ impl Project {
         self.each(&["network", "rm"], networks).await?;
         let volumes = self.docker.list(&[&["volume", "ls", "-q"], &filter[..]].concat()).await?;
         self.each(&["volume", "rm"], volumes).await?;
-        self.remove_images().await?;
+        let mut images = self.docker.list(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).await?;
+        images.retain(|name| name.starts_with(&self.name));
+        self.each(&["rmi"], images).await?;
         fs::remove_dir_all(&self.folder).with_context(|| self.folder.display().to_string())
-    }
-
-    /// Removes the images that were built for the project: those that are called after it, and those
-    /// that have lost that name to a newer one.
-    async fn remove_images(&self) -> Result<()> {
-        let mut names = self.docker.list(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).await?;
-        names.retain(|name| name.starts_with(&self.name));
-        self.each(&["rmi"], names).await?;
-        let images = self.images.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for image in images {
-            let tags = self.docker.run(&["image", "inspect", "--format", "{{len .RepoTags}}", &image]).await;
-            if tags.is_ok_and(|tags| tags == "0") {
-                self.docker.run(&["rmi", &image]).await?;
-            }
-        }
-        Ok(())
     }
 
     async fn each(&self, command: &[&str], names: Vec<String>) -> Result<()> {
         if !names.is_empty() {
             let names: Vec<_> = names.iter().map(String::as_str).collect();
             self.docker.run(&[command, &names].concat()).await?;
-        }
-        Ok(())
-    }
-
-    async fn remembering(&self, command: &mut Command) -> Result<String> {
-        let printed = command::run(command, BUILD).await;
-        self.remember().await?;
-        printed
-    }
-
-    /// Remembers the images of the project's containers, since an image that is replaced loses its
-    /// name.
-    async fn remember(&self) -> Result<()> {
-        let ids = self.docker.list(&["ps", "-aq", "--filter", &self.label()]).await?;
-        for id in ids {
-            // A container of `docker compose run --rm` may be gone by now.
-            let Ok(image) = Container::new(&self.docker, id).image().await else { continue };
-            self.images.lock().unwrap_or_else(PoisonError::into_inner).insert(image);
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! Everything that one run of the container tests needs and creates.
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::{
     base_images,
@@ -13,6 +13,8 @@ use super::{
     steps::Steps,
 };
 use crate::tools;
+
+const TITLE: &str = r#"{{index .Config.Labels "org.opencontainers.image.title"}}"#;
 
 /// What a run leaves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub struct Session {
     engine: Option<Engine>,
     docker: Option<Docker>,
     made: Vec<String>,
+    /// The unnamed images that were there before this run.
+    unnamed_before: BTreeSet<String>,
     projects: Vec<Project>,
     left: Left,
 }
@@ -59,6 +63,7 @@ impl Session {
             engine: None,
             docker: None,
             made: Vec::new(),
+            unnamed_before: BTreeSet::new(),
             projects: Vec::new(),
             left,
         })
@@ -69,7 +74,7 @@ impl Session {
     /// # Errors
     /// If either is impossible.
     pub async fn open(&mut self) -> Result<()> {
-        let Self { steps, shared, folder, engine, docker, made, .. } = self;
+        let Self { steps, shared, folder, engine, docker, made, unnamed_before, .. } = self;
         let found = steps.step("Docker engine", async {
             *engine = Engine::find(shared).await?;
             let host = engine.as_ref().map(Engine::host);
@@ -81,6 +86,7 @@ impl Session {
             Ok(if made.is_empty() { String::new() } else { format!("made {}", made.join(", ")) })
         };
         steps.step("base images", images).await?;
+        *unnamed_before = unnamed(&found).await?;
         *docker = Some(found);
         Ok(())
     }
@@ -135,6 +141,7 @@ impl Session {
             result = self.remove_projects().await;
             // With an engine of this run, its data go.
             if let (Some(docker), None) = (&self.docker, &self.engine) {
+                result = result.and(remove_unnamed(docker, &self.unnamed_before).await);
                 result = result.and(base_images::remove(docker, &self.made).await);
             }
         }
@@ -145,6 +152,39 @@ impl Session {
             result = result.and(fs::remove_dir_all(&self.folder).context("cannot remove the files of this run"));
         }
         result
+    }
+}
+
+/// The images of this repository that have no name, and on which no other image is built: an image
+/// that is replaced loses its name to the new one.
+async fn unnamed(docker: &Docker) -> Result<BTreeSet<String>> {
+    let label = "label=org.opencontainers.image.title";
+    let ids = docker.list(&["images", "--quiet", "--no-trunc", "--filter", "dangling=true", "--filter", label]).await?;
+    let mut unnamed = BTreeSet::new();
+    for id in ids {
+        let title = docker.run(&["image", "inspect", "--format", TITLE, &id]).await?;
+        if title.starts_with("truenroll-edge-") {
+            unnamed.insert(id);
+        }
+    }
+    Ok(unnamed)
+}
+
+/// Removes the unnamed images other than those that were there `before`. The engine refuses to
+/// remove an image on which another one is built, but lists it once the other one is gone.
+async fn remove_unnamed(docker: &Docker, before: &BTreeSet<String>) -> Result<()> {
+    let mut last = BTreeSet::new();
+    loop {
+        let new: BTreeSet<_> = unnamed(docker).await?.difference(before).cloned().collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        ensure!(new != last, "cannot remove the images {new:?}");
+        for image in &new {
+            // If it fails, the image is still listed.
+            let _ = docker.run(&["rmi", image]).await;
+        }
+        last = new;
     }
 }
 
