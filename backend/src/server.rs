@@ -26,19 +26,20 @@ use crate::{
 /// has stopped.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// Receives events on `ingest` and handles them until `shutdown` is cancelled. `extend` returns the
-/// handlers to use, given the standard ones.
+/// Receives events on `ingest`, stores them in `inbox` and handles them until `shutdown` is
+/// cancelled. `extend` returns the handlers to use, given the standard ones.
 ///
 /// # Errors
 /// If the backend cannot start, or the thread of the ingest stops unexpectedly.
 pub async fn run(
     config: Config,
+    inbox: Inbox,
     extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers,
     ingest: TcpListener,
     admin: TcpListener,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut running = Running::start(&config, extend, ingest, admin, &shutdown).await?;
+    let mut running = Running::start(&config, inbox, extend, ingest, admin, &shutdown)?;
     tokio::select! {
         biased;
         () = shutdown.cancelled() => {}
@@ -63,8 +64,9 @@ struct Running {
 }
 
 impl Running {
-    async fn start(
+    fn start(
         config: &Config,
+        inbox: Inbox,
         extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers,
         ingest: TcpListener,
         admin: TcpListener,
@@ -74,7 +76,6 @@ impl Running {
         let handlers = extend(Handlers::standard(&api, &config.handler), &api);
         warn_if_unsigned(&config.sink);
         let sink = Sink::new(&config.sink).context("cannot create the sink")?;
-        let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
         let metrics = Arc::new(Metrics::default());
 
         let background = TaskTracker::new();

@@ -1,15 +1,29 @@
 //! `backend serve`.
 
+use std::{net::SocketAddr, time::Duration};
+
 use anyhow::Context;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
-    net::TcpListener,
+    net::TcpSocket,
     signal::unix::{SignalKind, signal},
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::{config::Config, handler::Handlers, partner_api::PartnerApi, server};
+use crate::{
+    config::Config,
+    handler::Handlers,
+    inbox::{Inbox, InboxError},
+    partner_api::PartnerApi,
+    server,
+};
+
+/// The pause before Redis is asked again at start.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How many connections may wait until they are accepted.
+const BACKLOG: u32 = 1024;
 
 /// Runs the backend until SIGTERM or SIGINT.
 pub(super) async fn run(config: Config, extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -> anyhow::Result<()> {
@@ -25,13 +39,45 @@ pub(super) async fn run(config: Config, extend: impl FnOnce(Handlers, &PartnerAp
         stop.cancel();
     });
     raise_limit_of_open_files();
-    let ingest = listen("ingest.listen", &config.ingest.listen).await?;
-    let admin = listen("admin.listen", &config.admin.listen).await?;
-    server::run(config, extend, ingest, admin, shutdown).await
+    let ingest = reserve("ingest.listen", &config.ingest.listen)?;
+    let admin = reserve("admin.listen", &config.admin.listen)?;
+    let Some(inbox) = shutdown.run_until_cancelled(connect(&config)).await else { return Ok(()) };
+    let (ingest, admin) = (ingest.listen(BACKLOG)?, admin.listen(BACKLOG)?);
+    server::run(config, inbox?, extend, ingest, admin, shutdown).await
 }
 
-async fn listen(setting: &str, address: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} (`{setting}`)"))
+/// Reserves an address without listening on it. While the backend waits for Redis, connections are
+/// refused, and Envoy tries another backend at once.
+fn reserve(setting: &str, address: &str) -> anyhow::Result<TcpSocket> {
+    let reserve = || {
+        let address: SocketAddr = address.parse()?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // Otherwise the port of a backend that has just stopped could not be used again.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        anyhow::Ok(socket)
+    };
+    reserve().with_context(|| format!("cannot listen on {address} (`{setting}`)"))
+}
+
+/// Connects to Redis. If Redis cannot be reached or is still loading its data, as after a restart of
+/// the whole machine, waits for at most `redis.start_timeout_ms`.
+async fn connect(config: &Config) -> Result<Inbox, InboxError> {
+    let limit = config.redis.start_timeout;
+    let deadline = Instant::now() + limit;
+    let mut has_warned = false;
+    loop {
+        match Inbox::connect(&config.redis, config.ingest.store_timeout).await {
+            Err(error) if error.is_temporary() && Instant::now() < deadline => {
+                if !has_warned {
+                    warn!(%error, "waiting for Redis for up to {limit:?} (`redis.start_timeout_ms`)");
+                    has_warned = true;
+                }
+            }
+            connected => return connected,
+        }
+        sleep(PAUSE).await;
+    }
 }
 
 /// Raises the limit of open files as far as the system allows. Each connection takes one, and the

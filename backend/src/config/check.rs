@@ -13,7 +13,7 @@ type Check = Result<(), ConfigError>;
 /// the backend answers before Envoy sends the event again.
 pub(super) const LONGEST_STORE_TIMEOUT_MS: u64 = 4_500;
 
-/// The longest timeout of a call, and the longest time for which calls are suspended.
+/// The longest timeout of a call, of the wait for Redis at start, and of a suspension of calls.
 const LONGEST_CALL_MS: u64 = 600_000;
 const DAY_MS: u64 = 86_400_000;
 const WEEK_S: u64 = 604_800;
@@ -61,6 +61,7 @@ impl Config {
         let is_prefix = (1..=32).contains(&redis.prefix.len()) && redis.prefix.bytes().all(is_allowed);
         ensure(is_prefix, "redis.prefix", "must be 1 to 32 characters from a-z, 0-9 and -")?;
         within("redis.partitions", redis.partitions, 1..=1024)?;
+        within_ms("redis.start_timeout_ms", redis.start_timeout, 0..=LONGEST_CALL_MS)?;
         within("redis.unhandled_retention_days", redis.unhandled_retention_days, 0..=TEN_YEARS_IN_DAYS)?;
         within("redis.seen_retention_days", redis.seen_retention_days, 1..=TEN_YEARS_IN_DAYS)
     }

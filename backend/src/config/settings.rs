@@ -43,6 +43,8 @@ pub struct Redis {
     pub unhandled_retention_days: u32,
     pub durability: Durability,
     pub check_server: bool,
+    #[serde(rename = "start_timeout_ms", deserialize_with = "millis")]
+    pub start_timeout: Duration,
 }
 
 /// How the backend finds the Redis servers.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis::{ErrorKind, RedisError};
+use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 /// Why a call of the inbox failed.
 ///
@@ -34,7 +34,10 @@ pub enum InboxError {
     /// holds events in a format that this version must not use.
     #[error("{0}")]
     Unfit(String),
-    /// The servers in `redis.url` do not answer or do not form the topology in `redis.topology`, or
+    /// A server in `redis.url` cannot be reached, or is still loading its data.
+    #[error("{0}")]
+    NotReady(String),
+    /// The servers in `redis.url` cannot be used or do not form the topology in `redis.topology`, or
     /// it is unknown which server holds a partition.
     #[error("{0}")]
     Topology(String),
@@ -66,10 +69,20 @@ impl From<RedisError> for InboxError {
 }
 
 impl InboxError {
+    /// Returns whether the same call may succeed soon, without anybody changing a setting.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Timeout(_) | Self::NotReady(_) => true,
+            Self::Redis(error) => is_temporary(error),
+            _ => false,
+        }
+    }
+
     /// Returns a short name for the reason, for logs and metrics.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Timeout(_) => "timeout",
+            Self::NotReady(_) => "unreachable",
             Self::NotOnDisk => "disk",
             Self::TooFewReplicas { .. } => "replicas",
             Self::NoLongerStored
@@ -86,6 +99,12 @@ impl InboxError {
     }
 }
 
+/// Returns whether Redis could not be reached, or answered that it cannot serve this command yet.
+pub(super) fn is_temporary(error: &RedisError) -> bool {
+    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, TryAgain};
+    matches!(error.kind(), ErrorKind::Io | ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | TryAgain))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -98,5 +117,22 @@ mod tests {
         let message = format!("{:#}", anyhow::Error::from(error));
         assert!(message.starts_with("Redis: "), "{message}");
         assert_eq!(message.matches("connection reset").count(), 1, "{message}");
+    }
+
+    #[test]
+    fn an_error_that_passes_by_itself_is_temporary() {
+        let answer = |kind: ServerErrorKind| InboxError::from(RedisError::from((ErrorKind::Server(kind), "said")));
+        for (error, expected) in [
+            (InboxError::Timeout(Duration::from_secs(3)), true),
+            (InboxError::NotReady(String::new()), true),
+            (InboxError::from(RedisError::from(io::Error::other("connection refused"))), true),
+            (answer(ServerErrorKind::BusyLoading), true),
+            (answer(ServerErrorKind::NoPerm), false),
+            (InboxError::Unfit(String::new()), false),
+            (InboxError::Topology(String::new()), false),
+            (InboxError::Partitions { configured: 16, stored: "4".to_owned() }, false),
+        ] {
+            assert_eq!(error.is_temporary(), expected, "{error:?}");
+        }
     }
 }

@@ -61,8 +61,8 @@ impl Servers {
     /// Finds out which servers there are, and makes sure that they answer.
     ///
     /// # Errors
-    /// Returns [`InboxError::Topology`] if no server in the configuration answers, or if they do
-    /// not form the topology in the configuration.
+    /// Returns [`InboxError::NotReady`] if no server in the configuration answers,
+    /// [`InboxError::Topology`] if they do not form the topology in the configuration.
     pub(super) async fn connect(
         config: &config::Redis,
         keys: &Keys,

@@ -42,7 +42,7 @@ pub struct Tally {
     pub quarantined: u64,
     /// Rejections by code.
     pub rejected: BTreeMap<String, u64>,
-    /// Answers of 503, and requests without an answer.
+    /// Answers of 503, and requests without an answer, including those without a connection.
     pub unavailable: u64,
 }
 
@@ -57,8 +57,10 @@ pub enum Answer {
     Quarantined(String),
     /// A rejection with its status, code and optional pointer.
     Rejected(u16, String, Option<String>),
-    /// 503, or no answer.
+    /// 503, or no answer to a request that was sent.
     Unavailable,
+    /// No connection, so nothing was sent.
+    NoConnection,
 }
 
 impl Sender {
@@ -115,13 +117,15 @@ impl Sender {
 
     async fn post(&self, url: &str, method: Method, headers: HeaderMap, body: Vec<u8>) -> Answer {
         self.counts().sent += 1;
-        let answer = self.answer(url, method, headers, body).await.unwrap_or(Answer::Unavailable);
+        let unanswered =
+            |error: reqwest::Error| if error.is_connect() { Answer::NoConnection } else { Answer::Unavailable };
+        let answer = self.answer(url, method, headers, body).await.unwrap_or_else(unanswered);
         let mut tally = self.counts();
         match &answer {
             Answer::Accepted(_) => tally.accepted += 1,
             Answer::Duplicate(_) => tally.duplicates += 1,
             Answer::Quarantined(_) => tally.quarantined += 1,
-            Answer::Unavailable => tally.unavailable += 1,
+            Answer::Unavailable | Answer::NoConnection => tally.unavailable += 1,
             Answer::Rejected(_, code, _) => *tally.rejected.entry(code.clone()).or_default() += 1,
         }
         answer

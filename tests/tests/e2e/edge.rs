@@ -30,7 +30,9 @@ async fn every_golden_vector_gets_its_expected_verdict_over_every_transport() {
             let decided = match answer.clone() {
                 Answer::Accepted(key) | Answer::Duplicate(key) | Answer::Quarantined(key) => Ok(key),
                 Answer::Rejected(_, code, pointer) => Err(Rejected { code, pointer }),
-                Answer::Unavailable => Err(Rejected { code: "unavailable".to_owned(), pointer: None }),
+                Answer::Unavailable | Answer::NoConnection => {
+                    Err(Rejected { code: "unavailable".to_owned(), pointer: None })
+                }
             };
             let expected = vector.expected().map(|Accepted { key, .. }| key);
             if decided == expected {

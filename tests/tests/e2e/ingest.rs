@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use backend::{
     event::Event,
     handler::{FeatureHandler, HandlerError, Outcome},
-    test_support::server,
+    test_support::{inbox::Inbox, server},
 };
 use envelope::{
     EventName, Feature, Stage,
@@ -62,7 +62,8 @@ async fn a_handler_that_blocks_its_thread_delays_no_answer_to_senders() {
             let ingest = TcpListener::bind("127.0.0.1:0").await?;
             let admin = TcpListener::bind("127.0.0.1:0").await?;
             told.send(ingest.local_addr()?.port()).expect("the test waits for the port");
-            server::run(config, |handlers, _| handlers.with(name, handler), ingest, admin, stopped).await
+            let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
+            server::run(config, inbox, |handlers, _| handlers.with(name, handler), ingest, admin, stopped).await
         })
     });
     let url = format!("http://127.0.0.1:{}/", port.await.unwrap());

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     process::{Command, Output, Stdio},
     time::Duration,
 };
@@ -11,7 +11,7 @@ use harness::{
     backend_settings::BackendSettings,
     keys,
     process::{Process, free_port},
-    redis_server::{FSYNC, RedisServer},
+    redis_server::{FSYNC, Readiness, RedisOptions, RedisServer},
     tools,
 };
 
@@ -49,9 +49,41 @@ fn an_invalid_setting_is_reported_with_its_source() {
 #[test]
 fn an_unreachable_redis_is_reported_with_its_address() {
     let url = format!("redis://127.0.0.1:{}", free_port().unwrap());
-    let (code, said) = backend(&[("redis.url", &url)]);
+    let (code, said) = backend(&[("redis.url", &url), ("redis.start_timeout_ms", "1000")]);
     assert_eq!(code, Some(1));
+    assert_eq!(said.matches("waiting for Redis for up to 1s").count(), 1, "{said}");
     assert!(said.contains("`redis.url`") && said.contains(&url["redis://".len()..]), "{said}");
+}
+
+#[test]
+fn a_backend_waits_at_start_for_a_redis_that_is_unreachable_or_loading() {
+    let mut server = redis(&FSYNC);
+    let fill = "for key = 1, 10000 do redis.call('SET', 'filler:' .. key, key) end";
+    server.ask::<()>(&["EVAL", fill, "0"]).unwrap();
+    let slow_to_load = RedisOptions::with(&[&FSYNC[..], &["--key-load-delay", "300"]].concat());
+    let ingest = free_port().unwrap();
+    let settings = BackendSettings::usual(ingest, free_port().unwrap()).with("redis.url", server.url());
+    let is_listening = || TcpStream::connect(("127.0.0.1", ingest)).is_ok();
+    for expected in ["refused", "loading"] {
+        server.process.kill().unwrap();
+        if expected == "loading" {
+            server.replace(RedisOptions { readiness: Readiness::Listens, ..slow_to_load.clone() }).unwrap();
+        }
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let said = || fs::read_to_string(log.path()).unwrap();
+        let mut command = Command::new(tools::workspace_binary("backend", "backend", &[]).unwrap());
+        command.arg("serve").envs(settings.environment());
+        let mut backend = Process::start("backend", &mut command, log.path()).unwrap();
+        backend.wait_until(PATIENCE, || said().contains("waiting for Redis for up to 60s")).unwrap();
+        assert!(said().contains(expected), "{}", said());
+        assert!(!is_listening(), "Envoy would send it events");
+        if expected == "refused" {
+            server.start_again().unwrap();
+        }
+        backend.wait_until(PATIENCE, is_listening).unwrap();
+        assert_eq!(said().matches("waiting for Redis").count(), 1, "{}", said());
+        backend.stop(PATIENCE).unwrap();
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::{
     link::Link,
     proven::Connector,
 };
-use crate::inbox::InboxError;
+use crate::inbox::{InboxError, error::is_temporary};
 
 /// One Redis server.
 pub(in crate::inbox) struct Server {
@@ -198,16 +198,18 @@ impl Server {
     /// Makes sure, at start, that a server from the configuration answers.
     ///
     /// # Errors
-    /// Returns [`InboxError::Topology`] if it does not answer, or answers with an error.
+    /// Returns [`InboxError::NotReady`] if it does not answer or is loading its data,
+    /// [`InboxError::Topology`] if it answers with another error.
     pub(super) async fn ensure_answers(&self) -> Result<(), InboxError> {
         let mut connection = self.connection();
         let address = self.address();
         match timeout(CONNECT_TIMEOUT, redis::cmd("PING").exec_async(&mut connection)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                Err(InboxError::Topology(format!("cannot use Redis at {address}, which `redis.url` names: {error}")))
+                let problem = format!("cannot use Redis at {address}, which `redis.url` names: {error}");
+                Err(if is_temporary(&error) { InboxError::NotReady(problem) } else { InboxError::Topology(problem) })
             }
-            Err(_) => Err(InboxError::Topology(format!(
+            Err(_) => Err(InboxError::NotReady(format!(
                 "Redis at {address}, which `redis.url` names, did not answer within {CONNECT_TIMEOUT:?}"
             ))),
         }
