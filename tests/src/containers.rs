@@ -25,6 +25,7 @@ pub mod steps;
 
 mod command;
 mod context;
+mod gateway;
 
 pub use container::Container;
 pub use docker::Docker;

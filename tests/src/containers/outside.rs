@@ -12,7 +12,7 @@ use simulator::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::{docker::Docker, project::Project};
+use super::{docker::Docker, gateway, project::Project};
 use crate::{
     backend_settings::{API_KEY, SINK_SECRET},
     keys,
@@ -42,9 +42,7 @@ impl Outside {
     /// # Errors
     /// If it cannot listen there.
     pub async fn start(docker: &Docker, project: &Project, token: &str) -> Result<Self> {
-        let template = "{{range .IPAM.Config}}{{.Gateway}} {{end}}";
-        let gateways = docker.run(&["network", "inspect", "bridge", "--format", template]).await?;
-        let gateway = gateways.split_whitespace().next().context("the engine's network `bridge` has no gateway")?;
+        let gateway = gateway::of_containers(docker).await?;
         let simulator = Simulator::start(&format!("{gateway}:0"), API_KEY, SINK_SECRET)
             .await
             .with_context(|| format!("cannot listen on {gateway}, the host's address for containers"))?;
