@@ -12,7 +12,8 @@
 -- added first, then the seen key stops naming the dead letter, and the dead letter is removed last.
 -- If the script fails in between, the event is revived once more, and is handled twice with the
 -- same idempotency key. The case does not count the event again. The event keeps its fields as in
--- replay.lua, except for the time at which it was received, which begins its retries anew.
+-- replay.lua, except for the time at which it was received, which begins its retries anew. Its key
+-- and that time are written even if an older backend stored it without them.
 local event_key, received, retention = ARGV[3], ARGV[5], ARGV[2]
 local known = redis.call('GET', KEYS[1])
 local letter = known and string.match(known, ' (.+)$')
@@ -20,19 +21,21 @@ if known and not letter then
   return 1
 end
 local found = letter and redis.call('XRANGE', KEYS[3], letter, letter)[1]
-local hash, event, answer = ARGV[1], { 'key', event_key, 'body', ARGV[4], 'received', received, 'missed', 0 }, 0
+local hash, event, answer = ARGV[1], { 'key', event_key, 'received', received }, 0
 if found then
-  local is_dropped = { code = true, detail = true, attempts = true, buried = true }
+  local is_dropped = { code = true, detail = true, attempts = true, buried = true, key = true, received = true }
   local fields = found[2]
-  event = {}
   for place = 1, #fields, 2 do
-    local name, value = fields[place], fields[place + 1]
-    if not is_dropped[name] then
-      event[#event + 1] = name
-      event[#event + 1] = name == 'received' and received or value
+    if not is_dropped[fields[place]] then
+      event[#event + 1] = fields[place]
+      event[#event + 1] = fields[place + 1]
     end
   end
   hash, answer = string.sub(known, 1, 16), 5
+else
+  for _, field in ipairs({ 'body', ARGV[4], 'missed', 0 }) do
+    event[#event + 1] = field
+  end
 end
 redis.call('XADD', KEYS[2], '*', unpack(event))
 redis.call('SET', KEYS[1], hash, 'PX', retention)

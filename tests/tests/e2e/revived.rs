@@ -58,6 +58,35 @@ async fn a_redelivery_with_another_body_revives_the_body_that_was_stored_first()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_revived_event_gets_the_fields_that_an_older_backend_did_not_write() {
+    let fixture = Fixture::start().await;
+    let event = dead_letter(&fixture, "older").await;
+    let keys = keys::of_case(&CaseId::new(event.case.as_str()).unwrap());
+    let redis = fixture.stack.redis.as_ref().unwrap();
+    redis.ask::<()>(&["DEL", &keys.dead()]).unwrap();
+    let older = [("body", event.body.as_str()), ("code", "sink_rejected"), ("attempts", "1")];
+    let older: Vec<_> = older.iter().flat_map(|(name, value)| [*name, *value]).collect();
+    let letter: String = redis.ask(&[&["XADD", &keys.dead(), "*"], &older[..]].concat()).unwrap();
+    let seen = keys.seen_as(&event.key);
+    let hash: String = redis.ask(&["GETRANGE", &seen, "0", "15"]).unwrap();
+    redis.ask::<()>(&["SET", &seen, &format!("{hash} {letter}"), "KEEPTTL"]).unwrap();
+
+    fixture.stack.backend_command(&["pause", "extraction"]).unwrap();
+    fixture.send_accepted(&event).await;
+    let inbox = keys.inbox(Feature::Extraction);
+    let entries: redis::streams::StreamRangeReply = redis.ask(&["XRANGE", &inbox, "-", "+"]).unwrap();
+    let revived = &entries.ids[0];
+    assert_eq!(revived.get::<String>("key").as_ref(), Some(&event.key));
+    assert_eq!(revived.get::<String>("body").as_ref(), Some(&event.body));
+    assert!(revived.get::<u64>("received").unwrap() > 1_750_588_200_000, "{revived:?}");
+    assert_eq!(revived.map.len(), 3, "{revived:?}");
+    fixture.stack.backend_command(&["resume", "extraction"]).unwrap();
+    fixture.delivered_once(1).await;
+    assert_eq!(fixture.sender.send(&event).await, Answer::Duplicate(event.key.clone()));
+    fixture.nothing_left_over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redelivery_after_a_replay_is_a_duplicate() {
     let fixture = Fixture::start().await;
     let event = dead_letter(&fixture, "replayed").await;
