@@ -105,7 +105,10 @@ async fn after_a_restore_and_a_round_of_the_reconciler_no_event_is_lost() {
     let data = fixture.stack.folder().join("redis/appendonlydir");
     let backup = fixture.stack.folder().join("backup-appendonlydir");
     redis.ask::<()>(&["CONFIG", "SET", "auto-aof-rewrite-percentage", "0"]).unwrap();
-    assert!(redis.ask::<String>(&["INFO", "persistence"]).unwrap().contains("aof_rewrite_in_progress:0"));
+    eventually("no rewrite of the append-only file is in progress", async || {
+        redis.ask::<String>(&["INFO", "persistence"]).unwrap().contains("aof_rewrite_in_progress:0")
+    })
+    .await;
     let before_copy: HashSet<_> =
         fixture.simulator.application.deliveries().into_iter().map(|delivery| delivery.lane.0).collect();
     // An event that was sent before the copy may arrive after it.

@@ -126,8 +126,10 @@ async fn what_a_later_filter_sends_is_stored_or_answered_503_and_logged() {
         let (status, problem) = send_later(stack, &format!("{PROOF};later;shadowed:later"), &unreadable).await;
         assert!((400..500).contains(&status), "nobody accepted {unreadable:.200}: {problem}");
     }
-    let (status, _) = send_later(stack, &format!("{PROOF};later;accepted"), UNDOCUMENTED).await;
-    assert_eq!(status, 202);
+    // Another event, since the line is written only when an event is stored.
+    let another = UNDOCUMENTED.replace("6850abc123def456ghi789", "another-case");
+    let (status, answer) = send_later(stack, &format!("{PROOF};later;accepted"), &another).await;
+    assert_eq!((status, &answer["status"]), (202, &json!("quarantined")), "{answer}");
     let metrics = stack.backend_metrics().await.unwrap();
     let answers = metrics.by_label("truenroll_backend_ingest_total", "answer");
     assert_eq!(answers["newer_filter"], 2 * unreadable_events().len() as u64, "{answers:?}");
