@@ -60,7 +60,7 @@ async fn check_ready(context: &Context) -> Result<(), String> {
     }
     match context.inbox.ping().await {
         Ok(()) => Ok(()),
-        Err(InboxError::Unfit(problem)) => Err(problem),
+        Err(InboxError::Unfit(problem)) => Err(problem.to_string()),
         Err(error) => Err(format!("Redis does not answer: {}", error.reason())),
     }
 }

@@ -76,6 +76,7 @@ pub(crate) use members::Attendance;
 pub use pauses::Paused;
 pub use reader::{Batch, Entry, EntryId, Reader};
 
+use format::User;
 use keys::Keys;
 use servers::{Servers, Side};
 
@@ -91,23 +92,37 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Connects to the servers, and makes sure that they meet the requirements of `config`.
+    /// Connects a backend to the servers, and makes sure that they meet the requirements of
+    /// `config`. Raises the format of every partition to this version's.
     ///
     /// # Errors
     /// If a server cannot be reached, does not keep events as required, or holds events in a format
     /// that this version must not use or in another number of partitions.
     pub async fn connect(config: &config::Redis, store_timeout: Duration) -> Result<Self, InboxError> {
+        Self::connect_as(User::Backend, config, store_timeout).await
+    }
+
+    /// Does the same for a command, which leaves the formats as they are.
+    ///
+    /// # Errors
+    /// Like [`Self::connect`]; also if this version writes what the running backends may not be
+    /// able to read.
+    pub async fn connect_command(config: &config::Redis, store_timeout: Duration) -> Result<Self, InboxError> {
+        Self::connect_as(User::Command, config, store_timeout).await
+    }
+
+    async fn connect_as(user: User, config: &config::Redis, store_timeout: Duration) -> Result<Self, InboxError> {
         let keys = Keys::new(&config.prefix, config.partitions);
         let retention = days(config.seen_retention_days);
         let inbox = Self {
-            servers: Arc::new(Servers::connect(config, &keys, store_timeout, retention).await?),
+            servers: Arc::new(Servers::connect(config, &keys, user, store_timeout, retention).await?),
             side: Side::Work,
             keys,
             retention,
             unhandled_retention: days(config.unhandled_retention_days),
             timeout: store_timeout,
         };
-        // `ensure_fit` writes the format of each configured partition, so a wrong number of them has to
+        // For a backend, `ensure_fit` writes the format of each configured partition, so a wrong number of them has to
         // be noticed first. Any other error can wait: an unfit server explains it better.
         if let Err(error @ InboxError::Partitions { .. }) = inbox.ensure_same_partitions().await {
             return Err(error);
@@ -156,6 +171,11 @@ impl Inbox {
         answer
     }
 
+    /// Returns whether a server holds a newer format that excludes this backend.
+    pub fn is_excluded(&self) -> bool {
+        self.servers.all().values().any(|server| server.excludes())
+    }
+
     /// Returns how many events a partition's inbox holds, including those in progress.
     ///
     /// # Errors
@@ -171,7 +191,7 @@ impl Inbox {
     }
 
     /// Tries to acquire the lease on a partition for `time_to_live`. Returns `None` if the
-    /// partition has an owner.
+    /// partition has an owner, or a format that this backend must not use.
     ///
     /// # Errors
     /// If Redis does not answer.

@@ -30,10 +30,9 @@ pub enum InboxError {
     /// The event was stored, and is not there any more: the server has restarted or failed over.
     #[error("Redis has lost an event that it stored a moment ago: did it restart or fail over?")]
     NoLongerStored,
-    /// The server has proved that it does not keep events as the configuration demands, or that it
-    /// holds events in a format that this version must not use.
+    /// The server has proved that this backend must not store events on it.
     #[error("{0}")]
-    Unfit(String),
+    Unfit(Unfit),
     /// A server in `redis.url` cannot be reached, or is still loading its data.
     #[error("{0}")]
     NotReady(String),
@@ -58,6 +57,18 @@ pub enum InboxError {
     /// The task that waits for the disk or for replicas has stopped.
     #[error("the task that waits for replicas or the disk has stopped")]
     ConfirmerStopped,
+}
+
+/// Why a server is unfit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// It does not keep events as the configuration demands, or holds events in a format that this
+    /// version cannot read.
+    #[error("{0}")]
+    Unusable(String),
+    /// It holds events in a newer format, which excludes this version. Newer versions can use it.
+    #[error("{0}")]
+    Excluded(String),
 }
 
 // Not `#[from]`: the message already contains the message of the Redis error, which would appear
@@ -128,7 +139,7 @@ mod tests {
             (InboxError::from(RedisError::from(io::Error::other("connection refused"))), true),
             (answer(ServerErrorKind::BusyLoading), true),
             (answer(ServerErrorKind::NoPerm), false),
-            (InboxError::Unfit(String::new()), false),
+            (InboxError::Unfit(Unfit::Unusable(String::new())), false),
             (InboxError::Topology(String::new()), false),
             (InboxError::Partitions { configured: 16, stored: "4".to_owned() }, false),
         ] {

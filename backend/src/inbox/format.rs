@@ -13,13 +13,17 @@
 //! lacked it. Nothing is converted, and no start has to wait for a conversion.
 //!
 //! # Who writes it, and who checks it
-//! - Each backend and each command, when it connects, raises the format of every partition to its
-//!   own (`raise_format.lua`). It never lowers a format.
+//! - Each backend, when it connects, raises the format and the required format of every partition
+//!   to its own (`raise_format.lua`). Neither is ever lowered.
+//! - Commands such as `backend replay` check the format and leave it as it is: one of a newer
+//!   version must not exclude the running backends.
 //! - Each connection over which events are stored is checked before its first event, and every 15
 //!   seconds from then on ([`servers`](super::servers)). A server with a format that this version
 //!   must not use is unfit: the backend is not ready, and answers 503 to every event.
 //! - `acquire.lua` grants no lease to a backend that does not know the required format. If raising
-//!   the format excludes the partition's owner, the owner loses its lease in the same step.
+//!   the required format excludes the partition's owner, the owner loses its lease in the same step.
+//!   An excluded backend deregisters, so that the others take over its share
+//!   ([`members`](super::members)).
 //!
 //! Storing an event neither reads nor writes the format.
 //!
@@ -36,18 +40,26 @@
 //!    before can go on during the upgrade, and `required` stays. From format 1 on, the scripts of
 //!    every backend keep unknown fields of an entry. A script that adds a field replaces one of the
 //!    same name, which the entry may have from an earlier attempt.
-//! 3. If the format before cannot be kept usable, do it in two releases: the first one reads the
-//!    new format and writes the old one, the second one writes it and sets `required` to the
-//!    format of the first.
+//! 3. If backends of the format before could not read the new entries, take two releases, each with
+//!    a format of its own. The first one, with format N, reads the new entries, but writes none.
+//!    The second one, with format N + 1, writes them and sets `required` to N. When it starts, it
+//!    excludes the backends that cannot read the new entries, and no backend of format N.
 //! 4. Record a store of the format before, and test that this version handles it
 //!    (`tests/stores`).
+//! 5. Leave [`SUPPORTED`]`.oldest` as it is, unless no entry of the dropped formats can be left
+//!    ([`Support::oldest`]).
 
 use std::fmt;
 
 /// The formats that a version of the backend can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Support {
-    /// The oldest format that it reads.
+    /// The oldest format that it reads. It refuses a partition whose recorded format is older.
+    ///
+    /// A newer recorded format does not mean that older entries are gone: raising it converts
+    /// nothing, and a dead letter or a quarantined event stays for `redis.unhandled_retention_days`,
+    /// or for ever if that is 0. So a version that increases `oldest` must have the operator replay,
+    /// readmit or drop such entries before the upgrade.
     pub(super) oldest: u32,
     /// The newest format that it knows, which is the one that it writes.
     pub(super) newest: u32,
@@ -72,16 +84,25 @@ pub(super) struct Stored {
     pub(super) version: String,
 }
 
+/// Who uses a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum User {
+    /// A backend, which raises the format to its own.
+    Backend,
+    /// A command, which leaves the format as it is.
+    Command,
+}
+
 /// What to do before using a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Its format is this backend's, or a newer one that this backend may use.
+    /// It can be used as it is.
     Usable,
-    /// Its format is older, and has to be raised.
+    /// Its format or required format is lower than this backend's, and has to be raised.
     Raise,
 }
 
-/// Why this backend must not use a partition. The message continues the sentence "Redis at ADDRESS
+/// Why this version must not use a partition. The message continues the sentence "Redis at ADDRESS
 /// …".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Problem {
@@ -89,39 +110,53 @@ pub(super) enum Problem {
     TooNew(Stored),
     /// This version no longer reads the format.
     TooOld(Stored, Support),
+    /// Backends may use it that cannot read what this version writes.
+    NotRaised(Stored, Support),
+    /// This key, which records the format, cannot be read.
+    Damaged(String),
 }
 
 impl Support {
-    /// Decides whether a backend with this support may use a partition.
+    /// Decides whether a program with this support may use a partition.
     ///
     /// # Errors
-    /// If the partition requires a newer format, or has one that is no longer read.
-    pub(super) fn judge(self, stored: &Stored) -> Result<Verdict, Problem> {
+    /// If the partition requires a newer format, or has one that is no longer read; for a command
+    /// also if a backend of this version has to raise the required format first.
+    pub(super) fn judge(self, stored: &Stored, user: User) -> Result<Verdict, Problem> {
         if stored.required > self.newest {
             return Err(Problem::TooNew(stored.clone()));
         }
         if stored.format < self.oldest {
             return Err(Problem::TooOld(stored.clone(), self));
         }
-        Ok(if stored.format < self.newest { Verdict::Raise } else { Verdict::Usable })
+        match user {
+            User::Backend if stored.format < self.newest || stored.required < self.required => Ok(Verdict::Raise),
+            User::Command if stored.required < self.required => Err(Problem::NotRaised(stored.clone(), self)),
+            User::Backend | User::Command => Ok(Verdict::Usable),
+        }
     }
 }
 
 impl Stored {
-    /// Decodes the fields [`Self::FIELDS`]. All of them are missing for format 0.
-    pub(super) fn read(fields: &[Option<String>]) -> Self {
-        let field = |place: usize| fields.get(place).cloned().flatten().unwrap_or_default();
-        Self { format: number(&field(0)), required: number(&field(1)), version: field(2) }
+    /// Decodes the fields [`Self::FIELDS`] of `key`. All of them are missing for format 0.
+    ///
+    /// # Errors
+    /// If a number is damaged.
+    pub(super) fn read(key: &str, fields: &[Option<String>]) -> Result<Self, Problem> {
+        let field = |place: usize| fields.get(place).and_then(Option::as_deref);
+        let number = |place| number(field(place)).ok_or_else(|| Problem::Damaged(key.to_owned()));
+        Ok(Self { format: number(0)?, required: number(1)?, version: field(2).unwrap_or_default().to_owned() })
     }
 
     /// The names of the fields.
     pub(super) const FIELDS: [&str; 3] = ["format", "required", "version"];
 }
 
-/// Reads a number. A damaged one is greater than any format, so that nobody uses the partition by
-/// mistake.
-fn number(text: &str) -> u32 {
-    if text.is_empty() { 0 } else { text.parse().unwrap_or(u32::MAX) }
+/// Reads a number. Returns `None` if it is damaged. The scripts accept the same numbers.
+fn number(text: Option<&str>) -> Option<u32> {
+    let Some(text) = text else { return Some(0) };
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { text.parse().ok() } else { None }
 }
 
 impl fmt::Display for Problem {
@@ -140,6 +175,18 @@ impl fmt::Display for Problem {
                  a version that reads format {format} (the section \"Upgrade\" of docs/OPERATIONS.md lists them)",
                 support.oldest
             ),
+            Self::NotRaised(Stored { required, .. }, support) => write!(
+                f,
+                "may be used by backends that know only format {required}, which cannot read what version {VERSION} \
+                 writes: first start a backend of version {VERSION}, which raises the required format to {}",
+                support.required
+            ),
+            Self::Damaged(key) => write!(
+                f,
+                "holds the damaged key {key}, so the format of its partition is unknown: the key must be a hash whose \
+                 fields `format` and `required` are numbers. Copy the fields from the same key of another partition, with \
+                 HGETALL and HSET"
+            ),
         }
     }
 }
@@ -152,20 +199,27 @@ mod tests {
         Stored { format, required, version: "0.3.0".to_owned() }
     }
 
+    fn read(fields: [Option<&str>; 3]) -> Result<Stored, Problem> {
+        Stored::read("{edge:7}:format", &fields.map(|field| field.map(str::to_owned)))
+    }
+
     #[test]
     fn a_backend_uses_what_it_reads_and_what_does_not_require_a_newer_format() {
         let support = Support { oldest: 2, newest: 4, required: 3 };
-        for (format, required, expected) in [
-            (1, 0, None),
-            (2, 1, Some(Verdict::Raise)),
-            (3, 3, Some(Verdict::Raise)),
-            (4, 3, Some(Verdict::Usable)),
-            (5, 4, Some(Verdict::Usable)),
-            (9, 0, Some(Verdict::Usable)),
-            (5, 5, None),
-            (u32::MAX, u32::MAX, None),
+        for (format, required, backend, command) in [
+            (1, 0, None, None),
+            (2, 1, Some(Verdict::Raise), None),
+            (3, 3, Some(Verdict::Raise), Some(Verdict::Usable)),
+            (4, 2, Some(Verdict::Raise), None),
+            (4, 3, Some(Verdict::Usable), Some(Verdict::Usable)),
+            (5, 4, Some(Verdict::Usable), Some(Verdict::Usable)),
+            (9, 0, Some(Verdict::Raise), None),
+            (5, 5, None, None),
+            (u32::MAX, u32::MAX, None, None),
         ] {
-            assert_eq!(support.judge(&stored(format, required)).ok(), expected, "{format} {required}");
+            let stored = stored(format, required);
+            assert_eq!(support.judge(&stored, User::Backend).ok(), backend, "{stored:?}");
+            assert_eq!(support.judge(&stored, User::Command).ok(), command, "{stored:?}");
         }
     }
 
@@ -177,22 +231,29 @@ mod tests {
 
     #[test]
     fn a_partition_without_the_key_has_format_0_and_a_damaged_one_is_not_used() {
-        let read = |fields: [Option<&str>; 3]| Stored::read(&fields.map(|field| field.map(str::to_owned)));
-        assert_eq!(read([None, None, None]), Stored { format: 0, required: 0, version: String::new() });
-        assert_eq!(read([Some("3"), Some("2"), Some("0.3.0")]), stored(3, 2));
-        assert_eq!(Stored::read(&[]).format, 0);
-        assert_eq!(SUPPORTED.judge(&read([None, None, None])), Ok(Verdict::Raise));
-        for damaged in ["-1", "new", "99999999999"] {
-            assert!(SUPPORTED.judge(&read([Some("1"), Some(damaged), None])).is_err(), "{damaged}");
+        let nothing = Stored { format: 0, required: 0, version: String::new() };
+        assert_eq!(read([None, None, None]), Ok(nothing.clone()));
+        assert_eq!(Stored::read("key", &[]), Ok(nothing.clone()));
+        assert_eq!(read([Some("3"), Some("2"), Some("0.3.0")]), Ok(stored(3, 2)));
+        assert_eq!(SUPPORTED.judge(&nothing, User::Backend), Ok(Verdict::Raise));
+        for damaged in ["-1", "+1", "new", "nan", "0x1", "", " 1", "99999999999"] {
+            for fields in [[Some("1"), Some(damaged), None], [Some(damaged), Some("0"), None]] {
+                let problem = read(fields).unwrap_err();
+                assert_eq!(problem, Problem::Damaged("{edge:7}:format".to_owned()), "{damaged}");
+            }
         }
     }
 
     #[test]
     fn a_problem_says_what_to_run() {
-        let newer = SUPPORTED.judge(&stored(7, 6)).unwrap_err().to_string();
+        let newer = SUPPORTED.judge(&stored(7, 6), User::Backend).unwrap_err().to_string();
         assert!(newer.contains("in format 7") && newer.ends_with("run version 0.3.0 or a newer one"), "{newer}");
         let support = Support { oldest: 2, newest: 4, required: 3 };
-        let older = support.judge(&stored(1, 0)).unwrap_err().to_string();
+        let older = support.judge(&stored(1, 0), User::Backend).unwrap_err().to_string();
         assert!(older.contains("in format 1") && older.contains("formats from 2 on: first upgrade"), "{older}");
+        let not_raised = support.judge(&stored(3, 2), User::Command).unwrap_err().to_string();
+        assert!(not_raised.contains("only format 2") && not_raised.ends_with("required format to 3"), "{not_raised}");
+        let damaged = read([Some("new"), None, None]).unwrap_err().to_string();
+        assert!(damaged.contains("the damaged key {edge:7}:format") && damaged.contains("HGETALL"), "{damaged}");
     }
 }

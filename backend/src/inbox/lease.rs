@@ -59,7 +59,7 @@ pub struct Expired {
 /// The answers of `acquire.lua` besides 0.
 mod answer {
     pub(super) const ACQUIRED: i64 = 1;
-    pub(super) const EXCLUDED: i64 = 2;
+    pub(super) const REFUSED: i64 = 2;
 }
 
 impl Lease {
@@ -76,9 +76,12 @@ impl Lease {
         call.arg(&token).arg(duration_millis(time_to_live)).arg(SUPPORTED.newest);
         let server = inbox.servers.of_partition(partition);
         let acquired: i64 = inbox.bounded(call.invoke_async(&mut server.connection())).await?;
-        if acquired == answer::EXCLUDED {
+        if acquired == answer::REFUSED {
             // The next regular check may be 15 seconds away.
-            server.check().await?;
+            match server.check().await {
+                Ok(()) | Err(InboxError::Unfit(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok((acquired == answer::ACQUIRED).then(|| Self {
             inbox: inbox.clone(),

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, aio::ConnectionManagerConfig};
 use tokio::sync::{Notify, watch as channel};
 
-use super::{InboxError, keys::Keys};
+use super::{InboxError, format::User, keys::Keys};
 use crate::{
     config::{self, Durability, Topology},
     tls,
@@ -66,11 +66,12 @@ impl Servers {
     pub(super) async fn connect(
         config: &config::Redis,
         keys: &Keys,
+        user: User,
         store_timeout: Duration,
         retention: Duration,
     ) -> Result<Self, InboxError> {
         tls::prepare();
-        let settings = settings(config, keys, store_timeout, retention);
+        let settings = settings(config, keys, user, store_timeout, retention);
         let mut named = Vec::new();
         let mut login = RedisConnectionInfo::default();
         for url in config.urls() {
@@ -172,7 +173,7 @@ impl Servers {
     }
 }
 
-fn settings(config: &config::Redis, keys: &Keys, store_timeout: Duration, retention: Duration) -> Settings {
+fn settings(config: &config::Redis, keys: &Keys, user: User, store_timeout: Duration, retention: Duration) -> Settings {
     let needed = match config.durability {
         Durability::Fsync => Some(Needed::Disk),
         Durability::Replicas(replicas) => Some(Needed::Replicas(replicas)),
@@ -190,7 +191,7 @@ fn settings(config: &config::Redis, keys: &Keys, store_timeout: Duration, retent
         confirmation: needed.map(|needed| Confirmation { needed, retention }),
         checks: Checks {
             requirements: config.check_server.then_some(requirements),
-            formats: Formats { keys: keys.clone(), timeout: store_timeout },
+            formats: Formats { keys: keys.clone(), user, timeout: store_timeout },
         },
     }
 }

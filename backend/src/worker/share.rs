@@ -21,6 +21,8 @@ struct Share {
     work: Arc<Work>,
     /// The random name under which this backend is registered.
     member: String,
+    /// Whether this backend may be registered.
+    is_registered: bool,
     owned: HashMap<u32, Owned>,
     tasks: JoinSet<()>,
 }
@@ -39,7 +41,7 @@ pub(super) async fn run(inbox: Inbox, work: Arc<Work>, shutdown: CancellationTok
     tracing::info!(member, "worker started");
     let watching = pauses::watch(inbox.clone(), Arc::clone(&work), member.clone());
     let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
-    let mut share = Share { inbox, work, member, owned: HashMap::new(), tasks: JoinSet::new() };
+    let mut share = Share { inbox, work, member, is_registered: false, owned: HashMap::new(), tasks: JoinSet::new() };
     while !shutdown.is_cancelled() {
         if let Err(error) = share.balance(&shutdown).await {
             tracing::warn!(reason = error.reason(), "cannot balance the partitions, will retry: {error}");
@@ -58,8 +60,34 @@ pub(super) async fn run(inbox: Inbox, work: Arc<Work>, shutdown: CancellationTok
 }
 
 impl Share {
-    /// Gives back the partitions that exceed the share, and acquires those that are missing.
+    /// Takes this backend's share of the partitions, unless a newer format excludes this backend.
     async fn balance(&mut self, shutdown: &CancellationToken) -> Result<(), InboxError> {
+        if !self.inbox.is_excluded() {
+            self.take_share(shutdown).await?;
+        }
+        // A partition that refuses the lease may have shown it just now.
+        if self.inbox.is_excluded() {
+            self.withdraw().await?;
+        }
+        Ok(())
+    }
+
+    /// Gives back all partitions, and deregisters, so that the other backends take over at once.
+    async fn withdraw(&mut self) -> Result<(), InboxError> {
+        for owned in self.owned.values() {
+            owned.stop.cancel();
+        }
+        if self.is_registered {
+            self.inbox.leave(&self.member).await?;
+            self.is_registered = false;
+            tracing::warn!("a newer format excludes this backend: other backends take over its share");
+        }
+        Ok(())
+    }
+
+    /// Gives back the partitions that exceed the share, and acquires those that are missing.
+    async fn take_share(&mut self, shutdown: &CancellationToken) -> Result<(), InboxError> {
+        self.is_registered = true;
         let attendance = self.inbox.attend(&self.member, self.work.settings.lease).await?;
         // This comes after `attend` and before any partition is acquired, because `backend pause`
         // waits for the confirmation of every registered backend.
@@ -75,7 +103,7 @@ impl Share {
         }
         fastrand::shuffle(&mut candidates);
         for partition in candidates {
-            if missing == 0 || shutdown.is_cancelled() {
+            if missing == 0 || shutdown.is_cancelled() || self.inbox.is_excluded() {
                 break;
             }
             missing -= usize::from(self.acquire(partition, shutdown).await?);

@@ -1,9 +1,12 @@
 //! The format of what is stored: a backend refuses a store that requires a newer one, and leaves
 //! alone what a newer backend has added.
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
-use backend::test_support::inbox::Inbox;
+use backend::test_support::inbox::{Inbox, keys::PartitionKeys};
 use envelope::{
     CaseId, Feature, Stage,
     headers::{self, Judgement, Mark},
@@ -17,6 +20,7 @@ use harness::{
 };
 use redis::{Connection, streams::StreamRangeReply};
 use reqwest::StatusCode;
+use tokio::time::sleep;
 
 use crate::{
     fixture::{Fixture, PATIENCE, eventually, redis},
@@ -26,6 +30,10 @@ use crate::{
 const AT: &str = "2025-06-22T10:30:00Z";
 /// The script with which a backend raises the format of a partition.
 const RAISE_FORMAT: &str = include_str!("../../../backend/src/inbox/raise_format.lua");
+/// The script with which a backend acquires the lease on a partition.
+const ACQUIRE: &str = include_str!("../../../backend/src/inbox/acquire.lua");
+/// How soon a newer format excludes a backend that owns partitions, with the default lease.
+const EXCLUSION: Duration = Duration::from_secs(10);
 
 fn connect(url: &str) -> Connection {
     redis::Client::open(url).unwrap().get_connection().unwrap()
@@ -34,11 +42,37 @@ fn connect(url: &str) -> Connection {
 /// Does what a newer backend does at start: raises the format of every partition.
 fn raise(connection: &mut Connection, format: u32, required: u32) {
     for keys in keys::of_all_partitions() {
-        let script = redis::Script::new(RAISE_FORMAT);
-        let mut call = script.key(keys.format());
-        call.key(keys.lease()).arg(format).arg(required).arg("9.8.7");
-        call.invoke::<()>(connection).unwrap();
+        raise_partition(connection, &keys, format, required);
     }
+}
+
+/// Raises the format of one partition. Returns the format and the required format.
+fn raise_partition(
+    connection: &mut Connection,
+    keys: &PartitionKeys,
+    format: u32,
+    required: u32,
+) -> [Option<String>; 2] {
+    let script = redis::Script::new(RAISE_FORMAT);
+    let mut call = script.key(keys.format());
+    call.key(keys.lease()).arg(format).arg(required).arg("9.8.7");
+    let [format, required, _]: [Option<String>; 3] = call.invoke(connection).unwrap();
+    [format, required]
+}
+
+/// Tries to acquire a partition's lease for a backend that knows format 1. Returns the answer of
+/// the script.
+fn acquire(connection: &mut Connection, keys: &PartitionKeys) -> u8 {
+    let script = redis::Script::new(ACQUIRE);
+    script.key(keys.lease()).key(keys.format()).arg("token").arg(60_000).arg(1).invoke(connection).unwrap()
+}
+
+/// Runs a command of the backend against a Redis server. Returns its exit code and its error.
+fn command(server: &RedisServer, arguments: &[&str]) -> (Option<i32>, String) {
+    let settings = BackendSettings::usual(0, 0).with("redis.url", server.url());
+    let mut command = Command::new(tools::workspace_binary("backend", "backend", &[]).unwrap());
+    let output = command.args(arguments).envs(settings.environment()).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// The fields of the only entry of a stream.
@@ -57,7 +91,6 @@ fn a_newer_format_is_refused_at_start_and_by_every_command() {
     assert!(code == Some(1) && log.contains(refusal), "{log}");
     assert!(log.contains(&server.address().to_string()) && log.contains("run version 9.8.7 or a newer one"), "{log}");
 
-    let settings = BackendSettings::usual(0, 0).with("redis.url", server.url());
     for arguments in [
         &["dead"][..],
         &["replay"],
@@ -67,13 +100,70 @@ fn a_newer_format_is_refused_at_start_and_by_every_command() {
         &["pause", "extraction"],
         &["resume", "extraction"],
     ] {
-        let mut command = Command::new(tools::workspace_binary("backend", "backend", &[]).unwrap());
-        let output = command.args(arguments).envs(settings.environment()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code() == Some(1) && said.contains(refusal), "{arguments:?}: {said}");
+        let (code, said) = command(&server, arguments);
+        assert!(code == Some(1) && said.contains(refusal), "{arguments:?}: {said}");
     }
     let stored: u64 = server.ask(&["DBSIZE"]).unwrap();
     assert_eq!(stored, u64::from(keys::PARTITIONS), "nothing was written");
+}
+
+#[test]
+fn a_command_leaves_the_formats_as_they_are() {
+    let server = redis(&FSYNC);
+    for arguments in [&["dead"][..], &["replay"], &["quarantine"], &["readmit"], &["pause", "extraction"]] {
+        assert_eq!(command(&server, arguments).0, Some(0), "{arguments:?}");
+    }
+    for keys in keys::of_all_partitions() {
+        assert_eq!(server.ask::<u8>(&["EXISTS", &keys.format()]).unwrap(), 0, "{}", keys.format());
+    }
+}
+
+#[test]
+fn the_format_and_the_required_one_are_raised_independently_and_never_lowered() {
+    let server = redis(&FSYNC);
+    let mut connection = connect(&server.url());
+    let keys = keys::of_partition(3);
+    for (format, required, expected, keeps_lease) in [
+        (3, 1, ["3", "1"], false),
+        (3, 2, ["3", "2"], false),
+        (4, 0, ["4", "2"], true),
+        (2, 3, ["4", "3"], false),
+        (1, 0, ["4", "3"], true),
+    ] {
+        server.ask::<()>(&["SET", &keys.lease(), "token"]).unwrap();
+        let raised = raise_partition(&mut connection, &keys, format, required);
+        assert_eq!(raised, expected.map(|number| Some(number.to_owned())), "{format} {required}");
+        let has_lease: bool = server.ask(&["EXISTS", &keys.lease()]).unwrap();
+        assert_eq!(has_lease, keeps_lease, "{format} {required}");
+    }
+}
+
+#[test]
+fn a_damaged_number_is_greater_than_any_format() {
+    let server = redis(&FSYNC);
+    let mut connection = connect(&server.url());
+    let keys = keys::of_partition(3);
+    for damaged in ["new", "", "nan", "-1", "0x1", "1e0", " 1", "99999999999"] {
+        server.ask::<()>(&["HSET", &keys.format(), "format", damaged, "required", damaged]).unwrap();
+        assert_eq!(acquire(&mut connection, &keys), 2, "{damaged:?}");
+        let raised = raise_partition(&mut connection, &keys, 3, 2);
+        assert_eq!(raised, [Some(damaged.to_owned()), Some(damaged.to_owned())]);
+    }
+    server.ask::<()>(&["HSET", &keys.format(), "format", "2", "required", "1"]).unwrap();
+    assert_eq!(acquire(&mut connection, &keys), 1);
+}
+
+#[test]
+fn a_damaged_format_is_reported_with_its_key_and_what_to_do() {
+    let server = redis(&FSYNC);
+    let key = keys::of_partition(3).format();
+    for damage in [&["HSET", &key, "required", "new"][..], &["HSET", &key, "format", ""], &["SET", &key, "1"]] {
+        server.ask::<()>(&["DEL", &key]).unwrap();
+        server.ask::<redis::Value>(damage).unwrap();
+        for (code, said) in [backend(&[("redis.url", &server.url())]), command(&server, &["dead"])] {
+            assert!(code == Some(1) && said.contains(&key) && said.contains("HGETALL"), "{damage:?}: {said}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -94,7 +184,7 @@ async fn a_newer_format_that_does_not_exclude_this_backend_is_used_and_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_backend_stores_and_handles_nothing_once_the_store_requires_a_newer_format() {
-    let fixture = Fixture::start().await;
+    let fixture = Fixture::start_with(|options| options.backend("worker.lease_ms", 10_000)).await;
     let client = sender::client();
     let send = async |event: &Event| {
         let judged = Judgement::write(PROOF, "test", Mark::Accepted);
@@ -105,20 +195,35 @@ async fn a_running_backend_stores_and_handles_nothing_once_the_store_requires_a_
         let answer = client.get(format!("{}/readyz", fixture.stack.admin())).send().await.unwrap();
         (answer.status(), answer.text().await.unwrap())
     };
+    let redis = fixture.stack.redis.as_ref().unwrap();
+    let members = || redis.ask::<u32>(&["ZCARD", &keys::keys().members()]).unwrap();
     let events = fixture.events("upgraded", 2);
     assert_eq!(send(&events[0]).await, 202);
     fixture.delivered_once(1).await;
+    assert_eq!(members(), 1);
 
     let mut connection = connect(&fixture.stack.redis_url());
+    let raised_at = Instant::now();
     raise(&mut connection, 3, 2);
     eventually("the backend is not ready", async || readiness().await.0 == 503).await;
     let (_, reason) = readiness().await;
     assert!(reason.contains("run version 9.8.7 or a newer one"), "{reason}");
     assert_eq!(send(&events[1]).await, 503);
-    for keys in keys::of_all_partitions() {
-        let has_owner: bool = redis::cmd("EXISTS").arg(keys.lease()).query(&mut connection).unwrap();
-        assert!(!has_owner, "{}", keys.lease());
+    eventually("the backend does not count as working, so that others take over its share", async || members() == 0)
+        .await;
+    assert!(raised_at.elapsed() < EXCLUSION, "{:?}", raised_at.elapsed());
+    let line = "other backends take over its share";
+    eventually("the backend says so", async || fixture.stack.backend.log().contains(line)).await;
+    // The backend balances its share every 2.5 seconds at the latest.
+    let watched_until = Instant::now() + Duration::from_secs(6);
+    while Instant::now() < watched_until {
+        assert_eq!(members(), 0, "an excluded backend does not register again");
+        for keys in keys::of_all_partitions() {
+            assert_eq!(redis.ask::<u8>(&["EXISTS", &keys.lease()]).unwrap(), 0, "{}", keys.lease());
+        }
+        sleep(Duration::from_millis(50)).await;
     }
+    assert_eq!(fixture.stack.backend.log().matches(line).count(), 1);
 
     // A backup from before the upgrade is restored.
     for keys in keys::of_all_partitions() {
@@ -127,6 +232,7 @@ async fn a_running_backend_stores_and_handles_nothing_once_the_store_requires_a_
     eventually("the backend is ready again", async || readiness().await.0 == 200).await;
     assert_eq!(send(&events[1]).await, 202);
     fixture.delivered_once(2).await;
+    assert_eq!(members(), 1);
     fixture.nothing_left_over().await;
 }
 

@@ -27,7 +27,7 @@ impl Checks {
             Some(requirements) => requirements.check(address, connection).await?,
             None => Proof { syncs_always: false },
         };
-        // Last, because it may write, which only a server that meets the requirements should do.
+        // Last, because a backend's check may write, which only a server that meets the requirements should do.
         self.formats.check(address, connection).await?;
         Ok(proof)
     }

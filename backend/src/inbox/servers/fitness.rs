@@ -4,7 +4,10 @@
 use tokio::sync::watch;
 
 use super::requirements::Proof;
-use crate::{inbox::InboxError, mutation};
+use crate::{
+    inbox::{InboxError, error::Unfit},
+    mutation,
+};
 
 /// The result of checking a server.
 pub(super) type Check = Result<Proof, InboxError>;
@@ -16,7 +19,7 @@ pub(super) type Check = Result<Proof, InboxError>;
 pub(super) struct Fitness {
     address: String,
     /// Why the server is unfit.
-    problem: watch::Sender<Option<String>>,
+    problem: watch::Sender<Option<Unfit>>,
 }
 
 /// How much a check counts beside other checks of the same server.
@@ -62,8 +65,13 @@ impl Fitness {
         }
     }
 
+    /// Returns whether the server was last proved to hold a newer format that excludes this backend.
+    pub(super) fn excludes(&self) -> bool {
+        matches!(&*self.problem.borrow(), Some(Unfit::Excluded(_)))
+    }
+
     /// Sets the problem, and returns whether that changed it.
-    fn set(&self, problem: Option<String>) -> bool {
+    fn set(&self, problem: Option<Unfit>) -> bool {
         self.problem.send_if_modified(|known| {
             let is_changed = *known != problem;
             *known = problem;
@@ -103,7 +111,7 @@ mod tests {
     }
 
     fn unfit() -> Check {
-        Err(InboxError::Unfit("appendonly no".to_owned()))
+        Err(InboxError::Unfit(Unfit::Unusable("appendonly no".to_owned())))
     }
 
     fn fit() -> Check {
@@ -125,6 +133,23 @@ mod tests {
                 fitness.note(check);
             }
             assert_eq!(fitness.ensure().is_ok(), is_fit, "{checks:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_newer_format_excludes_this_backend() {
+        let excluded = || Err(InboxError::Unfit(Unfit::Excluded("format 7".to_owned())));
+        for (checks, excludes) in [
+            (vec![fit()], false),
+            (vec![unfit()], false),
+            (vec![fit(), excluded(), unanswered()], true),
+            (vec![excluded(), fit()], false),
+        ] {
+            let fitness = Fitness::new("localhost".to_owned());
+            for check in &checks {
+                fitness.note(check);
+            }
+            assert_eq!(fitness.excludes(), excludes, "{checks:?}");
         }
     }
 

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::{
     config::{Durability, Topology},
-    inbox::InboxError,
+    inbox::{InboxError, error::Unfit},
 };
 
 /// What a server must do.
@@ -98,13 +98,13 @@ impl Requirements {
             command.arg(rule.setting);
         }
         let settings: HashMap<String, String> = command.query_async(connection).await.map_err(|error: RedisError| match error {
-            error if is_forbidden(&error) => InboxError::Unfit(format!(
+            error if is_forbidden(&error) => InboxError::Unfit(Unfit::Unusable(format!(
                 "Redis at {address} does not reveal its settings (CONFIG GET: {error}): allow `CONFIG GET`, or check them \
                  yourself and set `redis.check_server` to false"
-            )),
+            ))),
             error => error.into(),
         })?;
-        let unfit = |problem| InboxError::Unfit(format!("Redis at {address} {problem}"));
+        let unfit = |problem| InboxError::Unfit(Unfit::Unusable(format!("Redis at {address} {problem}")));
         // Before `INFO`: wrong settings are proved even if `INFO` gets no answer.
         check_settings(&settings, self.durability).map_err(unfit)?;
         let info: String = redis::cmd("INFO").query_async(connection).await?;

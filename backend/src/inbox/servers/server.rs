@@ -109,6 +109,11 @@ impl Server {
         self.fitness.ensure()
     }
 
+    /// Returns whether the server was last proved to hold a newer format that excludes this backend.
+    pub(in crate::inbox) fn excludes(&self) -> bool {
+        self.fitness.excludes()
+    }
+
     /// Checks whether the server is fit, over each connection over which events are stored, since
     /// they may lead to different processes.
     ///
