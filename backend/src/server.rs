@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin,
-    config::{self, Config, SinkKind},
+    config::Config,
     handler::Handlers,
     inbox::Inbox,
     ingest,
@@ -74,7 +74,6 @@ impl Running {
     ) -> anyhow::Result<Self> {
         let api = PartnerApi::new(&config.partner_api).context("cannot create the client of the Partner API")?;
         let handlers = extend(Handlers::standard(&api, &config.handler), &api);
-        warn_if_unsigned(&config.sink);
         let sink = Sink::new(&config.sink).context("cannot create the sink")?;
         let metrics = Arc::new(Metrics::default());
 
@@ -118,15 +117,6 @@ impl Running {
         _ = timeout(config.ingest.store_timeout + CLOSING, self.ingest_stopped).await;
         self.stop_background.cancel();
         _ = timeout(CLOSING, self.background.wait()).await;
-    }
-}
-
-fn warn_if_unsigned(sink: &config::Sink) {
-    if sink.kind == SinkKind::Http && sink.secret.reveal().is_empty() {
-        tracing::warn!(
-            "`sink.secret` is empty, so outcomes are not signed and the application cannot verify who sent them: set \
-             `sink.secret` (or `sink.secret_file`) to `whsec_` followed by 24 to 64 random bytes in base64"
-        );
     }
 }
 

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    config::Config,
+    config::{self, Config, SinkKind},
     handler::Handlers,
     inbox::{Inbox, InboxError},
     partner_api::PartnerApi,
@@ -39,11 +39,21 @@ pub(super) async fn run(config: Config, extend: impl FnOnce(Handlers, &PartnerAp
         stop.cancel();
     });
     raise_limit_of_open_files();
+    warn_if_unsigned(&config.sink);
     let ingest = reserve("ingest.listen", &config.ingest.listen)?;
     let admin = reserve("admin.listen", &config.admin.listen)?;
     let Some(inbox) = shutdown.run_until_cancelled(connect(&config)).await else { return Ok(()) };
     let (ingest, admin) = (ingest.listen(BACKLOG)?, admin.listen(BACKLOG)?);
     server::run(config, inbox?, extend, ingest, admin, shutdown).await
+}
+
+fn warn_if_unsigned(sink: &config::Sink) {
+    if sink.kind == SinkKind::Http && sink.secret.reveal().is_empty() {
+        warn!(
+            "`sink.secret` is empty, so outcomes are not signed and the application cannot verify who sent them: set \
+             `sink.secret` (or `sink.secret_file`) to `whsec_` followed by 24 to 64 random bytes in base64"
+        );
+    }
 }
 
 /// Reserves an address without listening on it. While the backend waits for Redis, connections are

@@ -121,6 +121,7 @@ fn a_sink_without_a_signing_secret_is_warned_about_at_start() {
     let log = |secret: &str| {
         let settings = [
             ("redis.url", url.as_str()),
+            ("redis.start_timeout_ms", "0"),
             ("sink.kind", "http"),
             ("sink.url", "http://127.0.0.1:1/outcomes"),
             ("sink.secret", secret),
