@@ -78,7 +78,8 @@ async fn result(State(world): State<Arc<World>>, Path((id, name)): Path<(String,
     case.result(feature, &world.page()).map_or_else(|| error(StatusCode::BAD_REQUEST), wrapped)
 }
 
-fn has_key(headers: &HeaderMap, key: &str) -> bool {
+/// Whether a request shows the API key.
+pub(super) fn has_key(headers: &HeaderMap, key: &str) -> bool {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     header("x-api-key") == key || header("authorization").strip_prefix("Bearer ") == Some(key)
 }

@@ -5,7 +5,10 @@
 //! - [`sender`] sends events and counts the answers.
 //! - [`scenario`] generates realistic traffic.
 //! - [`steady`] sends at a constant rate and never retries.
+//! - [`send`] is a single request to try by hand, and the answer that it deserves.
+//! - [`control`] tells a running simulator which stages have finished.
 //! - [`application`] receives the outcomes and checks them.
+//! - [`running`] is what `cargo up` leaves for other commands.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -16,7 +19,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub mod api;
 pub mod application;
+pub mod control;
+pub mod running;
 pub mod scenario;
+pub mod send;
 pub mod sender;
 pub mod steady;
 pub mod world;
@@ -28,6 +34,11 @@ use world::World;
 pub const API_KEY: &str = "a-key-that-the-simulator-knows";
 /// The secret with which the backend signs outcomes by default.
 pub const SINK_SECRET: &str = "whsec_c2ltdWxhdG9yLWFuZC1iYWNrZW5kLXNoYXJlLWl0";
+
+/// The case in TruEnroll's documentation.
+pub const EXAMPLE_CASE: &str = "6850abc123def456ghi789";
+/// That case's reference in the partner's own system.
+pub const EXAMPLE_EXTERNAL_ID: &str = "applicant-9876";
 
 /// A running simulator. It stops when dropped.
 pub struct Simulator {
@@ -52,6 +63,7 @@ impl Simulator {
         let routes = Router::new()
             .route("/healthz", get(|| async { "ok" }))
             .nest("/partner/v1", api::routes(Arc::clone(&world)))
+            .merge(control::routes(Arc::clone(&world)))
             .merge(application::routes(Arc::clone(&application)));
         let server = tokio::spawn(async move {
             // The server runs until its task is aborted.

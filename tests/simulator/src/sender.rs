@@ -163,10 +163,11 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest time for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An HTTP client that never retries.
+/// An HTTP client that never retries and follows no redirects.
 pub fn client() -> Client {
     // An error means that a provider of cryptography is installed already, which serves as well.
     _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::builder().timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT).no_proxy();
+    let client = client.redirect(reqwest::redirect::Policy::none());
     client.retry(reqwest::retry::never().max_retries_per_request(0)).build().unwrap_or_default()
 }

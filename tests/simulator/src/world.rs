@@ -78,6 +78,17 @@ impl World {
         Event::new(EventName { feature, stage }, case.id(), case.external_id(), at)
     }
 
+    /// Finishes a stage of a case. If no upload has requested the feature, the case gets one that
+    /// does; if the case does not exist, it is created.
+    pub fn finish_or_upload(&self, case: &str, external_id: Option<&str>, name: EventName, at: &str) {
+        let mut state = self.state();
+        let case = state.cases.entry(case.to_owned()).or_insert_with(|| Case::new(case, external_id));
+        if case.finish(name.feature, name.stage, at).is_none() {
+            case.add_upload(&[name.feature]);
+            case.finish(name.feature, name.stage, at);
+        }
+    }
+
     /// Returns a forged event: no stage has finished, and the case need not exist.
     pub fn forge(&self, case: &str, feature: Feature, stage: Stage, at: &str) -> Option<Event> {
         Event::new(EventName { feature, stage }, case, Some("forged"), at)

@@ -47,6 +47,7 @@
 //!
 //! The harness itself:
 //! - [`up`]: `cargo up`.
+//! - [`send`]: `cargo sim send`.
 //! - [`wasm`]: the filter's own tests as WebAssembly.
 //! - [`fixture`]: what the tests share.
 
@@ -84,6 +85,7 @@ mod replicas;
 mod restart;
 mod restore;
 mod revived;
+mod send;
 mod skew;
 mod start;
 mod swap;

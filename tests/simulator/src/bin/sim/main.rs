@@ -1,8 +1,10 @@
-//! `cargo sim`: runs only the simulator, for an edge and a backend that run elsewhere.
+//! `cargo sim`: runs only the simulator, for an edge and a backend that run elsewhere. `cargo sim
+//! send` sends a single request.
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
 use std::{
+    process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,6 +22,8 @@ use tokio::{
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
+
+mod send;
 
 /// Simulates TruEnroll and the partner's application for an edge and a backend that run elsewhere.
 #[derive(Debug, Parser)]
@@ -61,6 +65,10 @@ enum Command {
         #[arg(default_value = "http://127.0.0.1:8090")]
         url: String,
     },
+    /// Send one documented event, or a request that deserves a rejection, and print the answer.
+    ///
+    /// Exits with 0 if the answer is the one that such a request deserves.
+    Send(Box<send::Arguments>),
 }
 
 /// The time between two reports.
@@ -69,12 +77,14 @@ const REPORTS: Duration = Duration::from_secs(5);
 const FIRST: Duration = Duration::from_millis(100);
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> Result<ExitCode> {
     let arguments = Arguments::parse();
     match &arguments.command {
-        Some(Command::Ready { url }) => ready(url).await,
-        None => simulate(&arguments).await,
+        Some(Command::Ready { url }) => ready(url).await?,
+        Some(Command::Send(arguments)) => return send::run(arguments).await,
+        None => simulate(&arguments).await?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn ready(url: &str) -> Result<()> {
