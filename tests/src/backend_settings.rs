@@ -75,15 +75,21 @@ impl BackendSettings {
         settings.chain(self.variables.iter().map(|(name, value)| ((*name).to_owned(), value)))
     }
 
+    /// The settings as a configuration file.
+    pub fn file(&self) -> String {
+        // Of the settings that are text, none that a test uses looks like a number.
+        let is_bare = |value: &str| value.parse::<f64>().is_ok() || value.parse::<bool>().is_ok();
+        let written = |value: &String| if is_bare(value) { value.clone() } else { format!("{value:?}") };
+        self.settings.iter().map(|(name, value)| format!("{name} = {}\n", written(value))).collect()
+    }
+
     /// The configuration for a backend, or a part of one, that runs within the test itself.
     ///
     /// # Errors
     /// If a setting is unknown or invalid.
     pub fn config(&self) -> Result<Config> {
         let mut file = tempfile::NamedTempFile::with_suffix(".toml")?;
-        for (name, value) in &self.settings {
-            writeln!(file, "{name} = {value:?}")?;
-        }
+        file.write_all(self.file().as_bytes())?;
         Ok(Config::load(Some(file.path()))?)
     }
 }

@@ -41,8 +41,13 @@ impl Process {
         let mut tied = Command::new("setpriv");
         let command = if Self::can_be_tied() {
             tied.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
-            tied.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).process_group(0);
-            &mut tied
+            for (name, value) in command.get_envs() {
+                match value {
+                    Some(value) => tied.env(name, value),
+                    None => tied.env_remove(name),
+                };
+            }
+            tied.process_group(0)
         } else {
             command
         };

@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod clock;
+mod config_file;
 mod drained;
 mod endpoints;
 pub mod group;

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use envelope::{EventKey, Feature, Signing, SigningKey};
@@ -20,7 +20,7 @@ use crate::{
     event::Event,
     handler::{Deliverable, HandlerError, Retry},
     http_client,
-    time::to_millis,
+    time::{duration_millis, to_millis},
 };
 
 /// The sink that posts to the partner's application.
@@ -70,7 +70,15 @@ impl HttpSink {
     pub(super) async fn deliver(&self, event: &Event, outcome: Deliverable) -> Result<(), HandlerError> {
         let body = body::write(event, outcome).map_err(|_| unwritable())?;
         let request = self.request(event, body, SystemTime::now()).await?;
-        let response = self.client.execute(request).await.map_err(|error| not_answered(&error))?;
+        let sent_at = Instant::now();
+        let answered = self.client.execute(request).await;
+        let took_ms = duration_millis(sent_at.elapsed());
+        let response = answered.map_err(|error| {
+            let error = not_answered(&error);
+            tracing::debug!(code = error.code, took_ms, "the application did not answer");
+            error
+        })?;
+        tracing::debug!(status = response.status().as_u16(), took_ms, "the application answered");
         if response.status().is_success() {
             return Ok(());
         }

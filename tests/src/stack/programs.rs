@@ -28,14 +28,22 @@ pub(super) fn backend_command(ports: Ports, options: &Options, own: &BackendSett
         None => tools::workspace_binary(options.program, options.program, &[])?,
         Some(_) => tools::workspace_binary("backend", "backend-mutated", &["backend/mutations"])?,
     };
+    let mut command = Command::new(program);
+    // It would name the backend of another stack, for somebody who has loaded the variables of a
+    // running `cargo up`.
+    command.env_remove("BACKEND_CONFIG");
+    command.envs(options.mutation.as_ref().map(|mutation| ("BACKEND_MUTATION", mutation)));
+    command.envs(backend_settings(ports, options).with_all(own).environment());
+    Ok(command)
+}
+
+/// The settings that the backends share, with the addresses of the one at these ports.
+pub(super) fn backend_settings(ports: Ports, options: &Options) -> BackendSettings {
     let mut settings = BackendSettings::usual(ports.ingest, ports.admin).with_simulator(&options.simulator);
     if let Some(url) = &options.redis_url {
         settings.set("redis.url", url);
     }
-    let mut command = Command::new(program);
-    command.envs(options.mutation.as_ref().map(|mutation| ("BACKEND_MUTATION", mutation)));
-    command.envs(settings.with_all(&options.backend).with_all(own).environment());
-    Ok(command)
+    settings.with_all(&options.backend)
 }
 
 /// Starts Envoy with the shipped bootstrap and waits until it is ready.

@@ -3,36 +3,34 @@
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
-use std::{
-    env, fs,
-    net::TcpListener,
-    path::PathBuf,
-    process::ExitCode,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
 use envelope::{Feature, Stage};
 use harness::{
     backend_settings::{API_KEY, SINK_SECRET},
     simulator::{
-        Simulator,
+        EXAMPLE_CASE, EXAMPLE_EXTERNAL_ID, Simulator,
         scenario::{self, Scenario, Sent},
         sender::Sender,
     },
-    stack::{Options, Stack},
-    tools::{self, say},
+    tools::say,
 };
+use reqwest::Url;
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
+mod answers;
+mod places;
+mod start;
 mod summary;
 
+use answers::{Answers, Application};
+use places::Places;
 use summary::{Live, Summary};
 
 /// Runs everything on this machine: Envoy with the filter, the backend, Redis, and a simulator that
@@ -43,9 +41,10 @@ struct Arguments {
     /// How long to send events; until Ctrl-C by default.
     #[arg(long, value_name = "SECONDS")]
     duration: Option<u64>,
-    /// The approximate number of requests per second.
-    #[arg(long, value_name = "REQUESTS", default_value_t = 50.0, value_parser = positive)]
-    rate: f64,
+    /// The approximate number of requests per second; 0 to send none [default: 50, or 1 with
+    /// --sink].
+    #[arg(long, value_name = "REQUESTS", value_parser = rate)]
+    rate: Option<f64>,
     /// The share of the events to send twice, 0 to 1.
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
     duplicates: f64,
@@ -61,14 +60,15 @@ struct Arguments {
     /// After the duration, stop sending but keep everything running until Ctrl-C.
     #[arg(long)]
     keep: bool,
-    /// The folder for data and logs; a temporary one by default.
+    /// Deliver the outcomes to your own application at this URL, instead of the simulated one, and
+    /// show each of its answers.
+    #[arg(long, value_name = "URL", value_parser = url)]
+    sink: Option<String>,
+    /// The folder for data and logs. By default target/up, which is emptied first; or a temporary
+    /// folder if another `cargo up` runs.
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
 }
-
-/// How long the delivery of accepted events may take after the last one was sent.
-const DRAIN: Duration = Duration::from_secs(30);
-const EXAMPLE_CASE: &str = "6850abc123def456ghi789";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -91,54 +91,50 @@ async fn main() -> ExitCode {
 /// Runs everything, and returns whether every request had the expected result.
 async fn run(arguments: &Arguments, stop: &CancellationToken) -> Result<bool> {
     let simulator = Simulator::start("127.0.0.1:0", API_KEY, SINK_SECRET).await?;
-    let mut stack = start(arguments, &simulator)?;
-    simulator.world.upload(EXAMPLE_CASE, Some("applicant-9876"), &Feature::ALL);
+    let (mut stack, _claim) = start::start(arguments, &simulator)?;
+    simulator.world.upload(EXAMPLE_CASE, Some(EXAMPLE_EXTERNAL_ID), &Feature::ALL);
     let example = simulator.world.finish(EXAMPLE_CASE, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
-    println!("\ntruenroll-edge is running. Ctrl-C stops it.\n");
-    println!("  webhook  {}", stack.webhook());
-    println!("  backend  {0}/readyz  {0}/metrics", stack.admin());
-    println!("  Envoy    {}/stats/prometheus", stack.envoy_admin_url());
-    println!("  logs     {}", stack.folder().display());
-    println!("\nSend the documented example event yourself:\n");
+    let places = Places { stack: &stack, simulator: &simulator, sink: arguments.sink.as_ref() };
+    let left = places.leave()?;
+    println!("{places}");
+    println!("Send the documented example event, or any other:\n");
     println!(
-        "  curl -i {} -H 'content-type: application/json' -d '{}'\n",
+        "  curl -i {} -H 'content-type: application/json' -d '{}'",
         stack.webhook(),
         example.map(|e| e.body).unwrap_or_default()
     );
+    println!("  {}\n", places.send_command());
 
-    let scenario = Scenario {
-        rate: arguments.rate,
-        duration: arguments.duration.map(Duration::from_secs),
-        duplicates: arguments.duplicates,
-        malformed: arguments.malformed,
-        seed: arguments.seed.unwrap_or_else(|| fastrand::u64(..1_000_000)),
-    };
+    let scenario = arguments.scenario();
     let sender = Arc::new(Sender::new(stack.webhook()));
     let sent = Arc::new(Sent::default());
-    let summary = Summary::new(&stack, &simulator, &sender, &sent, scenario.seed).await?;
+    let application = if arguments.sink.is_some() { Application::Own } else { Application::Simulated };
+    let summary = Summary::new(&stack, &simulator, application, &sender, &sent, scenario.seed).await?;
     let mut live = Live::default();
+    let mut answers = Answers::follow(&stack.folder().join("backend.log"), application)?;
     let edge = stack.edge();
-    let playing = scenario::play(&scenario, &simulator.world, &sender, &edge, &sent, stop);
+    let playing = play(&scenario, &simulator, &sender, &edge, &sent, stop);
     tokio::pin!(playing);
     loop {
         tokio::select! {
             played = &mut playing => break played?,
-            () = sleep(Duration::from_secs(1)) => live.show(&summary.read().await?),
+            () = sleep(Duration::from_secs(1)) => live.show(&answers.since_last()?, &summary.read().await?),
         }
     }
     if arguments.keep && !stop.is_cancelled() {
         say("no more events are sent; everything keeps running until Ctrl-C");
         while stop.run_until_cancelled(sleep(Duration::from_secs(1))).await.is_some() {
-            live.show(&summary.read().await?);
+            live.show(&answers.since_last()?, &summary.read().await?);
         }
     }
-    let deadline = Instant::now() + DRAIN;
+    let deadline = Instant::now() + application.patience();
     while !summary.read().await?.is_drained() && Instant::now() < deadline {
         sleep(Duration::from_millis(50)).await;
     }
     let figures = summary.read().await?;
-    live.end();
+    live.end(&answers.since_last()?);
     println!("{figures}");
+    drop(left);
     if !figures.is_correct() {
         stack.keep_folder();
         println!("  data and logs are kept in {}", stack.folder().display());
@@ -147,41 +143,37 @@ async fn run(arguments: &Arguments, stop: &CancellationToken) -> Result<bool> {
     Ok(figures.is_correct())
 }
 
-fn start(arguments: &Arguments, simulator: &Simulator) -> Result<Stack> {
-    say("looking for Envoy, Redis and a WebAssembly compiler; tools that are missing will be installed");
-    tools::envoy()?;
-    let redis_url = env::var("REDIS_URL").ok();
-    if redis_url.is_none() {
-        tools::redis_server()?;
+/// Sends the events of a scenario. At a rate of 0 it only waits for the end.
+async fn play(
+    scenario: &Scenario,
+    simulator: &Simulator,
+    sender: &Arc<Sender>,
+    edge: &str,
+    sent: &Arc<Sent>,
+    stop: &CancellationToken,
+) -> Result<()> {
+    if scenario.rate > 0.0 {
+        return scenario::play(scenario, &simulator.world, sender, edge, sent, stop).await;
     }
-    tools::wasm_filter()?;
-    say("building the backend");
-    tools::workspace_binary("backend", "backend", &[])?;
-    say("starting Redis, the backend and Envoy");
-    let mut options = Options::new(simulator.url());
-    if let Some(folder) = &arguments.dir {
-        fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
-        options.folder = Some(folder.canonicalize()?);
+    match scenario.duration {
+        Some(duration) => _ = stop.run_until_cancelled(sleep(duration)).await,
+        None => stop.cancelled().await,
     }
-    options.edge_port = match arguments.port {
-        Some(port) => {
-            TcpListener::bind(("127.0.0.1", port))
-                .with_context(|| format!("cannot listen for webhooks on port {port}"))?;
-            Some(port)
+    Ok(())
+}
+
+impl Arguments {
+    fn scenario(&self) -> Scenario {
+        // With an application of the developer's own, each delivery is shown.
+        let usual = if self.sink.is_some() { 1.0 } else { 50.0 };
+        Scenario {
+            rate: self.rate.unwrap_or(usual),
+            duration: self.duration.map(Duration::from_secs),
+            duplicates: self.duplicates,
+            malformed: self.malformed,
+            seed: self.seed.unwrap_or_else(|| fastrand::u64(..1_000_000)),
         }
-        None => TcpListener::bind("127.0.0.1:8080").ok().map(|_| 8080),
-    };
-    if let Some(url) = redis_url {
-        // The server belongs to somebody else: use keys of our own, and accept its settings as they
-        // are.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        options = options
-            .backend("redis.prefix", format!("up-{now}"))
-            .backend("redis.durability", "memory")
-            .backend("redis.check_server", "false");
-        options.redis_url = Some(url);
     }
-    Stack::start(options)
 }
 
 /// Makes the first Ctrl-C stop the traffic and shut down in order, and the second one exit at once.
@@ -204,11 +196,20 @@ fn stop_on_signals(stop: &CancellationToken) -> Result<()> {
     Ok(())
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+fn rate(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
-        .filter(|rate| (0.1..=10_000.0).contains(rate))
-        .ok_or_else(|| "must be from 0.1 to 10000".to_owned())
+        .filter(|rate| *rate == 0.0 || (0.1..=10_000.0).contains(rate))
+        .ok_or_else(|| "must be 0, or from 0.1 to 10000".to_owned())
+}
+
+fn url(text: &str) -> Result<String, String> {
+    let is_http = |url: &Url| matches!(url.scheme(), "http" | "https") && url.password().is_none();
+    Url::parse(text)
+        .ok()
+        .filter(is_http)
+        .map(|_| text.to_owned())
+        .ok_or_else(|| "must be http(s)://HOST[:PORT]/PATH, without a password".to_owned())
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -18,10 +18,13 @@ use harness::{
     stack::Stack,
 };
 
+use crate::answers::Application;
+
 /// Reads the counts of all programs.
 pub(crate) struct Summary<'a> {
     stack: &'a Stack,
     simulator: &'a Simulator,
+    application: Application,
     sender: &'a Arc<Sender>,
     sent: &'a Arc<Sent>,
     seed: u64,
@@ -31,6 +34,7 @@ pub(crate) struct Summary<'a> {
 /// The counts at one instant.
 pub(crate) struct Figures {
     seed: u64,
+    application: Application,
     tally: Tally,
     events: u64,
     repeated: u64,
@@ -48,27 +52,34 @@ impl<'a> Summary<'a> {
     pub(crate) async fn new(
         stack: &'a Stack,
         simulator: &'a Simulator,
+        application: Application,
         sender: &'a Arc<Sender>,
         sent: &'a Arc<Sent>,
         seed: u64,
     ) -> Result<Self> {
-        let mut summary = Self { stack, simulator, sender, sent, seed, rejected_before: BTreeMap::new() };
+        let mut summary = Self { stack, simulator, application, sender, sent, seed, rejected_before: BTreeMap::new() };
         summary.rejected_before = summary.rejected_by_filter().await?;
         Ok(summary)
     }
 
     pub(crate) async fn read(&self) -> Result<Figures> {
         let backend = self.stack.backend_metrics().await?;
-        let (delivered, delivered_again) = self.simulator.application.counts();
+        let handled = backend.by_label("truenroll_backend_handled_total", "feature");
+        let (delivered, delivered_again) = match self.application {
+            Application::Simulated => self.simulator.application.counts(),
+            // The backend counts an event as handled after a 2xx.
+            Application::Own => (handled.values().sum(), 0),
+        };
         Ok(Figures {
             seed: self.seed,
+            application: self.application,
             tally: self.sender.tally(),
             events: self.sent.events.load(Ordering::Relaxed),
             repeated: self.sent.repeated.load(Ordering::Relaxed),
             malformed: self.sent.malformed(),
             rejected_by_filter: self.rejected_by_filter().await?,
             accepted: backend.sum("truenroll_backend_ingest_total", &["answer=\"accepted\""]),
-            handled: backend.by_label("truenroll_backend_handled_total", "feature"),
+            handled,
             dead_letters: backend.by_label("truenroll_backend_dead_letters_total", "code"),
             delivered,
             delivered_again,
@@ -92,9 +103,23 @@ impl Figures {
         self.handled.values().sum()
     }
 
-    /// Whether every accepted event is delivered.
+    fn all_dead_letters(&self) -> u64 {
+        self.dead_letters.values().sum()
+    }
+
+    /// Whether every accepted event is delivered or a dead letter.
     pub(crate) fn is_drained(&self) -> bool {
-        self.accepted == self.handled() && self.accepted == self.delivered
+        let done = |count: u64| count + self.all_dead_letters() >= self.accepted;
+        done(self.handled()) && done(self.delivered)
+    }
+
+    /// Whether the events had the expected end. An application of the developer's own may answer
+    /// 410, which leaves dead letters.
+    fn have_ended(&self) -> bool {
+        match self.application {
+            Application::Simulated => self.accepted == self.handled() && self.accepted == self.delivered,
+            Application::Own => self.is_drained(),
+        }
     }
 
     /// Whether every request had the expected result.
@@ -126,11 +151,14 @@ impl Figures {
                 format!("{} requests were answered with 503 or not at all", self.tally.unavailable),
             ),
             (
-                self.is_drained(),
+                self.have_ended(),
                 format!("{accepted} events were accepted, {} handled, {delivered} delivered", self.handled()),
             ),
             (self.delivered_again == 0, format!("{} outcomes were delivered again", self.delivered_again)),
-            (self.dead_letters.is_empty(), format!("there are dead letters: {:?}", self.dead_letters)),
+            (
+                self.dead_letters.is_empty() || self.application == Application::Own,
+                format!("there are dead letters: {:?}", self.dead_letters),
+            ),
             (self.complaints.is_empty(), format!("the application rejected outcomes: {:?}", self.complaints)),
         ];
         checks.into_iter().filter(|(holds, _)| !holds).map(|(_, problem)| problem).collect()
@@ -157,9 +185,16 @@ impl fmt::Display for Figures {
         writeln!(f, "events")?;
         row(f, "accepted", self.accepted, "")?;
         row(f, "handled", self.handled(), &list(&self.handled))?;
-        row(f, "delivered", self.delivered, "signed; the application verified each signature")?;
-        row(f, "dead letters", self.dead_letters.values().sum(), &list(&self.dead_letters))?;
+        let delivered = match self.application {
+            Application::Simulated => "signed; the application verified each signature",
+            Application::Own => "your application answered 2xx",
+        };
+        row(f, "delivered", self.delivered, delivered)?;
+        row(f, "dead letters", self.all_dead_letters(), &list(&self.dead_letters))?;
         match self.problems() {
+            none if none.is_empty() && self.all_dead_letters() > 0 => {
+                write!(f, "Every event had the expected result: delivered, or a dead letter.")
+            }
             none if none.is_empty() => {
                 write!(f, "Every event had the expected result: accepted = handled = delivered.")
             }
@@ -179,7 +214,9 @@ pub(crate) struct Live {
 const PLAIN_EVERY: u64 = 5;
 
 impl Live {
-    pub(crate) fn show(&mut self, figures: &Figures) {
+    /// Shows news, and then the progress.
+    pub(crate) fn show(&mut self, news: &[String], figures: &Figures) {
+        Self::tell(news);
         self.shown += 1;
         let tally = &figures.tally;
         let rejected: u64 = tally.rejected.values().sum();
@@ -200,7 +237,17 @@ impl Live {
         }
     }
 
-    pub(crate) fn end(&self) {
+    /// Shows the last news.
+    pub(crate) fn end(&self, news: &[String]) {
+        Self::tell(news);
         println!();
+    }
+
+    fn tell(news: &[String]) {
+        // On a terminal, the progress line is overwritten, and then written again below.
+        let beginning = if stdout().is_terminal() { "\r\x1b[2K" } else { "" };
+        for line in news {
+            println!("{beginning}  {line}");
+        }
     }
 }
