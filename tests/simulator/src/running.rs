@@ -74,4 +74,17 @@ mod tests {
         assert_eq!(Running::parse(text), Some(running));
         assert_eq!(Running::parse("SIM_URL=http://127.0.0.1:1/w\n"), None);
     }
+
+    #[test]
+    fn what_a_killed_cargo_up_has_left_is_ignored_and_its_folder_can_be_claimed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(FILE), "SIM_URL=http://a/w\nSIM_SIMULATOR=http://b\n").unwrap();
+        assert_eq!(Running::read(folder.path()), None);
+        let claim = Claim::of(folder.path()).unwrap();
+        assert!(claim.is_some() && Claim::of(folder.path()).unwrap().is_none());
+        assert!(Running::read(folder.path()).is_some());
+        drop(claim);
+        assert_eq!(Running::read(folder.path()), None);
+        assert!(Claim::of(folder.path()).unwrap().is_some());
+    }
 }
