@@ -6,6 +6,7 @@
 //! - [`docker`] runs the commands `docker` and `docker compose`.
 //! - [`project`] is one Compose project with its own copy of the repository.
 //! - [`container`] is one of its containers.
+//! - [`network`] breaks the network of a container.
 //! - [`outside`] plays TruEnroll and the partner's application for a project, and judges what
 //!   senders notice.
 //! - [`production`] is a project that runs as in production, with that outside world.
@@ -16,6 +17,7 @@ pub mod base_images;
 pub mod container;
 pub mod docker;
 pub mod engine;
+pub mod network;
 pub mod outside;
 pub mod pages;
 pub mod production;
@@ -29,6 +31,7 @@ mod gateway;
 
 pub use container::Container;
 pub use docker::Docker;
+pub use network::Network;
 pub use outside::Outside;
 pub use production::Production;
 pub use project::Project;

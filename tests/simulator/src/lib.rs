@@ -47,7 +47,8 @@ pub struct Simulator {
     /// The partner's application.
     pub application: Arc<Application>,
     address: SocketAddr,
-    _server: AbortOnDropHandle<()>,
+    routes: Router,
+    servers: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Simulator {
@@ -57,7 +58,6 @@ impl Simulator {
     /// If it cannot listen there, or the secret is invalid.
     pub async fn start(address: &str, api_key: &str, sink_secret: &str) -> Result<Self> {
         let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
         let world = Arc::new(World::new(api_key));
         let application = Arc::new(Application::new(sink_secret)?);
         let routes = Router::new()
@@ -65,11 +65,35 @@ impl Simulator {
             .nest("/partner/v1", api::routes(Arc::clone(&world)))
             .merge(control::routes(Arc::clone(&world)))
             .merge(application::routes(Arc::clone(&application)));
+        let mut simulator = Self { world, application, address: listener.local_addr()?, routes, servers: Vec::new() };
+        simulator.serve(listener);
+        Ok(simulator)
+    }
+
+    /// Serves the same on another address as well, and returns that address, so that the Partner API
+    /// and the application can have different ones.
+    ///
+    /// # Errors
+    /// If it cannot listen there.
+    pub async fn also_on(&mut self, address: &str) -> Result<SocketAddr> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        self.serve(listener);
+        Ok(address)
+    }
+
+    fn serve(&mut self, listener: TcpListener) {
+        let routes = self.routes.clone();
         let server = tokio::spawn(async move {
             // The server runs until its task is aborted.
             _ = axum::serve(listener, routes).await;
         });
-        Ok(Self { world, application, address, _server: AbortOnDropHandle::new(server) })
+        self.servers.push(AbortOnDropHandle::new(server));
+    }
+
+    /// The address on which it serves.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The simulator's URL, `http://127.0.0.1:…`.

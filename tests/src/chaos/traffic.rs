@@ -10,7 +10,10 @@ use simulator::{
     sender::{Answer, Sender},
     world::{Event, World},
 };
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 /// What to send.
@@ -44,6 +47,8 @@ pub struct Lane {
     pub not_accepted: Vec<String>,
     /// The number of repeated requests.
     pub repeated: usize,
+    /// The longest time that a request waited for its answer.
+    pub longest: Duration,
     /// The number of events so far.
     events: u32,
 }
@@ -104,7 +109,15 @@ pub async fn one_more_of_each(world: &Arc<World>, sender: &Arc<Sender>, lanes: &
 
 impl Lane {
     fn new(case: String, feature: Feature) -> Self {
-        Self { case, feature, accepted: Vec::new(), not_accepted: Vec::new(), repeated: 0, events: 0 }
+        Self {
+            case,
+            feature,
+            accepted: Vec::new(),
+            not_accepted: Vec::new(),
+            repeated: 0,
+            longest: Duration::ZERO,
+            events: 0,
+        }
     }
 
     /// Sends events until `stop` is cancelled.
@@ -151,7 +164,10 @@ impl Lane {
     /// Sends an event, and until it is accepted if `sending` says so.
     async fn send(&mut self, sender: &Sender, event: &Event, sending: Sending) {
         loop {
-            match (sender.send(event).await, sending) {
+            let began = Instant::now();
+            let answer = sender.send(event).await;
+            self.longest = self.longest.max(began.elapsed());
+            match (answer, sending) {
                 (Answer::Accepted(key) | Answer::Duplicate(key), _) => return self.accepted.push(key),
                 (_, Sending::Once) => return self.not_accepted.push(event.key.clone()),
                 (_, Sending::UntilAccepted) => self.repeated += 1,

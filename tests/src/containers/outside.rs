@@ -1,6 +1,6 @@
 //! The outside world of a project: TruEnroll and the partner's application, on the host.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use envelope::Feature;
@@ -33,6 +33,10 @@ pub struct Outside {
     pub sender: Arc<Sender>,
     /// The URL that it sends to.
     pub webhook: String,
+    /// The address of the Partner API.
+    pub partner_api: SocketAddr,
+    /// The address of the application, a different one.
+    pub application: SocketAddr,
 }
 
 impl Outside {
@@ -43,21 +47,23 @@ impl Outside {
     /// If it cannot listen there.
     pub async fn start(docker: &Docker, project: &Project, token: &str) -> Result<Self> {
         let gateway = gateway::of_containers(docker).await?;
-        let simulator = Simulator::start(&format!("{gateway}:0"), API_KEY, SINK_SECRET)
+        let any_port = format!("{gateway}:0");
+        let mut simulator = Simulator::start(&any_port, API_KEY, SINK_SECRET)
             .await
             .with_context(|| format!("cannot listen on {gateway}, the host's address for containers"))?;
+        let partner_api = simulator.address();
+        let application = simulator.also_on(&any_port).await?;
         let webhook = format!("{}/webhooks/truenroll/{token}", project.edge());
         let sender = Arc::new(Sender::new(webhook.clone()));
-        Ok(Self { simulator, sender, webhook })
+        Ok(Self { simulator, sender, webhook, partner_api, application })
     }
 
     /// The settings by which a project uses this world, as lines of `.env`.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        let url = self.simulator.url();
         vec![
-            ("TRUENROLL_BASE_URL", format!("{url}/partner/v1")),
+            ("TRUENROLL_BASE_URL", format!("http://{}/partner/v1", self.partner_api)),
             ("TRUENROLL_API_KEY", API_KEY.to_owned()),
-            ("SINK_URL", format!("{url}/outcomes")),
+            ("SINK_URL", format!("http://{}/outcomes", self.application)),
             ("SINK_SECRET", SINK_SECRET.to_owned()),
         ]
     }
@@ -165,18 +171,31 @@ pub fn described(report: &Report) -> String {
     format!("{accepted} of {sent} events accepted and delivered, longest wait {longest:.2} s")
 }
 
-/// Waits until no event is in the inbox, and checks that there is no dead letter.
-async fn nothing_waits(project: &Project, deadline: Instant) -> Result<()> {
+/// The number of events in the inbox.
+///
+/// # Errors
+/// If Redis does not answer.
+pub async fn waiting(project: &Project) -> Result<u64> {
     let redis = redis::Client::open(format!("redis://{}", project.redis().await?))?;
     let mut redis = redis.get_multiplexed_async_connection().await?;
+    let mut waiting = 0;
     for keys in keys::of_all_partitions() {
         for feature in Feature::ALL {
-            let inbox = keys.inbox(feature);
-            while redis.xlen::<_, u64>(&inbox).await? > 0 {
-                ensure!(Instant::now() < deadline, "events are left in {inbox}");
-                sleep(Duration::from_millis(100)).await;
-            }
+            waiting += redis.xlen::<_, u64>(keys.inbox(feature)).await?;
         }
+    }
+    Ok(waiting)
+}
+
+/// Waits until no event is in the inbox, and checks that there is no dead letter.
+async fn nothing_waits(project: &Project, deadline: Instant) -> Result<()> {
+    loop {
+        let left = waiting(project).await?;
+        if left == 0 {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "{left} events are left in the inbox");
+        sleep(Duration::from_millis(100)).await;
     }
     let dead = project.exec("backend", &["backend", "dead"]).await?;
     ensure!(dead.trim().is_empty(), "events became dead letters: {dead}");

@@ -3,6 +3,7 @@
 //!
 //! - [`demo`] is the profile `demo`.
 //! - [`production`] performs every operation on a deployment under load.
+//! - [`faults`] breaks the network between containers.
 
 use std::process::ExitCode;
 
@@ -15,6 +16,7 @@ use harness::{
 use tokio::signal::unix::{SignalKind, signal};
 
 mod demo;
+mod faults;
 mod production;
 
 /// Tests the containers. Uses the Docker engine that answers. If none does, and this is Debian and
@@ -37,6 +39,8 @@ enum Part {
     Demo,
     /// Every operation of production under load.
     Production,
+    /// Network faults between containers.
+    Faults,
 }
 
 #[tokio::main]
@@ -75,6 +79,7 @@ async fn parts(session: &mut Session, only: &[Part]) -> Result<()> {
         match part {
             Part::Demo => Box::pin(demo::run(session)).await?,
             Part::Production => Box::pin(production::run(session)).await?,
+            Part::Faults => Box::pin(faults::run(session)).await?,
         }
         session.remove_projects().await?;
     }
