@@ -16,8 +16,8 @@ mod text;
 pub use error::ConfigError;
 pub use secret::Secret;
 pub use settings::{
-    Admin, Durability, Handler, Ingest, Log, LogFormat, LogLevel, Paging, PartnerApi, Reconciler, Redis, Shutdown,
-    Sink, SinkKind, Topology, Worker,
+    Admin, Durability, Handler, History, Ingest, Log, LogFormat, LogLevel, Paging, PartnerApi, Reconciler, Redis,
+    Shutdown, Sink, SinkKind, Topology, Worker,
 };
 
 const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -33,6 +33,7 @@ pub struct Config {
     pub ingest: Ingest,
     pub admin: Admin,
     pub redis: Redis,
+    pub history: History,
     pub worker: Worker,
     pub handler: Handler,
     pub partner_api: PartnerApi,

@@ -16,8 +16,9 @@
 //!   ([`Expected`]).
 //! - **late**, a string for each feature of a case, with an expiry: which events were backfilled
 //!   and may still arrive.
-//! - **attempts**, a hash for each stream: how many attempts an event has had, and when the next
-//!   one is due.
+//! - **attempts**, a hash for each stream: how many attempts an event has had, when the next one is
+//!   due, and how the attempts have failed.
+//! - **history**, a stream: what became of the events, for `history.retention_days` ([`history`]).
 //! - **dead**, a stream: the dead letters, with their error, until they are replayed, are revived
 //!   or expire.
 //! - **quarantine**, a stream: undocumented events, until they are readmitted ([`quarantine`]) or
@@ -45,14 +46,16 @@ use redis::{IntoConnectionInfo, RedisError, aio::ConnectionManager};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::config;
+use crate::config::Config;
 
 mod accept;
 mod arrival;
 mod cases;
 mod dead_letters;
 mod error;
+mod failures;
 mod format;
+mod history;
 pub mod keys;
 mod lease;
 mod members;
@@ -70,6 +73,8 @@ pub use arrival::{Arrival, Origin, Place};
 pub use cases::{Comparison, Expected, MissingEvents};
 pub use dead_letters::DeadLetter;
 pub use error::InboxError;
+pub use failures::Failures;
+pub use history::Handled;
 pub use lease::{Lease, LeaseError, LeaseLost};
 #[cfg(test)]
 pub(crate) use members::Attendance;
@@ -77,6 +82,7 @@ pub use pauses::Paused;
 pub use reader::{Batch, Entry, EntryId, Reader};
 
 use format::User;
+use history::Limits;
 use keys::Keys;
 use servers::{Servers, Side};
 
@@ -88,6 +94,7 @@ pub struct Inbox {
     keys: Keys,
     retention: Duration,
     unhandled_retention: Duration,
+    history: Limits,
     timeout: Duration,
 }
 
@@ -98,8 +105,8 @@ impl Inbox {
     /// # Errors
     /// If a server cannot be reached, does not keep events as required, or holds events in a format
     /// that this version must not use or in another number of partitions.
-    pub async fn connect(config: &config::Redis, store_timeout: Duration) -> Result<Self, InboxError> {
-        Self::connect_as(User::Backend, config, store_timeout).await
+    pub async fn connect(config: &Config) -> Result<Self, InboxError> {
+        Self::connect_as(User::Backend, config).await
     }
 
     /// Does the same for a command, which leaves the formats as they are.
@@ -107,11 +114,13 @@ impl Inbox {
     /// # Errors
     /// Like [`Self::connect`]; also if this version writes what the running backends may not be
     /// able to read.
-    pub async fn connect_command(config: &config::Redis, store_timeout: Duration) -> Result<Self, InboxError> {
-        Self::connect_as(User::Command, config, store_timeout).await
+    pub async fn connect_command(config: &Config) -> Result<Self, InboxError> {
+        Self::connect_as(User::Command, config).await
     }
 
-    async fn connect_as(user: User, config: &config::Redis, store_timeout: Duration) -> Result<Self, InboxError> {
+    async fn connect_as(user: User, config: &Config) -> Result<Self, InboxError> {
+        let Config { redis: config, history, ingest, .. } = config;
+        let store_timeout = ingest.store_timeout;
         let keys = Keys::new(&config.prefix, config.partitions);
         let retention = days(config.seen_retention_days);
         let inbox = Self {
@@ -120,10 +129,11 @@ impl Inbox {
             keys,
             retention,
             unhandled_retention: days(config.unhandled_retention_days),
+            history: Limits::new(history, config.partitions),
             timeout: store_timeout,
         };
-        // For a backend, `ensure_fit` writes the format of each configured partition, so a wrong number of them has to
-        // be noticed first. Any other error can wait: an unfit server explains it better.
+        // For a backend, `ensure_fit` writes the format of each configured partition, so a wrong number
+        // of them has to be noticed first. Any other error can wait: an unfit server explains it better.
         if let Err(error @ InboxError::Partitions { .. }) = inbox.ensure_same_partitions().await {
             return Err(error);
         }

@@ -31,16 +31,21 @@ impl Sink {
         })
     }
 
+    /// Returns what the log says about an event that was handled.
+    pub fn did(&self) -> &'static str {
+        match self {
+            Self::Log => "handled; not delivered, since `sink.kind` is log",
+            Self::Http(_) => "handled and delivered",
+        }
+    }
+
     /// Delivers the outcome of an event.
     ///
     /// # Errors
     /// If the application did not acknowledge it with 2xx. It may have received it all the same.
     pub async fn deliver(&self, event: &Event, outcome: Deliverable) -> Result<(), HandlerError> {
         match self {
-            Self::Log => {
-                tracing::info!(event_key = event.key.as_str(), "handled; not delivered, since `sink.kind` is log");
-                Ok(())
-            }
+            Self::Log => Ok(()),
             Self::Http(sink) => sink.deliver(event, outcome).await,
         }
     }

@@ -91,7 +91,7 @@ impl<'a> Pages<'a> {
 
 /// Prints one line of JSON for each dead letter.
 pub(super) async fn list(config: &Config, filter: &Filter) -> anyhow::Result<()> {
-    let inbox = Inbox::connect_command(&config.redis, config.ingest.store_timeout).await?;
+    let inbox = Inbox::connect_command(config).await?;
     let mut pages = Pages::of(&inbox);
     while let Some(page) = pages.next().await? {
         for letter in page.iter().filter(|letter| filter.matches(letter)) {
@@ -104,7 +104,7 @@ pub(super) async fn list(config: &Config, filter: &Filter) -> anyhow::Result<()>
 /// Returns dead letters to the inbox. Those of one lane keep the order in which they became dead
 /// letters.
 pub(super) async fn replay(config: &Config, filter: &Filter, options: ReplayOptions) -> anyhow::Result<()> {
-    let inbox = Inbox::connect_command(&config.redis, config.ingest.store_timeout).await?;
+    let inbox = Inbox::connect_command(config).await?;
     let mut counts = Counts::default();
     let mut next_at = Instant::now();
     // An event that becomes a dead letter again during the replay is not replayed a second time.

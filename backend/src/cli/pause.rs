@@ -22,7 +22,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// # Errors
 /// If Redis does not answer, or a backend does not confirm the pause in time.
 pub(super) async fn pause(config: &Config, feature: Feature) -> anyhow::Result<()> {
-    let inbox = Inbox::connect_command(&config.redis, config.ingest.store_timeout).await?;
+    let inbox = Inbox::connect_command(config).await?;
     let version = inbox.pause(feature).await?;
     let deadline = Instant::now() + config.worker.lease + GRACE;
     loop {
@@ -46,7 +46,7 @@ pub(super) async fn pause(config: &Config, feature: Feature) -> anyhow::Result<(
 /// # Errors
 /// If Redis does not answer.
 pub(super) async fn resume(config: &Config, feature: Feature) -> anyhow::Result<()> {
-    let inbox = Inbox::connect_command(&config.redis, config.ingest.store_timeout).await?;
+    let inbox = Inbox::connect_command(config).await?;
     inbox.resume(feature).await?;
     print(&inbox).await
 }

@@ -14,7 +14,7 @@ use crate::{
 
 /// Prints one line of JSON for each quarantined event: its key, its name, and when it was stored.
 pub(super) async fn list(config: &Config) -> anyhow::Result<()> {
-    let inbox = Inbox::connect_command(&config.redis, config.ingest.store_timeout).await?;
+    let inbox = Inbox::connect_command(config).await?;
     for partition in 0..inbox.partitions() {
         let mut after = None;
         loop {
@@ -36,7 +36,7 @@ pub(super) async fn list(config: &Config) -> anyhow::Result<()> {
 /// Moves the quarantined events that this version knows to the inbox, and prints how many they
 /// were.
 pub(super) async fn readmit(config: &Config) -> anyhow::Result<()> {
-    let inbox = Inbox::connect_command(&config.redis, config.ingest.store_timeout).await?;
+    let inbox = Inbox::connect_command(config).await?;
     let mut counts = Counts::default();
     for partition in 0..inbox.partitions() {
         let mut after = None;

@@ -17,7 +17,7 @@ use crate::{
 
 /// Runs one round of the reconciler and prints what it did.
 pub(super) async fn run(config: &Config, since: Option<SystemTime>) -> anyhow::Result<()> {
-    let inbox = Inbox::connect_command(&config.redis, config.ingest.store_timeout).await?;
+    let inbox = Inbox::connect_command(config).await?;
     let api = PartnerApi::new(&config.partner_api)?;
     let metrics = Arc::new(Metrics::default());
     let round = Reconciler::new(inbox, api, &config.reconciler, metrics).round(since).await?;

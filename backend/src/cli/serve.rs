@@ -77,7 +77,7 @@ async fn connect(config: &Config) -> Result<Inbox, InboxError> {
     let deadline = Instant::now() + limit;
     let mut has_warned = false;
     loop {
-        match Inbox::connect(&config.redis, config.ingest.store_timeout).await {
+        match Inbox::connect(config).await {
             Err(error) if error.is_temporary() && Instant::now() < deadline => {
                 if !has_warned {
                     warn!(%error, "waiting for Redis for up to {limit:?} (`redis.start_timeout_ms`)");

@@ -63,7 +63,9 @@ impl Config {
         within("redis.partitions", redis.partitions, 1..=1024)?;
         within_ms("redis.start_timeout_ms", redis.start_timeout, 0..=LONGEST_CALL_MS)?;
         within("redis.unhandled_retention_days", redis.unhandled_retention_days, 0..=TEN_YEARS_IN_DAYS)?;
-        within("redis.seen_retention_days", redis.seen_retention_days, 1..=TEN_YEARS_IN_DAYS)
+        within("redis.seen_retention_days", redis.seen_retention_days, 1..=TEN_YEARS_IN_DAYS)?;
+        within("history.retention_days", self.history.retention_days, 1..=TEN_YEARS_IN_DAYS)?;
+        within("history.max_events", self.history.max_events, 1_000..=1_000_000_000)
     }
 
     fn check_worker(&self) -> Check {

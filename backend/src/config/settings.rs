@@ -47,6 +47,15 @@ pub struct Redis {
     pub start_timeout: Duration,
 }
 
+/// The settings in `[history]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct History {
+    pub enabled: bool,
+    pub retention_days: u32,
+    pub max_events: u64,
+}
+
 /// How the backend finds the Redis servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -88,7 +88,9 @@ impl Inbox {
             }
         };
         if let (answer::DEAD_LETTER, Place::Inbox(feature)) = (stored.answer, arrival.place) {
-            let call = self.call(&scripts::REVIVE, &[&seen, &keys.inbox(feature), &keys.dead()], arrival);
+            let (inbox, dead, history) = (keys.inbox(feature), keys.dead(), keys.history());
+            let mut call = self.call(&scripts::REVIVE, &[&seen, &inbox, &dead, &history], arrival);
+            call.arg(self.history.limit);
             stored = link.store(&scripts::REVIVE, &call).await?;
         }
         let accepted = Accepted::decode(stored.answer)?;

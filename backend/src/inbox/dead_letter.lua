@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
--- Moves an event from the inbox to the dead letters.
+-- Moves an event from the inbox to the dead letters, and adds this to the history.
 --
--- KEYS: lease, inbox, attempts, dead, seen
+-- KEYS: lease, inbox, attempts, dead, seen, history
 -- ARGV: the fencing token, the entry, the error's code, its detail, the number of attempts, the
---   time in milliseconds since 1970
+--   time in milliseconds since 1970, the failures, the maximum length of the history; unless there
+--   is no history, also the field `event` of the record
 -- Returns: 1, or 0 if the lease is lost
 --
 -- Invariant: until it is completed, an event is in the inbox or among the dead letters. So the dead
@@ -16,9 +17,11 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end
 local entry, code, detail, attempts, now = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local failures, limit, event = ARGV[7], ARGV[8], ARGV[9]
 local found = redis.call('XRANGE', KEYS[2], entry, entry)[1]
 if found then
-  local is_replaced, letter_fields = { code = true, detail = true, attempts = true, buried = true }, {}
+  local is_replaced = { code = true, detail = true, attempts = true, failures = true, buried = true }
+  local letter_fields = {}
   local fields = found[2]
   for place = 1, #fields, 2 do
     if not is_replaced[fields[place]] then
@@ -26,7 +29,7 @@ if found then
       letter_fields[#letter_fields + 1] = fields[place + 1]
     end
   end
-  for _, field in ipairs({ 'code', code, 'detail', detail, 'attempts', attempts, 'buried', now }) do
+  for _, field in ipairs({ 'code', code, 'detail', detail, 'attempts', attempts, 'failures', failures, 'buried', now }) do
     letter_fields[#letter_fields + 1] = field
   end
   local letter = redis.call('XADD', KEYS[4], '*', unpack(letter_fields))
@@ -35,6 +38,9 @@ if found then
     redis.call('SET', KEYS[5], string.sub(known, 1, 16) .. ' ' .. letter, 'KEEPTTL')
   end
   redis.call('XDEL', KEYS[2], entry)
+  if event then
+    redis.pcall('XADD', KEYS[6], 'MAXLEN', '~', limit, '*', 'event', event, 'error', code .. ' ' .. detail)
+  end
 end
 redis.call('HDEL', KEYS[3], entry)
 return 1

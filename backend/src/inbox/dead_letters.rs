@@ -74,7 +74,8 @@ impl Inbox {
         let Some((event, _)) = letter.event else { return Ok(false) };
         let keys = self.keys.of_partition(letter.partition);
         let mut call = scripts::REPLAY.prepare_invoke();
-        call.key(keys.dead()).key(keys.inbox(event.feature)).key(keys.seen_as(&letter.key)).arg(&letter.id);
+        call.key(keys.dead()).key(keys.inbox(event.feature)).key(keys.seen_as(&letter.key)).key(keys.history());
+        call.arg(&letter.id).arg(self.history.limit);
         self.bounded(call.invoke_async(&mut self.connection(letter.partition))).await
     }
 }

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- Drops the dead letters and quarantined events whose retention has ended.
+-- Drops the dead letters, quarantined events and records of the history whose retention has ended.
 --
--- KEYS: lease, dead, quarantine
--- ARGV: the fencing token, the retention in milliseconds
+-- KEYS: lease, dead, quarantine, history
+-- ARGV: the fencing token, the retention of unhandled events in milliseconds (0 keeps them), that of
+--   the history
 -- Returns: how many dead letters and how many quarantined events were dropped, or nothing if the
 --   lease is lost
 --
@@ -11,6 +12,13 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return false
 end
 local time = redis.call('TIME')
-local oldest = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[2]
-oldest = string.format('%.0f', math.max(oldest, 0))
-return { redis.call('XTRIM', KEYS[2], 'MINID', oldest), redis.call('XTRIM', KEYS[3], 'MINID', oldest) }
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local function drop(key, retention)
+  local oldest = string.format('%.0f', math.max(now - retention, 0))
+  return redis.call('XTRIM', key, 'MINID', oldest)
+end
+drop(KEYS[4], ARGV[3])
+if ARGV[2] == '0' then
+  return { 0, 0 }
+end
+return { drop(KEYS[2], ARGV[2]), drop(KEYS[3], ARGV[2]) }

@@ -102,8 +102,8 @@ impl PartitionKeys {
         format!("{}:inbox:{feature}", self.tag)
     }
 
-    /// `{…}:attempts:<feature>`, a hash from an entry of the inbox to `<attempts> <due>`. `due` is
-    /// in milliseconds since 1970.
+    /// `{…}:attempts:<feature>`, a hash from an entry of the inbox to `<attempts> <due> <failures>`.
+    /// `due` is in milliseconds since 1970. The failures may be missing.
     pub fn attempts(&self, feature: Feature) -> String {
         format!("{}:attempts:{feature}", self.tag)
     }
@@ -121,8 +121,15 @@ impl PartitionKeys {
         format!("{}:late:{feature}:{case}", self.tag)
     }
 
+    /// `{…}:history`, a stream: what became of the events. Fields: `event` (what happened, when the
+    /// event was received, the number of attempts, how long the last one took, whether the event was
+    /// `sent` or `backfilled`, and its key), and `error` (code and detail) if an attempt has failed.
+    pub fn history(&self) -> String {
+        format!("{}:history", self.tag)
+    }
+
     /// `{…}:dead`, a stream: the dead letters. Fields: those of the inbox, `code`, `detail`,
-    /// `attempts` and `buried` (when it became a dead letter).
+    /// `attempts`, `failures` and `buried` (when it became a dead letter).
     pub fn dead(&self) -> String {
         format!("{}:dead", self.tag)
     }
@@ -196,6 +203,7 @@ mod tests {
             (partition.attempts(Feature::Extraction), "{edge:3}:attempts:extraction"),
             (partition.case(&event.case_id), "{edge:3}:case:c1"),
             (partition.backfilled(Feature::Extraction, &event.case_id), "{edge:3}:late:extraction:c1"),
+            (partition.history(), "{edge:3}:history"),
             (partition.dead(), "{edge:3}:dead"),
             (partition.quarantine(), "{edge:3}:quarantine"),
             (partition.lease(), "{edge:3}:lease"),

@@ -5,12 +5,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use envelope::EventKey;
 use redis::{Script, ScriptInvocation, aio::ConnectionManager};
 use tokio::time::Instant;
 
 use super::{
-    Entry, EntryId, Inbox, InboxError, format::SUPPORTED, keys::PartitionKeys, scripts, servers::Server,
-    stream::StreamEntry,
+    Entry, EntryId, Failures, Handled, Inbox, InboxError, format::SUPPORTED, history::event_field, keys::PartitionKeys,
+    scripts, servers::Server, stream::StreamEntry,
 };
 use crate::time::{duration_millis, to_millis};
 
@@ -173,64 +174,101 @@ impl Lease {
         Ok(found.into_iter().next().map(|found| Entry::read(feature, found, attempts.as_deref())))
     }
 
-    /// Removes handled events of one feature from the inbox. Repeating the call changes nothing.
+    /// Returns an event whose last attempt succeeded after it had taken `took`, for
+    /// [`Self::complete`]. `outcome` is the kind of its outcome.
+    pub fn handled(&self, entry: &Entry, key: &EventKey, outcome: &str, took: Duration) -> Handled {
+        match self.inbox.history.limit {
+            0 => Handled::unrecorded(entry.id),
+            _ => Handled::recorded(entry, key, outcome, took),
+        }
+    }
+
+    /// Removes handled events of one feature from the inbox, and adds them to the history.
+    /// Repeating the call changes nothing.
     ///
     /// # Errors
     /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not
     /// answer.
-    pub async fn complete(&self, entries: &[EntryId]) -> Result<(), LeaseError> {
-        let Some(feature) = entries.first().map(|entry| entry.feature()) else { return Ok(()) };
+    pub async fn complete(&self, events: &[Handled]) -> Result<(), LeaseError> {
+        let Some(feature) = events.first().map(|event| event.entry.feature()) else { return Ok(()) };
         let mut call = self.call(&scripts::COMPLETE);
-        call.key(self.keys.inbox(feature)).key(self.keys.attempts(feature));
-        for entry in entries {
-            call.arg(entry.to_string());
+        call.key(self.keys.inbox(feature)).key(self.keys.attempts(feature)).key(self.keys.history());
+        call.arg(self.inbox.history.limit).arg(events.len());
+        for event in events {
+            call.arg(event.entry.to_string());
+        }
+        if events.iter().all(Handled::is_recorded) {
+            for event in events {
+                call.arg(&event.event).arg(&event.error);
+            }
         }
         self.invoke(&call, self.connection()).await
     }
 
-    /// Stores how many attempts an event has had, and when the next one is due.
+    /// Stores how many attempts an event has had, when the next one is due, and how the attempts
+    /// have failed.
     ///
     /// # Errors
     /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not
     /// answer.
-    pub async fn retry(&self, entry: EntryId, attempts: u32, due: SystemTime) -> Result<(), LeaseError> {
+    pub async fn retry(
+        &self,
+        entry: EntryId,
+        attempts: u32,
+        due: SystemTime,
+        failures: &Failures,
+    ) -> Result<(), LeaseError> {
         let mut call = self.call(&scripts::RETRY);
-        call.key(self.keys.attempts(entry.feature())).arg(entry.to_string()).arg(attempts).arg(to_millis(due));
+        call.key(self.keys.attempts(entry.feature())).arg(entry.to_string()).arg(attempts);
+        call.arg(format!("{} {failures}", to_millis(due)).trim_end());
         self.invoke(&call, self.connection()).await
     }
 
     /// Moves an event from the inbox to the dead letters. `detail` must not contain personal data.
+    /// `failures` are all attempts that have failed, including the last one.
     ///
     /// # Errors
     /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not
     /// answer.
-    pub async fn dead_letter(&self, entry: EntryId, code: &str, detail: &str, attempts: u32) -> Result<(), LeaseError> {
-        let id = entry.to_string();
-        let inbox = self.keys.inbox(entry.feature());
+    pub async fn dead_letter(
+        &self,
+        entry: &Entry,
+        code: &str,
+        detail: &str,
+        attempts: u32,
+        failures: &Failures,
+    ) -> Result<(), LeaseError> {
+        let id = entry.id.to_string();
+        let feature = entry.id.feature();
+        let inbox = self.keys.inbox(feature);
         let mut read = redis::cmd("XRANGE");
         read.arg(&inbox).arg(&id).arg(&id);
         let found: Vec<StreamEntry> = self.inbox.bounded(read.query_async(&mut self.connection())).await?;
         // Without an entry the script stores no dead letter, and does not use the seen key.
         let event_key: String = found.into_iter().next().and_then(|mut entry| entry.take("key")).unwrap_or_default();
+        let took = failures.last().map(|last| last.took).unwrap_or_default();
         let mut call = self.call(&scripts::DEAD_LETTER);
-        call.key(inbox).key(self.keys.attempts(entry.feature())).key(self.keys.dead());
-        call.key(self.keys.seen_as(&event_key));
+        call.key(inbox).key(self.keys.attempts(feature)).key(self.keys.dead());
+        call.key(self.keys.seen_as(&event_key)).key(self.keys.history());
         call.arg(id).arg(code).arg(detail).arg(attempts).arg(to_millis(SystemTime::now()));
+        call.arg(failures.to_string()).arg(self.inbox.history.limit);
+        if self.inbox.history.limit > 0 {
+            call.arg(event_field("dead", entry, attempts, took, &event_key));
+        }
         self.invoke(&call, self.connection()).await
     }
 
     /// Drops the dead letters and quarantined events that are older than
-    /// `redis.unhandled_retention_days`.
+    /// `redis.unhandled_retention_days`, and what the history has kept for
+    /// `history.retention_days`.
     ///
     /// # Errors
     /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not
     /// answer.
     pub async fn expire(&self) -> Result<Expired, LeaseError> {
-        if self.inbox.unhandled_retention.is_zero() {
-            return Ok(Expired::default());
-        }
         let mut call = self.call(&scripts::EXPIRE);
-        call.key(self.keys.dead()).key(self.keys.quarantine()).arg(duration_millis(self.inbox.unhandled_retention));
+        call.key(self.keys.dead()).key(self.keys.quarantine()).key(self.keys.history());
+        call.arg(duration_millis(self.inbox.unhandled_retention)).arg(duration_millis(self.inbox.history.retention));
         let dropped: Option<(u64, u64)> = self.inbox.bounded(call.invoke_async(&mut self.connection())).await?;
         let (dead_letters, quarantined) = dropped.ok_or(LeaseLost)?;
         Ok(Expired { dead_letters, quarantined })

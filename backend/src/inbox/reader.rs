@@ -10,7 +10,7 @@ use envelope::{Feature, Rejection};
 use redis::{AsyncCommands, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
-use super::{InboxError, Lease, stream::StreamEntry};
+use super::{Failures, InboxError, Lease, stream::StreamEntry};
 use crate::{event::Event, time::from_millis};
 
 /// An entry's identifier within a partition: the feature whose stream holds the entry, and the
@@ -40,6 +40,8 @@ pub struct Entry {
     pub attempts: u32,
     /// When the next attempt is due, if the event waits for a retry.
     pub due: Option<SystemTime>,
+    /// The attempts that have failed.
+    pub failures: Failures,
 }
 
 /// Consecutive entries of one feature.
@@ -171,13 +173,14 @@ impl Entry {
         Ok(Event { backfilled: self.backfilled, ..event })
     }
 
-    /// Decodes an entry and its field in the `attempts` hash, which is `<attempts> <due>`. Newer
-    /// versions may append more.
+    /// Decodes an entry and its field in the `attempts` hash, which is `<attempts> <due> <failures>`.
+    /// Format 0 has no failures.
     ///
     /// A field that is missing or damaged counts as empty. The worker then dead-letters the entry,
     /// so that an operator can inspect it.
     pub(super) fn read(feature: Feature, mut entry: StreamEntry, attempts: Option<&str>) -> Self {
-        let (attempts, due) = attempts.and_then(|attempts| attempts.split_once(' ')).unwrap_or(("0", ""));
+        let (attempts, rest) = attempts.and_then(|attempts| attempts.split_once(' ')).unwrap_or(("0", ""));
+        let (due, failures) = rest.split_once(' ').unwrap_or((rest, ""));
         Self {
             id: EntryId::parse(feature, &entry.id),
             body: entry.take("body").unwrap_or_default(),
@@ -185,7 +188,8 @@ impl Entry {
             // The field has a name that is older than the term "backfilled".
             backfilled: entry.take("missed") == Some(1),
             attempts: attempts.parse().unwrap_or_default(),
-            due: due.split(' ').next().and_then(|due| due.parse().ok()).map(from_millis),
+            due: due.parse().ok().map(from_millis),
+            failures: Failures::parse(failures),
         }
     }
 }

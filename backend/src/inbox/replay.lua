@@ -1,7 +1,8 @@
--- Moves a dead letter back to the inbox, behind the events that are waiting there.
+-- Moves a dead letter back to the inbox, behind the events that are waiting there, and adds this to
+-- the history.
 --
--- KEYS: dead, inbox, seen
--- ARGV: the entry in the dead letters
+-- KEYS: dead, inbox, seen, history
+-- ARGV: the entry in the dead letters, the maximum length of the history (0 if there is none)
 -- Returns: 1 moved, 0 no longer a dead letter
 --
 -- Invariant: the event stays a dead letter until it is in the inbox. So the entry in the inbox is
@@ -14,9 +15,10 @@ local letter = redis.call('XRANGE', KEYS[1], entry, entry)[1]
 if not letter then
   return 0
 end
-local is_dropped, kept = { code = true, detail = true, attempts = true, buried = true }, {}
-local fields = letter[2]
+local is_dropped, kept = { code = true, detail = true, attempts = true, failures = true, buried = true }, {}
+local fields, value_of = letter[2], {}
 for place = 1, #fields, 2 do
+  value_of[fields[place]] = fields[place + 1]
   if not is_dropped[fields[place]] then
     kept[#kept + 1] = fields[place]
     kept[#kept + 1] = fields[place + 1]
@@ -28,4 +30,9 @@ if known and string.match(known, ' (.+)$') == entry then
   redis.call('SET', KEYS[3], string.sub(known, 1, 16), 'KEEPTTL')
 end
 redis.call('XDEL', KEYS[1], entry)
+if ARGV[2] ~= '0' then
+  local origin = value_of.missed == '1' and 'backfilled' or 'sent'
+  local event = { 'replayed', value_of.received or 0, value_of.attempts or 0, 0, origin, value_of.key or '' }
+  redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', ARGV[2], '*', 'event', table.concat(event, ' '))
+end
 return 1

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Stores how many attempts an event has had, and when the next one is due.
+-- Stores how many attempts an event has had, when the next one is due, and how they have failed.
 --
 -- KEYS: lease, attempts
--- ARGV: the fencing token, the entry, the number of attempts, the due time in milliseconds since
---   1970
+-- ARGV: the fencing token, the entry, the number of attempts; the due time in milliseconds since
+--   1970 and, after a space, the failures
 -- Returns: 1, or 0 if the lease is lost
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0

@@ -1,9 +1,10 @@
 -- Moves a dead letter back to the inbox, behind the events that are waiting there, because the
--- event was delivered again.
+-- event was delivered again, and adds this to the history.
 --
--- KEYS: seen, inbox, dead
--- ARGV: the body's hash, the retention, the event key, the body, when the event was received. Times
---   and durations are in milliseconds.
+-- KEYS: seen, inbox, dead, history
+-- ARGV: the body's hash, the retention, the event key, the body, when the event was received; as the
+--   last one, the maximum length of the history (0 if there is none). Times and durations are in
+--   milliseconds.
 -- Returns: 0 stored as new, since the dead letter has expired; 1 already in the inbox, since
 --   another delivery has revived it; 5 revived with the body that was stored first; 6 likewise, but
 --   it was delivered with another body
@@ -23,7 +24,7 @@ end
 local found = letter and redis.call('XRANGE', KEYS[3], letter, letter)[1]
 local hash, event, answer = ARGV[1], { 'key', event_key, 'received', received }, 0
 if found then
-  local is_dropped = { code = true, detail = true, attempts = true, buried = true, key = true, received = true }
+  local is_dropped = { code = true, detail = true, attempts = true, failures = true, buried = true, key = true, received = true }
   local fields = found[2]
   for place = 1, #fields, 2 do
     if not is_dropped[fields[place]] then
@@ -41,6 +42,11 @@ redis.call('XADD', KEYS[2], '*', unpack(event))
 redis.call('SET', KEYS[1], hash, 'PX', retention)
 if found then
   redis.call('XDEL', KEYS[3], letter)
+  local limit = ARGV[#ARGV]
+  if limit ~= '0' then
+    local record = table.concat({ 'revived', received, 0, 0, 'sent', event_key }, ' ')
+    redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', limit, '*', 'event', record)
+  end
   if hash ~= ARGV[1] then
     return 6
   end

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -13,17 +14,17 @@ use super::{
 };
 use crate::{
     handler::HandlerError,
-    inbox::{Entry, EntryId, Lease, LeaseLost},
+    inbox::{Entry, Handled, Lease, LeaseLost},
     telemetry::FailureLabels,
 };
 
 mod contained;
 
 /// How work on an event ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     /// The attempt succeeded. The event has yet to leave the inbox.
-    Handled(EntryId),
+    Handled(Handled),
     /// The event is no longer in the inbox.
     Gone,
     /// The next attempt is due after this time.
@@ -65,11 +66,16 @@ pub(super) async fn work_on(
         if work.paused.borrow().features.contains(&event.name.feature) {
             return Ok(End::Paused);
         }
+        let begun = Instant::now();
         let handled = contained::attempt(work, &event).await;
         drop(permits);
+        let took = begun.elapsed();
         match handled {
-            Ok(()) => Ok(End::Handled(entry.id)),
-            Err(error) => store_failure(work, lease, &entry, error).await,
+            Ok(outcome) => {
+                tracing::info!(outcome, attempts = entry.attempts.saturating_add(1), ?took, "{}", work.sink.did());
+                Ok(End::Handled(lease.handled(&entry, &event.key, outcome, took)))
+            }
+            Err(error) => store_failure(work, lease, &entry, error, took).await,
         }
     }
     .instrument(span)
@@ -90,19 +96,26 @@ async fn wait_until_due(work: &Work, lease: &Lease, entry: &Entry, wait: Duratio
         entry = %entry.id, ?wait, ?longest,
         "the next attempt is due later than the longest back-off, because a clock is or was wrong: wait shortened"
     );
-    until_answered(|| lease.retry(entry.id, entry.attempts, SystemTime::now() + longest)).await?;
+    until_answered(|| lease.retry(entry.id, entry.attempts, SystemTime::now() + longest, &entry.failures)).await?;
     Ok(End::Waits(longest))
 }
 
-async fn store_failure(work: &Work, lease: &Lease, entry: &Entry, error: HandlerError) -> Result<End, LeaseLost> {
+async fn store_failure(
+    work: &Work,
+    lease: &Lease,
+    entry: &Entry,
+    error: HandlerError,
+    took: Duration,
+) -> Result<End, LeaseLost> {
     let HandlerError { code, detail, retry } = error;
+    let failures = entry.failures.and(code, &detail, SystemTime::now(), took);
     let labels = FailureLabels { code };
     let age = age(SystemTime::now(), entry.received_at, entry.id.added_at());
     let conclusion = conclude(&work.settings, retry, entry.attempts, age);
     let attempts = conclusion.attempts();
     if let Conclusion::DeadLetter { .. } = conclusion {
         tracing::error!(code, attempts, "dead letter: {detail}");
-        until_answered(|| lease.dead_letter(entry.id, code, &detail, attempts)).await?;
+        until_answered(|| lease.dead_letter(entry, code, &detail, attempts, &failures)).await?;
         work.metrics.dead_letters.get_or_create(&labels).inc();
         return Ok(End::Gone);
     }
@@ -113,6 +126,6 @@ async fn store_failure(work: &Work, lease: &Lease, entry: &Entry, error: Handler
         tracing::debug!(code, ?delay, "attempt deferred: {detail}");
     }
     work.metrics.retries.get_or_create(&labels).inc();
-    until_answered(|| lease.retry(entry.id, attempts, SystemTime::now() + delay)).await?;
+    until_answered(|| lease.retry(entry.id, attempts, SystemTime::now() + delay, &failures)).await?;
     Ok(End::Waits(delay))
 }

@@ -127,14 +127,14 @@ impl Lanes {
         if !self.removal.is_empty() {
             return;
         }
-        let entries = self.schedule.leaving(REMOVED_TOGETHER);
-        if entries.is_empty() {
+        let events = self.schedule.leaving(REMOVED_TOGETHER);
+        if events.is_empty() {
             return;
         }
         let lease = self.lease.clone();
         self.removal.spawn(async move {
-            until_answered(|| lease.complete(&entries)).await?;
-            Ok(entries.len())
+            until_answered(|| lease.complete(&events)).await?;
+            Ok(events.len())
         });
     }
 
@@ -144,7 +144,7 @@ impl Lanes {
         let (turn, end) = ended.map_err(|_| LeaseLost)?;
         let priority_of = priority_by(self.work.handlers.known());
         match end? {
-            End::Handled(entry) => self.schedule.handled(turn, entry),
+            End::Handled(event) => self.schedule.handled(turn, event),
             End::Gone => self.schedule.gone(turn, priority_of),
             End::Waits(delay) => {
                 // The timer uses the monotonic clock, so that a jump of the wall clock cannot
@@ -182,7 +182,8 @@ impl Lanes {
             Err(rejection) => {
                 let code = rejection.code.as_str();
                 tracing::error!(entry = %entry.id, code, "dead letter: the stored body is not an event");
-                until_answered(|| self.lease.dead_letter(entry.id, code, "the stored body is not an event", 0)).await?;
+                let detail = "the stored body is not an event";
+                until_answered(|| self.lease.dead_letter(&entry, code, detail, 0, &entry.failures)).await?;
                 self.work.metrics.dead_letters.get_or_create(&FailureLabels { code }).inc();
                 Ok(())
             }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Result;
-use redis::AsyncCommands;
+use redis::{AsyncCommands, RedisResult, streams::StreamRangeReply};
 use simulator::{Simulator, application::Delivery};
 use tokio::time::sleep;
 
@@ -30,6 +30,8 @@ pub enum Violation {
     Complaint(String),
     /// A key is left in Redis that should be gone.
     LeftOver(String),
+    /// The history does not say exactly once that an event was completed.
+    Misrecorded(String),
 }
 
 /// Waits until the application has received every accepted event and the inbox is empty, at most
@@ -94,10 +96,51 @@ pub async fn check(
     violations
         .extend(accepted.iter().filter(|key| !first.contains_key(*key)).map(|key| Violation::Lost((*key).to_owned())));
     violations.extend(out_of_order(lanes, &first));
+    let mut completions = BTreeMap::new();
     for url in redis_urls {
         violations.extend(left_over(url, &sent).await?);
+        completed(url, &mut completions).await?;
     }
+    violations.extend(misrecorded(&accepted, &sent, &completions));
     Ok(violations)
+}
+
+/// Compares how often the history says that an event was completed with what happened to it. An
+/// event that was delivered again after a fault was completed only once.
+fn misrecorded(
+    accepted: &BTreeSet<&str>,
+    sent: &BTreeSet<&str>,
+    completions: &BTreeMap<String, u32>,
+) -> Vec<Violation> {
+    let missing = accepted.iter().filter(|key| !completions.contains_key(**key));
+    let mut violations: Vec<_> =
+        missing.map(|key| Violation::Misrecorded(format!("{key}, completed, but not recorded"))).collect();
+    for (key, times) in completions {
+        if !sent.contains(key.as_str()) {
+            violations.push(Violation::Misrecorded(format!("{key}, recorded, but never sent")));
+        } else if *times > 1 {
+            violations.push(Violation::Misrecorded(format!("{key}, recorded {times} times")));
+        }
+    }
+    violations
+}
+
+/// Counts for each event how often the history says that it was completed.
+async fn completed(url: &str, completions: &mut BTreeMap<String, u32>) -> Result<()> {
+    let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+    for keys in keys::of_all_partitions() {
+        // In a cluster, another server may have the partition.
+        let records: RedisResult<StreamRangeReply> = connection.xrange_all(keys.history()).await;
+        let Ok(records) = records else { continue };
+        for record in records.ids {
+            let event: String = record.get("event").unwrap_or_default();
+            let words: Vec<_> = event.splitn(6, ' ').collect();
+            if let ["result" | "recommendation" | "none", .., key] = words[..] {
+                *completions.entry(key.to_owned()).or_default() += 1;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Compares the first delivery of each event. A repeated delivery may come from a backend that was
@@ -139,7 +182,7 @@ async fn left_over(url: &str, sent: &BTreeSet<&str>) -> Result<Vec<Violation>> {
         let kind = name.split_once("}:").map_or(name.as_str(), |(_, kind)| kind);
         let entries: u64 = match kind.split(':').next().unwrap_or_default() {
             "seen" => u64::from(!sent.contains(kind.trim_start_matches("seen:"))),
-            "case" | "format" => 0,
+            "case" | "format" | "history" => 0,
             // Without an expiry it would stay forever.
             "keeps-to" => u64::from(connection.ttl::<_, i64>(&name).await? == -1),
             "inbox" => connection.xlen(&name).await?,
@@ -161,6 +204,7 @@ impl fmt::Display for Violation {
             Self::NeverAccepted(key) => ("delivered, but never accepted", key),
             Self::Complaint(complaint) => ("the application rejected a delivery", complaint),
             Self::LeftOver(key) => ("left over in Redis", key),
+            Self::Misrecorded(key) => ("the history contradicts what happened", key),
         };
         write!(f, "{what}: {which}")
     }

@@ -14,7 +14,7 @@ use harness::{
     stack::Options,
 };
 
-use crate::fixture::{Fixture, PATIENCE, config, eventually, redis};
+use crate::fixture::{Fixture, config, eventually, redis};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_replica_durability_an_event_is_accepted_only_after_a_replica_has_it() {
@@ -241,7 +241,8 @@ async fn a_redis_that_is_loading_its_data_answers_503_until_it_has_finished() {
 #[tokio::test]
 async fn with_appendfsync_everysec_backfilling_an_event_that_has_arrived_is_not_an_error() {
     let server = redis(&EVERY_SECOND);
-    let inbox = Inbox::connect(&config(&server.url()).redis, PATIENCE).await.unwrap();
+    let config = config(&server.url());
+    let inbox = Inbox::connect(&config).await.unwrap();
     let body = |at: &str| {
         let payload = serde_json::json!({ "caseId": "backfilled", "externalId": null, "occurredAt": at });
         serde_json::json!({ "eventName": "case.forensics.completed", "payload": payload }).to_string()

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
-use backend::test_support::inbox::{Accepted, Arrival, Inbox, LeaseError, Reader};
+use backend::test_support::inbox::{Accepted, Arrival, Entry, Inbox, Lease, LeaseError, Reader, keys::Keys};
 use envelope::{Envelope, Feature, Stage};
 use harness::{
     keys,
@@ -11,7 +11,7 @@ use harness::{
 };
 use tokio::task::JoinSet;
 
-use crate::fixture::{Fixture, PATIENCE, config, eventually};
+use crate::fixture::{Fixture, IN_PROCESS_PREFIX, PATIENCE, config, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_redis_is_down_the_answer_is_503_and_no_event_is_lost() {
@@ -193,8 +193,8 @@ async fn a_stopping_backend_finishes_its_running_attempts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_that_lost_its_lease_cannot_change_anything() {
     let fixture = Fixture::start().await;
-    let settings = config(&fixture.stack.redis_url()).redis;
-    let inbox = Inbox::connect(&settings, Duration::from_secs(3)).await.unwrap();
+    let config = config(&fixture.stack.redis_url());
+    let inbox = Inbox::connect(&config).await.unwrap();
     for case in ["fenced", "fenced-too"] {
         let event = fixture.event(case, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
         let envelope = Envelope::parse(event.body.as_bytes()).unwrap();
@@ -214,19 +214,26 @@ async fn an_owner_that_lost_its_lease_cannot_change_anything() {
     .await;
     let new = acquired.unwrap();
     let batch = Reader::new(new.clone()).next(&Feature::ALL, 10, PATIENCE).await.unwrap().remove(0);
-    let entries: Vec<_> = batch.entries.iter().map(|entry| entry.id).collect();
-    let entry = entries[0];
+    let handled = |lease: &Lease| {
+        let handled = |entry: &Entry| lease.handled(entry, &entry.event().unwrap().key, "result", Duration::ZERO);
+        batch.entries.iter().map(handled).collect::<Vec<_>>()
+    };
+    let entry = &batch.entries[0];
     let is_lost = |answer| matches!(answer, Err(LeaseError::Lost(_)));
-    assert!(is_lost(old.complete(&entries).await));
-    assert!(is_lost(old.retry(entry, 1, SystemTime::now()).await));
-    assert!(is_lost(old.dead_letter(entry, "code", "detail", 1).await));
+    assert!(is_lost(old.complete(&handled(&old)).await));
+    assert!(is_lost(old.retry(entry.id, 1, SystemTime::now(), &entry.failures).await));
+    assert!(is_lost(old.dead_letter(entry, "code", "detail", 1, &entry.failures).await));
     assert!(is_lost(old.renew().await));
     assert!(is_lost(old.release().await));
-    assert!(new.entry(entry).await.unwrap().is_some(), "the event is still there");
+    assert!(new.entry(entry.id).await.unwrap().is_some(), "the event is still there");
     assert_eq!(inbox.depth(0).await.unwrap(), 2);
-    new.complete(&entries).await.unwrap();
-    new.complete(&entries).await.expect("a second call changes nothing");
-    assert_eq!(inbox.depth(0).await.unwrap(), 0);
+    for _ in 0..2 {
+        new.complete(&handled(&new)).await.expect("a second call changes nothing");
+        assert_eq!(inbox.depth(0).await.unwrap(), 0);
+        let recorded: u64 =
+            fixture.redis(redis::cmd("XLEN").arg(Keys::new(IN_PROCESS_PREFIX, 1).of_partition(0).history()));
+        assert_eq!(recorded, 2);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -118,6 +118,12 @@ impl Fixture {
         metrics.by_label("truenroll_backend_dead_letters_total", "code").into_iter().collect()
     }
 
+    /// Runs a command in Redis.
+    pub(crate) fn redis<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> T {
+        let client = redis::Client::open(self.stack.redis_url()).unwrap();
+        command.query(&mut client.get_connection().unwrap()).unwrap()
+    }
+
     /// Waits until the inbox is empty, and asserts that no attempts are left.
     pub(crate) async fn nothing_left_over(&self) {
         let client = redis::Client::open(self.stack.redis_url()).unwrap();

@@ -62,7 +62,7 @@ async fn a_handler_that_blocks_its_thread_delays_no_answer_to_senders() {
             let ingest = TcpListener::bind("127.0.0.1:0").await?;
             let admin = TcpListener::bind("127.0.0.1:0").await?;
             told.send(ingest.local_addr()?.port()).expect("the test waits for the port");
-            let inbox = Inbox::connect(&config.redis, config.ingest.store_timeout).await?;
+            let inbox = Inbox::connect(&config).await?;
             server::run(config, inbox, |handlers, _| handlers.with(name, handler), ingest, admin, stopped).await
         })
     });

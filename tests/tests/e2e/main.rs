@@ -69,6 +69,7 @@ mod fixture;
 mod forged;
 mod format;
 mod giving_up;
+mod history;
 mod hostile;
 mod ingest;
 mod large;

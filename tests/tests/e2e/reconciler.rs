@@ -286,7 +286,8 @@ async fn features_that_the_policy_disables_are_not_backfilled() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_missing_event_keeps_its_time_and_a_time_in_the_future_is_replaced() {
     let fixture = Fixture::start().await;
-    let inbox = Inbox::connect(&config(&fixture.stack.redis_url()).redis, PATIENCE).await.unwrap();
+    let config = config(&fixture.stack.redis_url());
+    let inbox = Inbox::connect(&config).await.unwrap();
     let case = CaseId::new("times").unwrap();
     let compare = async |required, missing, max_assumed_received| {
         let expected = Expected { feature: Feature::Extraction, required, missing, max_assumed_received };

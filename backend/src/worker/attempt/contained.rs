@@ -17,13 +17,13 @@ use crate::{
     telemetry::HandledLabels,
 };
 
-/// Makes one attempt: calls the handler and delivers its outcome.
+/// Makes one attempt: calls the handler and delivers its outcome. Returns the kind of the outcome.
 ///
 /// # Errors
 /// Returns the error of the handler or of the sink, `panic` if the handler panicked, or
 /// `attempt_timeout` if the attempt took longer than `worker.attempt_timeout_ms`. A handler that
 /// blocks its thread cannot be timed out.
-pub(super) async fn attempt(work: &Work, event: &Event) -> Result<(), HandlerError> {
+pub(super) async fn attempt(work: &Work, event: &Event) -> Result<&'static str, HandlerError> {
     let attempt = async {
         let outcome = work.handlers.handle(event).await?;
         let kind = outcome.kind();
@@ -45,7 +45,7 @@ pub(super) async fn attempt(work: &Work, event: &Event) -> Result<(), HandlerErr
     work.metrics.handled.get_or_create(&HandledLabels::new(event.name, kind)).inc();
     let end_to_end = SystemTime::now().duration_since(event.received_at).unwrap_or_default();
     work.metrics.end_to_end_seconds.observe(end_to_end.as_secs_f64());
-    Ok(())
+    Ok(kind)
 }
 
 fn panicked() -> HandlerError {

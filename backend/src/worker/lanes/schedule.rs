@@ -16,7 +16,7 @@ use envelope::CaseId;
 
 use crate::{
     event::Event,
-    inbox::{Batch, Entry, EntryId},
+    inbox::{Batch, Entry, EntryId, Handled},
 };
 
 #[cfg(test)]
@@ -42,7 +42,7 @@ pub(super) struct Schedule {
     in_progress_low: usize,
     /// The handled events that have yet to leave the inbox, in the order in which they were
     /// handled.
-    handled: VecDeque<(Case, EntryId)>,
+    handled: VecDeque<(Case, Handled)>,
 }
 
 /// The limits of a [`Schedule`].
@@ -208,9 +208,9 @@ impl Schedule {
     }
 
     /// The event was handled. Its lane continues once the event has left the inbox.
-    pub(super) fn handled(&mut self, turn: Turn, entry: EntryId) {
+    pub(super) fn handled(&mut self, turn: Turn, event: Handled) {
         let case = self.end(turn);
-        self.handled.push_back((case, entry));
+        self.handled.push_back((case, event));
     }
 
     /// The event is no longer in the inbox. Its lane continues with the next event.
@@ -247,8 +247,9 @@ impl Schedule {
     }
 
     /// Returns the handled events that have yet to leave the inbox, oldest first, at most `limit`.
-    pub(super) fn leaving(&self, limit: usize) -> Vec<EntryId> {
-        self.handled.iter().map(|(_, entry)| *entry).take(limit).collect()
+    /// Each event's record is returned only once.
+    pub(super) fn leaving(&mut self, limit: usize) -> Vec<Handled> {
+        self.handled.iter_mut().map(|(_, event)| event.take()).take(limit).collect()
     }
 
     /// The first `count` events of [`Self::leaving`] have left the inbox. Their lanes continue.

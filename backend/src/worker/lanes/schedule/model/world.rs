@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     event::Event,
-    inbox::{Batch, Entry, EntryId},
+    inbox::{Batch, Entry, EntryId, Failures, Handled},
     time::from_millis,
 };
 
@@ -173,7 +173,7 @@ impl World {
 
     fn handle(&mut self, ended: InProgress) {
         self.reference.lane(ended.case).state = State::Handled;
-        self.schedule.handled(ended.turn, ended.id);
+        self.schedule.handled(ended.turn, Handled::unrecorded(ended.id));
     }
 
     fn dead_letter(&mut self, ended: InProgress) {
@@ -213,7 +213,7 @@ impl World {
             return;
         }
         let leaving = self.schedule.leaving(limit);
-        for id in &leaving {
+        for Handled { entry: id, .. } in &leaving {
             // A failover may have lost the entry meanwhile.
             if let Some(case) = self.inbox.remove(id) {
                 self.handled.push((*id, case));
@@ -360,5 +360,13 @@ fn event(case: usize) -> Event {
 }
 
 fn entry(id: EntryId) -> Entry {
-    Entry { id, body: Vec::new(), received_at: from_millis(0), backfilled: false, attempts: 0, due: None }
+    Entry {
+        id,
+        body: Vec::new(),
+        received_at: from_millis(0),
+        backfilled: false,
+        attempts: 0,
+        due: None,
+        failures: Failures::default(),
+    }
 }

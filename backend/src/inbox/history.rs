@@ -1,0 +1,140 @@
+//! The history: for each partition a stream with what became of its events.
+//!
+//! The scripts that remove an event from the inbox, or bring one back, write the record in the same
+//! step. So a crash leaves no event whose history contradicts its state. A record that cannot be
+//! written is left out: it must not keep an event from being completed.
+//!
+//! The history has no index by case. One would cost another command for each event, and together
+//! they took 13 % to 24 % more CPU time of Redis from arrival to completion (measured, from storing
+//! in memory only to `everysec`). To find the records of a case, the stream of its partition is
+//! read.
+
+use std::time::Duration;
+
+use envelope::EventKey;
+
+use super::{Entry, EntryId, days};
+use crate::{
+    config,
+    time::{duration_millis, to_millis},
+};
+
+/// An event that was handled and has yet to leave the inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handled {
+    /// Its entry in the inbox.
+    pub entry: EntryId,
+    /// The record's field `event`, or an empty string if there is no history.
+    pub(super) event: String,
+    /// The record's field `error`, or an empty string if no attempt has failed.
+    pub(super) error: String,
+}
+
+/// What the history of one partition keeps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// The maximum number of records; 0 if there is no history.
+    pub(super) limit: u64,
+    /// How long a record is kept.
+    pub(super) retention: Duration,
+}
+
+impl Limits {
+    /// Returns each partition's share of what `settings` allow.
+    pub(super) fn new(settings: &config::History, partitions: u32) -> Self {
+        let limit = if settings.enabled { settings.max_events.div_ceil(u64::from(partitions)) } else { 0 };
+        Self { limit, retention: days(settings.retention_days) }
+    }
+}
+
+impl Handled {
+    /// Returns an event that leaves no record.
+    pub fn unrecorded(entry: EntryId) -> Self {
+        Self { entry, event: String::new(), error: String::new() }
+    }
+
+    /// Returns an event whose last attempt succeeded after it had taken `took`. `outcome` is the
+    /// kind of its outcome.
+    pub(super) fn recorded(entry: &Entry, key: &EventKey, outcome: &str, took: Duration) -> Self {
+        let error = entry.failures.last().map(|last| format!("{} {}", last.code, last.detail)).unwrap_or_default();
+        Self { entry: entry.id, event: event_field(outcome, entry, entry.attempts.saturating_add(1), took, key), error }
+    }
+
+    /// Returns whether the event leaves a record.
+    pub(super) fn is_recorded(&self) -> bool {
+        !self.event.is_empty()
+    }
+
+    /// Moves the record out, and leaves the entry.
+    pub(crate) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::unrecorded(self.entry))
+    }
+}
+
+/// Returns the field `event` of a record: what happened, when the event was received, the number of
+/// attempts, how long the last one took, whether the event was sent or backfilled, and its key.
+pub(super) fn event_field(
+    change: &str,
+    entry: &Entry,
+    attempts: u32,
+    took: Duration,
+    key: impl std::fmt::Display,
+) -> String {
+    let (received, took) = (to_millis(entry.received_at), duration_millis(took));
+    let origin = if entry.backfilled { "backfilled" } else { "sent" };
+    format!("{change} {received} {attempts} {took} {origin} {key}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use envelope::{Envelope, Feature};
+
+    use super::*;
+    use crate::{inbox::failures::Failures, time::from_millis};
+
+    const BODY: &[u8] = br#"{"eventName":"case.forensics.failed",
+        "payload":{"caseId":"c1","externalId":null,"occurredAt":"2025-06-22T10:30:00Z"}}"#;
+    const TOOK: Duration = Duration::from_millis(12);
+
+    fn entry(attempts: u32, failures: Failures) -> Entry {
+        Entry {
+            id: EntryId::new(Feature::Forensics, 1_750_588_200_000, 0),
+            body: BODY.to_vec(),
+            received_at: from_millis(1_750_588_199_999),
+            backfilled: attempts > 0,
+            attempts,
+            due: None,
+            failures,
+        }
+    }
+
+    #[test]
+    fn a_record_says_what_happened() {
+        let key = Envelope::parse(BODY).unwrap().key();
+        let first = Handled::recorded(&entry(0, Failures::default()), &key, "none", TOOK);
+        assert_eq!(first.event, "none 1750588199999 1 12 sent case.forensics.failed:c1:2025-06-22T10:30:00Z");
+        assert_eq!(first.error, "");
+        let failures = Failures::default().and("sink_status", "the application answered 503", SystemTime::now(), TOOK);
+        let second = Handled::recorded(&entry(1, failures), &key, "recommendation", TOOK);
+        let event = "recommendation 1750588199999 2 12 backfilled case.forensics.failed:c1:2025-06-22T10:30:00Z";
+        assert_eq!((second.event.as_str(), second.error.as_str()), (event, "sink_status the application answered 503"));
+    }
+
+    #[test]
+    fn the_record_of_an_event_is_taken_once() {
+        let key = Envelope::parse(BODY).unwrap().key();
+        let mut handled = Handled::recorded(&entry(0, Failures::default()), &key, "none", TOOK);
+        assert!(handled.take().is_recorded());
+        assert!(!handled.take().is_recorded());
+    }
+
+    #[test]
+    fn the_partitions_share_the_limit() {
+        let settings = config::History { enabled: true, retention_days: 7, max_events: 1_000 };
+        assert_eq!(Limits::new(&settings, 16).limit, 63);
+        assert_eq!(Limits::new(&settings, 1).limit, 1_000);
+        assert_eq!(Limits::new(&config::History { enabled: false, ..settings }, 16).limit, 0);
+    }
+}

@@ -1,0 +1,100 @@
+//! What the history records of events that have left the inbox.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use envelope::{Feature, Stage};
+use harness::{keys, simulator::world::Event};
+use redis::streams::StreamRangeReply;
+
+use crate::fixture::{Fixture, eventually};
+
+/// The fields `event` and `error` of all records of an event, oldest first, without the times.
+fn records(fixture: &Fixture, event: &Event) -> Vec<(String, String)> {
+    let mut records = Vec::new();
+    for keys in keys::of_all_partitions() {
+        let found: StreamRangeReply = fixture.redis(redis::cmd("XRANGE").arg(keys.history()).arg("-").arg("+"));
+        for record in found.ids {
+            let text: String = record.get("event").unwrap();
+            let words: Vec<_> = text.splitn(6, ' ').collect();
+            if words[5] == event.key {
+                records
+                    .push((format!("{} {} {}", words[0], words[2], words[4]), record.get("error").unwrap_or_default()));
+            }
+        }
+    }
+    records
+}
+
+async fn recorded(fixture: &Fixture, event: &Event, expected: &[(&str, &str)]) {
+    let mut found = Vec::new();
+    eventually("the event has as many records", async || {
+        found = records(fixture, event);
+        found.len() == expected.len()
+    })
+    .await;
+    let found: Vec<_> = found.iter().map(|(event, error)| (event.as_str(), error.as_str())).collect();
+    assert_eq!(found, expected);
+}
+
+const GONE: &str = "sink_rejected the application answered 410 instead of 2xx";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_has_a_record_of_each_change() {
+    let fixture = Fixture::start().await;
+    let event = |case| fixture.event(case, Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+
+    let smooth = event("smooth");
+    fixture.send_accepted(&smooth).await;
+    recorded(&fixture, &smooth, &[("result 1 sent", "")]).await;
+
+    let late = event("retried");
+    fixture.simulator.application.fail_next([(StatusCode::INTERNAL_SERVER_ERROR, Duration::ZERO)]);
+    fixture.send_accepted(&late).await;
+    recorded(&fixture, &late, &[("result 2 sent", "sink_rejected the application answered 500 instead of 2xx")]).await;
+
+    let dead = event("dead");
+    let refuse = || fixture.simulator.application.fail_next([(StatusCode::GONE, Duration::ZERO)]);
+    refuse();
+    fixture.send_accepted(&dead).await;
+    recorded(&fixture, &dead, &[("dead 1 sent", GONE)]).await;
+    refuse();
+    fixture.stack.backend_command(&["replay"]).unwrap();
+    let replayed = [("dead 1 sent", GONE), ("replayed 1 sent", ""), ("dead 1 sent", GONE)];
+    recorded(&fixture, &dead, &replayed).await;
+    fixture.send_accepted(&dead).await;
+    recorded(&fixture, &dead, &[&replayed[..], &[("revived 0 sent", ""), ("result 1 sent", "")]].concat()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_history_nothing_is_recorded() {
+    let fixture = Fixture::start_with(|options| options.backend("history.enabled", false)).await;
+    let event = fixture.event("off", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+    fixture.simulator.application.fail_next([(StatusCode::GONE, Duration::ZERO)]);
+    fixture.send_accepted(&event).await;
+    eventually("the event is a dead letter", async || !fixture.dead_letters().await.is_empty()).await;
+    fixture.stack.backend_command(&["replay"]).unwrap();
+    fixture.delivered_once(1).await;
+    fixture.nothing_left_over().await;
+    assert_eq!(records(&fixture, &event), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_records_are_dropped() {
+    let fixture = Fixture::start().await;
+    let history = keys::of_partition(3).history();
+    let add = |id: &str| {
+        fixture.redis::<String>(redis::cmd("XADD").arg(&history).arg(id).arg("event").arg("result 1 1 1 sent key"));
+    };
+    // The first one dates from 1970.
+    add("1-0");
+    add("*");
+    let mut stack = fixture.stack;
+    stack.backend.kill().unwrap();
+    stack.start_backend().unwrap();
+    let client = redis::Client::open(stack.redis_url()).unwrap();
+    eventually("the old record is dropped", async || {
+        redis::cmd("XLEN").arg(&history).query::<u64>(&mut client.get_connection().unwrap()).unwrap() == 1
+    })
+    .await;
+}
