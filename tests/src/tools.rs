@@ -44,15 +44,28 @@ pub fn target() -> PathBuf {
 /// # Errors
 /// If it does not compile.
 pub fn workspace_binary(package: &str, binary: &str, features: &[&str]) -> Result<PathBuf> {
-    once(binary, || {
+    let features = features.iter().flat_map(|feature| ["--features", feature]);
+    workspace_target(binary, ["--package", package, "--bin", binary].into_iter().chain(features), binary)
+}
+
+/// Builds an example of one of the workspace's packages like [`workspace_binary`], and returns its
+/// path.
+///
+/// # Errors
+/// If it does not compile.
+pub fn workspace_example(package: &str, example: &str) -> Result<PathBuf> {
+    workspace_target(example, ["--package", package, "--example", example], &format!("examples/{example}"))
+}
+
+fn workspace_target<'a>(name: &str, what: impl IntoIterator<Item = &'a str>, path: &str) -> Result<PathBuf> {
+    once(name, || {
         let target = target();
         let mut cargo = nested_cargo();
         // Together with the harness, so that the dependencies are built with the same features and
         // need not be rebuilt.
-        cargo.current_dir(workspace()).args(["build", "--package", "harness", "--package", package, "--bin", binary]);
-        cargo.args(features.iter().flat_map(|feature| ["--features", feature])).arg("--target-dir");
-        run(cargo.arg(&target)).with_context(|| format!("cannot build {binary}"))?;
-        Ok(target.join("debug").join(binary))
+        cargo.current_dir(workspace()).args(["build", "--package", "harness"]).args(what).arg("--target-dir");
+        run(cargo.arg(&target)).with_context(|| format!("cannot build {name}"))?;
+        Ok(target.join("debug").join(path))
     })
 }
 

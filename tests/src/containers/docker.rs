@@ -23,6 +23,9 @@ shift
 subcommand=
 for argument do
   shift
+  case $subcommand$argument in
+    exec-T | run-T) continue ;;
+  esac
   set -- "$@" "$argument"
   case $subcommand$argument in
     exec | run) set -- "$@" -T; subcommand=$argument ;;

@@ -20,10 +20,27 @@ use crate::{
 
 /// The events per second of the steady sender.
 pub const RATE: u32 = 50;
+/// A token like those that `openssl rand -hex 32` prints.
+const TOKEN: &str = "5a5c3e1b8f0d47c6a2915f6be0c4d8735a5c3e1b8f0d47c6a2915f6be0c4d873";
 /// How long the backends may take to handle everything that was accepted.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long events are sent before and after an operation.
 const AROUND: Duration = Duration::from_secs(2);
+
+/// The secrets that a project shares with the outside world.
+#[derive(Debug, Clone)]
+pub struct Secrets {
+    /// The token in the webhook's path.
+    pub token: String,
+    /// The secret that signs outcomes.
+    pub sink: String,
+}
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Self { token: TOKEN.to_owned(), sink: SINK_SECRET.to_owned() }
+    }
+}
 
 /// The simulator, which the containers reach, and a sender that never retries.
 pub struct Outside {
@@ -41,30 +58,31 @@ pub struct Outside {
 
 impl Outside {
     /// Starts the simulator on the address by which containers reach the host. Events go to the
-    /// project's Envoy, to the path with this token.
+    /// project's Envoy, to the path with the token.
     ///
     /// # Errors
     /// If it cannot listen there.
-    pub async fn start(docker: &Docker, project: &Project, token: &str) -> Result<Self> {
+    pub async fn start(docker: &Docker, project: &Project, secrets: &Secrets) -> Result<Self> {
         let gateway = gateway::of_containers(docker).await?;
         let any_port = format!("{gateway}:0");
-        let mut simulator = Simulator::start(&any_port, API_KEY, SINK_SECRET)
+        let mut simulator = Simulator::start(&any_port, API_KEY, &secrets.sink)
             .await
             .with_context(|| format!("cannot listen on {gateway}, the host's address for containers"))?;
         let partner_api = simulator.address();
         let application = simulator.also_on(&any_port).await?;
-        let webhook = format!("{}/webhooks/truenroll/{token}", project.edge());
+        let webhook = format!("{}/webhooks/truenroll/{}", project.edge(), secrets.token);
         let sender = Arc::new(Sender::new(webhook.clone()));
         Ok(Self { simulator, sender, webhook, partner_api, application })
     }
 
     /// The settings by which a project uses this world, as lines of `.env`.
-    pub fn settings(&self) -> Vec<(&'static str, String)> {
+    pub fn settings(&self, secrets: &Secrets) -> Vec<(&'static str, String)> {
         vec![
             ("TRUENROLL_BASE_URL", format!("http://{}/partner/v1", self.partner_api)),
             ("TRUENROLL_API_KEY", API_KEY.to_owned()),
             ("SINK_URL", format!("http://{}/outcomes", self.application)),
-            ("SINK_SECRET", SINK_SECRET.to_owned()),
+            ("SINK_SECRET", secrets.sink.clone()),
+            ("WEBHOOK_TOKEN", secrets.token.clone()),
         ]
     }
 

@@ -4,12 +4,14 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{outside::Outside, project::Project, session::Session};
+use super::{
+    outside::{Outside, Secrets},
+    project::Project,
+    session::Session,
+};
 
 /// The long-running services.
 pub const SERVICES: [&str; 3] = ["redis", "backend", "envoy"];
-/// A token like those that `openssl rand -hex 32` prints.
-const TOKEN: &str = "5a5c3e1b8f0d47c6a2915f6be0c4d8735a5c3e1b8f0d47c6a2915f6be0c4d873";
 
 /// A running deployment.
 pub struct Production {
@@ -26,11 +28,17 @@ impl Production {
     /// If the file cannot be written.
     pub async fn prepare(session: &mut Session, name: &str) -> Result<Self> {
         let project = session.project(name)?;
-        let outside = Outside::start(session.docker()?, &project, TOKEN).await?;
+        Self::configure(project, &Secrets::default()).await
+    }
+
+    /// Starts the outside world of a project and writes the project's `.env`. Nothing else runs yet.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare).
+    pub async fn configure(project: Project, secrets: &Secrets) -> Result<Self> {
+        let outside = Outside::start(project.docker(), &project, secrets).await?;
         let example = fs::read_to_string(project.folder.join(".env.example")).context(".env.example")?;
-        let mut settings = outside.settings();
-        settings.push(("WEBHOOK_TOKEN", TOKEN.to_owned()));
-        fs::write(project.folder.join(".env"), filled(&example, &settings)?)?;
+        fs::write(project.folder.join(".env"), filled(&example, &outside.settings(secrets))?)?;
         Ok(Self { project, outside })
     }
 

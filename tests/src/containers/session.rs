@@ -42,6 +42,8 @@ pub struct Session {
     made: Vec<String>,
     /// The unnamed images that were there before this run.
     unnamed_before: BTreeSet<String>,
+    /// The images that the run may name, and which ones had these names before.
+    named: Vec<(String, Option<String>)>,
     projects: Vec<Project>,
     left: Left,
 }
@@ -64,6 +66,7 @@ impl Session {
             docker: None,
             made: Vec::new(),
             unnamed_before: BTreeSet::new(),
+            named: Vec::new(),
             projects: Vec::new(),
             left,
         })
@@ -110,6 +113,19 @@ impl Session {
         Ok(project)
     }
 
+    /// Announces that the run gives images these names, which are not those of a project. At the end,
+    /// the images that have these names now get them back.
+    ///
+    /// # Errors
+    /// If the session is not open.
+    pub async fn name(&mut self, names: &[&str]) -> Result<()> {
+        for name in names {
+            let before = self.docker()?.run(&["image", "inspect", "--format", "{{.Id}}", name]).await.ok();
+            self.named.push(((*name).to_owned(), before));
+        }
+        Ok(())
+    }
+
     /// The end of the logs of all projects, for an error.
     pub async fn logs(&self) -> String {
         let mut logs = String::new();
@@ -139,6 +155,11 @@ impl Session {
         let mut result = Ok(());
         if !keeps {
             result = self.remove_projects().await;
+            if let Some(docker) = &self.docker {
+                for (name, before) in &self.named {
+                    result = result.and(rename(docker, name, before.as_deref()).await);
+                }
+            }
             // With an engine of this run, its data go.
             if let (Some(docker), None) = (&self.docker, &self.engine) {
                 result = result.and(remove_unnamed(docker, &self.unnamed_before).await);
@@ -152,6 +173,16 @@ impl Session {
             result = result.and(fs::remove_dir_all(&self.folder).context("cannot remove the files of this run"));
         }
         result
+    }
+}
+
+/// Gives a name back to the image that had it before, or removes it.
+async fn rename(docker: &Docker, name: &str, before: Option<&str>) -> Result<()> {
+    let now = docker.run(&["image", "inspect", "--format", "{{.Id}}", name]).await.ok();
+    match (now, before) {
+        (now, Some(before)) if now.as_deref() != Some(before) => docker.run(&["tag", before, name]).await.map(drop),
+        (Some(_), None) => docker.run(&["rmi", name]).await.map(drop),
+        _ => Ok(()),
     }
 }
 

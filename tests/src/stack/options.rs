@@ -30,8 +30,8 @@ pub struct Options {
     pub replicas: usize,
     /// The protection that is removed from the backends: see `backend::mutation`.
     pub mutation: Option<String>,
-    /// The package and program of the backend.
-    pub program: &'static str,
+    /// The example of the crate `backend` that runs instead of the backend.
+    pub example: Option<&'static str>,
     /// The settings of the backends that differ from the usual ones.
     pub backend: BackendSettings,
     /// Whether each backend reaches Redis, the Partner API and the sink through proxies of its own.
@@ -55,7 +55,7 @@ impl Options {
             bootstrap: Vec::new(),
             replicas: 0,
             mutation: None,
-            program: "backend",
+            example: None,
             backend: BackendSettings::default(),
             proxied: false,
             clocks: false,

@@ -24,9 +24,10 @@ pub(super) fn start_backend(
 
 /// The backend's command without a subcommand, with the shared settings and then its own.
 pub(super) fn backend_command(ports: Ports, options: &Options, own: &BackendSettings) -> Result<Command> {
-    let program = match &options.mutation {
-        None => tools::workspace_binary(options.program, options.program, &[])?,
-        Some(_) => tools::workspace_binary("backend", "backend-mutated", &["backend/mutations"])?,
+    let program = match (&options.mutation, options.example) {
+        (Some(_), _) => tools::workspace_binary("backend", "backend-mutated", &["backend/mutations"])?,
+        (None, Some(example)) => tools::workspace_example("backend", example)?,
+        (None, None) => tools::workspace_binary("backend", "backend", &[])?,
     };
     let mut command = Command::new(program);
     // It would name the backend of another stack, for somebody who has loaded the variables of a

@@ -351,7 +351,8 @@ async fn while_the_partner_api_is_down_the_circuit_opens_and_events_lose_no_atte
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_custom_handler_replaces_the_default_one() {
-    let fixture = Fixture::start_with(|options| harness::stack::Options { program: "own-handler", ..options }).await;
+    let fixture =
+        Fixture::start_with(|options| harness::stack::Options { example: Some("own-handler"), ..options }).await;
     for feature in [Feature::Classification, Feature::Extraction, Feature::Forensics] {
         fixture.send_accepted(&fixture.event("own", feature, Stage::Completed, AT)).await;
     }

@@ -2,6 +2,7 @@
 //! docs/OPERATIONS.md show it, while a sender that never retries posts events.
 //!
 //! - [`demo`] is the profile `demo`.
+//! - [`walkthrough`] follows docs/OPERATIONS.md from a clone to a backend with a handler of its own.
 //! - [`production`] performs every operation on a deployment under load.
 //! - [`faults`] breaks the network between containers.
 
@@ -18,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 mod demo;
 mod faults;
 mod production;
+mod walkthrough;
 
 /// Tests the containers. Uses the Docker engine that answers. If none does, and this is Debian and
 /// the user is root, installs one and starts it for this run.
@@ -37,6 +39,8 @@ struct Arguments {
 enum Part {
     /// The profile `demo`.
     Demo,
+    /// The section "Production, step by step".
+    Walkthrough,
     /// Every operation of production under load.
     Production,
     /// Network faults between containers.
@@ -78,6 +82,7 @@ async fn parts(session: &mut Session, only: &[Part]) -> Result<()> {
     for part in Part::value_variants().iter().filter(|part| only.is_empty() || only.contains(part)) {
         match part {
             Part::Demo => Box::pin(demo::run(session)).await?,
+            Part::Walkthrough => Box::pin(walkthrough::run(session)).await?,
             Part::Production => Box::pin(production::run(session)).await?,
             Part::Faults => Box::pin(faults::run(session)).await?,
         }

@@ -6,7 +6,7 @@ use harness::containers::{Production, Session};
 mod backend;
 mod edge;
 mod filter;
-mod kept;
+pub(crate) mod kept;
 mod looking_after;
 mod noticed;
 mod redis;

@@ -25,7 +25,7 @@ pub(super) async fn run(steps: &mut Steps, production: &Production) -> Result<()
 }
 
 /// Sends events of which some are stored but not handled, because their feature is paused.
-pub(super) async fn stored_and_waiting(production: &Production, name: &str) -> Result<Report> {
+pub(crate) async fn stored_and_waiting(production: &Production, name: &str) -> Result<Report> {
     let Production { project, outside } = production;
     project.exec("backend", &["backend", "pause", "extraction"]).await?;
     let steady = Steady::start(&outside.simulator.world, &outside.sender, name, outside::RATE);
@@ -38,6 +38,6 @@ pub(super) async fn stored_and_waiting(production: &Production, name: &str) -> R
     Ok(report)
 }
 
-pub(super) async fn resume(production: &Production) -> Result<()> {
+pub(crate) async fn resume(production: &Production) -> Result<()> {
     production.project.exec("backend", &["backend", "resume", "extraction"]).await.map(drop)
 }
