@@ -20,12 +20,12 @@ use crate::{
 };
 
 mod dead;
+mod doctor;
 mod parse;
 mod pause;
 mod quarantine;
 mod ready;
 mod reconcile;
-mod report;
 mod serve;
 
 /// The backend of truenroll-edge.
@@ -44,8 +44,17 @@ struct Arguments {
 enum Command {
     /// Receive events and handle them until stopped by SIGTERM or SIGINT.
     Serve,
-    /// Check the configuration and exit.
+    /// Check the configuration and exit. `doctor` also checks everything that it refers to.
     Check,
+    /// Check the whole installation: the configuration, Redis, the Partner API, the application,
+    /// Envoy, clocks, disks and the work in progress.
+    ///
+    /// Prints one line per check: pass, warning or failure, what was found, and what to do. Changes
+    /// nothing. The exit code is 1 if a check failed.
+    Doctor {
+        #[command(flatten)]
+        options: doctor::Options,
+    },
     /// List quarantined events, which are not among the documented ones.
     Quarantine,
     /// Move the quarantined events that this version knows to the inbox.
@@ -113,6 +122,7 @@ pub async fn main_with(extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -
     };
     let done = match arguments.command {
         Command::Check => Ok(()),
+        Command::Doctor { options } => doctor::run(config, arguments.config.as_deref(), options).await,
         Command::Ready => ready::ask(&config).await,
         Command::Quarantine => quarantine::list(&config).await,
         Command::Readmit => quarantine::readmit(&config).await,

@@ -8,16 +8,18 @@ use serde::Deserialize;
 
 mod check;
 mod error;
+mod listing;
 mod old_names;
 mod secret;
 mod settings;
 mod text;
 
 pub use error::ConfigError;
+pub use listing::{Origin, Setting};
 pub use secret::Secret;
 pub use settings::{
-    Admin, Durability, Handler, History, Ingest, Log, LogFormat, LogLevel, Paging, PartnerApi, Reconciler, Redis,
-    Shutdown, Sink, SinkKind, Topology, Worker,
+    Admin, Doctor, Durability, Handler, History, Ingest, Log, LogFormat, LogLevel, Paging, PartnerApi, Reconciler,
+    Redis, Shutdown, Sink, SinkKind, Topology, Worker,
 };
 
 const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -39,6 +41,7 @@ pub struct Config {
     pub partner_api: PartnerApi,
     pub reconciler: Reconciler,
     pub sink: Sink,
+    pub doctor: Doctor,
     pub log: Log,
     pub shutdown: Shutdown,
 }
@@ -51,7 +54,7 @@ impl Config {
     /// or out of range.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
         let variables = env::vars_os().map(|(name, _)| name);
-        Self::from_sources(file, Environment::with_prefix(ENVIRONMENT_PREFIX), variables)
+        Self::from_sources(file, environment(), variables)
     }
 
     /// Like [`Config::load`], with the environment to read and the names of all of its variables.
@@ -60,6 +63,18 @@ impl Config {
         environment: Environment,
         variables: impl Iterator<Item = OsString>,
     ) -> Result<Self, ConfigError> {
+        let mut config: Self = Self::read_sources(file, environment, variables)?.try_deserialize()?;
+        config.read_secrets()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads all sources, of which later ones override earlier ones.
+    fn read_sources(
+        file: Option<&Path>,
+        environment: Environment,
+        variables: impl Iterator<Item = OsString>,
+    ) -> Result<config::Config, ConfigError> {
         old_names::ensure_no_old_variable(variables)?;
         let defaults = File::from_str(DEFAULTS, FileFormat::Toml);
         let mut sources = config::Config::builder().add_source(defaults.clone());
@@ -73,10 +88,7 @@ impl Config {
         let environment = environment.prefix_separator("__").separator("__");
         let sources = sources.add_source(environment).build()?;
         old_names::ensure_no_old_setting(&sources)?;
-        let mut config: Self = sources.try_deserialize()?;
-        config.read_secrets()?;
-        config.check()?;
-        Ok(config)
+        Ok(sources)
     }
 
     /// Replaces each secret for which a file is configured.
@@ -97,6 +109,11 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Returns the source that reads the environment of this process.
+fn environment() -> Environment {
+    Environment::with_prefix(ENVIRONMENT_PREFIX)
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! What all HTTP clients of the backend share: TLS, timeouts, the check of configured URLs, and the
 //! reading of `Retry-After`.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use reqwest::{
-    Client, ClientBuilder, Url,
+    Client, ClientBuilder, Response, Url,
     header::{HeaderMap, RETRY_AFTER},
 };
 
@@ -38,6 +38,40 @@ pub fn check_url(url: &str) -> Result<(), String> {
         return Err("must not contain a password".to_owned());
     }
     Ok(())
+}
+
+/// Returns the scheme, host and port of a URL, without what could contain a secret. An ellipsis
+/// stands for the rest. Returns `None` if it is not a URL with a host.
+pub fn host_of(url: &str) -> Option<String> {
+    let parsed = Url::parse(url).ok().filter(Url::has_host)?;
+    let rest = if parsed.path() == "/" && parsed.query().is_none() { "" } else { "/…" };
+    Some(parsed.origin().ascii_serialization() + rest)
+}
+
+/// Says why a request got no answer, without the URL.
+pub(crate) fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    let mut innermost: &dyn Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    // reqwest's own messages contain the URL.
+    if innermost.is::<reqwest::Error>() { "the request failed".to_owned() } else { innermost.to_string() }
+}
+
+/// Reads the beginning of a response's body, at most about `limit` bytes. Ends early if the
+/// connection breaks.
+pub(crate) async fn read_up_to(mut response: Response, limit: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Ok(Some(piece)) = response.chunk().await {
+        body.extend_from_slice(&piece);
+        if body.len() >= limit {
+            break;
+        }
+    }
+    body
 }
 
 /// Returns the wait that a response asks for in `Retry-After`, if it is given in seconds. The other
@@ -79,6 +113,28 @@ mod tests {
             assert_eq!(retry_after(&headers), expected, "{text}");
         }
         assert_eq!(retry_after(&HeaderMap::new()), None, "without the header");
+    }
+
+    #[test]
+    fn a_url_is_shown_without_what_could_be_a_secret() {
+        for (url, shown) in [
+            ("https://application.example", Some("https://application.example")),
+            ("https://application.example:8443/", Some("https://application.example:8443")),
+            ("https://user@application.example/hooks/token?key=value", Some("https://application.example/…")),
+            ("http://[::1]:9902/?key=value", Some("http://[::1]:9902/…")),
+            ("mailto:somebody", None),
+            ("", None),
+        ] {
+            assert_eq!(host_of(url).as_deref(), shown, "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_reason_of_a_failed_request_does_not_contain_its_url() {
+        let client = builder(Duration::from_secs(1)).no_proxy().build().unwrap();
+        let refused = client.get("http://127.0.0.1:1/token").send().await.unwrap_err();
+        let reason = reason(&refused);
+        assert!(reason.contains("refused") && !reason.contains("token"), "{reason}");
     }
 
     #[test]

@@ -53,6 +53,7 @@ mod arrival;
 mod cases;
 mod dead_letters;
 mod error;
+mod examination;
 mod failures;
 mod format;
 mod history;
@@ -73,6 +74,7 @@ pub use arrival::{Arrival, Origin, Place};
 pub use cases::{Comparison, Expected, MissingEvents};
 pub use dead_letters::DeadLetter;
 pub use error::InboxError;
+pub use examination::{Backlog, Examination, Ownership, ServerInfo};
 pub use failures::Failures;
 pub use history::Handled;
 pub use lease::{Lease, LeaseError, LeaseLost};
@@ -119,19 +121,7 @@ impl Inbox {
     }
 
     async fn connect_as(user: User, config: &Config) -> Result<Self, InboxError> {
-        let Config { redis: config, history, ingest, .. } = config;
-        let store_timeout = ingest.store_timeout;
-        let keys = Keys::new(&config.prefix, config.partitions);
-        let retention = days(config.seen_retention_days);
-        let inbox = Self {
-            servers: Arc::new(Servers::connect(config, &keys, user, store_timeout, retention).await?),
-            side: Side::Work,
-            keys,
-            retention,
-            unhandled_retention: days(config.unhandled_retention_days),
-            history: Limits::new(history, config.partitions),
-            timeout: store_timeout,
-        };
+        let inbox = Self::reach(user, config, config.ingest.store_timeout).await?;
         // For a backend, `ensure_fit` writes the format of each configured partition, so a wrong number
         // of them has to be noticed first. Any other error can wait: an unfit server explains it better.
         if let Err(error @ InboxError::Partitions { .. }) = inbox.ensure_same_partitions().await {
@@ -142,6 +132,22 @@ impl Inbox {
             inbox.store_partitions().await?;
         }
         Ok(inbox)
+    }
+
+    /// Connects to the servers, whether or not they are fit, and changes nothing.
+    async fn reach(user: User, config: &Config, timeout: Duration) -> Result<Self, InboxError> {
+        let Config { redis: config, history, .. } = config;
+        let keys = Keys::new(&config.prefix, config.partitions);
+        let retention = days(config.seen_retention_days);
+        Ok(Self {
+            servers: Arc::new(Servers::connect(config, &keys, user, timeout, retention).await?),
+            side: Side::Work,
+            keys,
+            retention,
+            unhandled_retention: days(config.unhandled_retention_days),
+            history: Limits::new(history, config.partitions),
+            timeout,
+        })
     }
 
     /// Returns the inbox for the ingest, which stores events over connections of its own. Use it in

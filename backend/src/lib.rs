@@ -37,7 +37,7 @@
 //! `worker` picks it up, [`handler`] decides what to do, [`partner_api`] fetches the result, and
 //! `sink` delivers it. `reconciler` backfills events that never arrived. `config` is read once at
 //! start, `telemetry` defines the metrics, `admin` serves them, `server` starts and stops
-//! everything, and `cli` is the command line.
+//! everything, `doctor` checks an installation, and `cli` is the command line.
 #![allow(unreachable_pub, reason = "in a private module, `pub` means visible to the crate and to `test_support`")]
 
 pub mod document;
@@ -50,6 +50,7 @@ pub mod test_support;
 mod admin;
 mod cli;
 mod config;
+mod doctor;
 mod http_client;
 mod inbox;
 mod ingest;
@@ -61,6 +62,7 @@ mod sink;
 mod telemetry;
 mod time;
 mod tls;
+mod units;
 mod worker;
 
 pub use cli::{main, main_with};

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use envelope::{CaseId, Feature};
 use reqwest::{
-    Client, StatusCode, Url,
+    Client, Response, StatusCode, Url,
     header::{HeaderMap, HeaderName, HeaderValue},
     redirect,
 };
@@ -19,12 +19,14 @@ use crate::{
 mod answer;
 mod case;
 mod error;
+mod examination;
 mod gate;
 mod known;
 mod share;
 
 pub use case::{Case, CaseStatus, Credential, Parts, StageResult, Upload};
 pub use error::{PartnerApiError, PartnerApiErrorKind};
+pub(crate) use examination::Listed;
 pub(crate) use known::KnownCases;
 
 use gate::Gate;
@@ -112,11 +114,7 @@ impl PartnerApi {
     /// # Errors
     /// If the API does not return the page.
     pub(crate) async fn cases(&self, skip: usize) -> Result<Vec<Case>, PartnerApiError> {
-        let mut url = self.url(&["cases"]);
-        url.query_pairs_mut()
-            .append_pair(&self.paging.size_parameter, &self.paging.size.to_string())
-            .append_pair(&self.paging.skip_parameter, &skip.to_string());
-        let cases: Vec<Case> = self.get(url, None).await?;
+        let cases: Vec<Case> = self.get(self.page_url(self.paging.size, skip), None).await?;
         for case in &cases {
             self.known.is_listed(&case.id);
         }
@@ -171,6 +169,15 @@ impl PartnerApi {
         self.url(&segments)
     }
 
+    /// Returns the URL of a page of the list of cases.
+    fn page_url(&self, size: usize, skip: usize) -> Url {
+        let mut url = self.url(&["cases"]);
+        url.query_pairs_mut()
+            .append_pair(&self.paging.size_parameter, &size.to_string())
+            .append_pair(&self.paging.skip_parameter, &skip.to_string());
+        url
+    }
+
     /// Returns the URL with these path segments, percent-encoded where necessary.
     fn url(&self, segments: &[&str]) -> Url {
         let mut url = Url::clone(&self.base);
@@ -206,10 +213,13 @@ impl PartnerApi {
         answer
     }
 
-    /// Makes a call, and reads its answer into memory or, if it is large, into a file.
     async fn call(&self, url: Url) -> Result<Document, PartnerApiError> {
         let response = self.client.get(url).send().await;
-        let mut response = response.map_err(|error| PartnerApiErrorKind::of_call(&error))?;
+        self.receive(response.map_err(|error| PartnerApiErrorKind::of_call(&error))?).await
+    }
+
+    /// Reads an answer into memory or, if it is large, into a file.
+    async fn receive(&self, mut response: Response) -> Result<Document, PartnerApiError> {
         let status = response.status();
         if status != StatusCode::OK {
             let retry_after = http_client::retry_after(response.headers());

@@ -7,8 +7,10 @@ use crate::{
 };
 
 mod body;
+mod examination;
 mod http;
 
+pub use examination::SinkAnswer;
 use http::HttpSink;
 
 /// The configured sink.

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Output,
     time::Duration,
 };
 
@@ -194,12 +195,20 @@ impl Stack {
     /// # Errors
     /// If the command fails; with what it prints on standard error.
     pub fn backend_command(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = backend_command(self.ports, &self.options, &BackendSettings::default())?;
-        let output = command.args(arguments).output()?;
+        let output = self.backend_output(arguments, &BackendSettings::default())?;
         if !output.status.success() {
             bail!("backend {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs one of the backend's other subcommands with the backend's settings and `own` ones, and
+    /// returns what it prints and its exit code.
+    ///
+    /// # Errors
+    /// If the command cannot be run.
+    pub fn backend_output(&self, arguments: &[&str], own: &BackendSettings) -> Result<Output> {
+        Ok(backend_command(self.ports, &self.options, own)?.args(arguments).output()?)
     }
 
     /// Changes a setting, by its name in `config.default.toml`, of the backends that are started

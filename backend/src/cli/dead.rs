@@ -9,11 +9,12 @@ use clap::Args;
 use envelope::Feature;
 use tokio::time::{Instant, sleep_until};
 
-use super::{parse, report::count};
+use super::parse;
 use crate::{
     config::Config,
     inbox::{DeadLetter, Inbox, InboxError},
     time::to_millis,
+    units::count,
 };
 
 /// Which dead letters to list or replay. Without options, all of them.

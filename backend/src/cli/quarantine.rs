@@ -2,7 +2,6 @@
 
 use std::io::{Write, stdout};
 
-use super::report::count;
 use crate::{
     config::Config,
     inbox::{
@@ -10,6 +9,7 @@ use crate::{
         quarantine::{Quarantined, Readmission},
     },
     time::to_millis,
+    units::count,
 };
 
 /// Prints one line of JSON for each quarantined event: its key, its name, and when it was stored.

@@ -6,13 +6,13 @@ use std::{
     time::SystemTime,
 };
 
-use super::report::count;
 use crate::{
     config::Config,
     inbox::Inbox,
     partner_api::PartnerApi,
     reconciler::{Reconciler, Round, STORE_LOST},
     telemetry::Metrics,
+    units::count,
 };
 
 /// Runs one round of the reconciler and prints what it did.

@@ -29,6 +29,7 @@ impl Config {
         self.check_partner_api()?;
         self.check_reconciler()?;
         self.check_sink()?;
+        self.check_doctor()?;
         self.check_attempt_timeout()
     }
 
@@ -116,6 +117,11 @@ impl Config {
         let secret = sink.secret.reveal();
         let is_key = secret.is_empty() || SigningKey::parse(secret).is_ok();
         ensure(is_key, "sink.secret", "must be `whsec_` followed by 24 to 64 bytes in base64")
+    }
+
+    fn check_doctor(&self) -> Check {
+        let url = &self.doctor.envoy_url;
+        if url.is_empty() { Ok(()) } else { check_url("doctor.envoy_url", url) }
     }
 
     /// An attempt may call the Partner API and then the application.

@@ -194,6 +194,13 @@ pub enum SinkKind {
     Http,
 }
 
+/// The settings in `[doctor]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Doctor {
+    pub envoy_url: String,
+}
+
 /// The settings in `[log]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -206,3 +206,34 @@ fn an_error_with_its_causes_says_nothing_twice() {
     let error = ConfigError::from(config::ConfigError::Message("not TOML".to_owned()));
     assert_eq!(format!("{:#}", anyhow::Error::from(error)), "configuration: not TOML");
 }
+
+#[test]
+fn every_setting_is_listed_with_its_origin_and_without_secrets() {
+    let mut secret = tempfile::NamedTempFile::new().unwrap();
+    secret.write_all(b"hunter2-hunter2-").unwrap();
+    let mut file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    let path = secret.path().display();
+    let text = format!("[redis]\npartitions = 8\nurl_file = \"{path}\"\n[sink]\nurl = \"https://app.example/hunter2\"");
+    file.write_all(text.as_bytes()).unwrap();
+    let variables: Map<_, _> = [("BACKEND__INGEST__PROOF", "hunter2-hunter2-"), ("BACKEND__LOG__LEVEL", "warn")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    let environment = Environment::with_prefix("BACKEND").source(Some(variables));
+    let sources = Config::read_sources(Some(file.path()), environment, std::iter::empty()).unwrap();
+    let settings = listing::settings_of(sources.collect().unwrap(), Some(file.path()));
+    let from_file = || Origin::File(file.path().display().to_string());
+    for (key, value, origin) in [
+        ("redis.partitions", "8", from_file()),
+        ("redis.url", "[redacted]", Origin::File(secret.path().display().to_string())),
+        ("sink.url", "https://app.example/…", from_file()),
+        ("ingest.proof", "[redacted]", Origin::Environment),
+        ("log.level", "warn", Origin::Environment),
+        ("partner_api.api_key", "\"\"", Origin::Default),
+        ("partner_api.paging.size", "100", Origin::Default),
+    ] {
+        let expected = Setting { key: key.to_owned(), value: value.to_owned(), origin };
+        assert!(settings.contains(&expected), "{expected}: {settings:?}");
+    }
+    assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
+    assert!(settings.is_sorted_by(|first, second| first.key < second.key) && settings.len() > 50);
+}

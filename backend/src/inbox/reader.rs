@@ -134,7 +134,7 @@ impl Reader {
 }
 
 impl EntryId {
-    fn parse(feature: Feature, id: &str) -> Self {
+    pub(super) fn parse(feature: Feature, id: &str) -> Self {
         let (added_ms, sequence) = id.split_once('-').unwrap_or((id, "0"));
         Self { feature, added_ms: added_ms.parse().unwrap_or_default(), sequence: sequence.parse().unwrap_or_default() }
     }

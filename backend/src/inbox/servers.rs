@@ -29,6 +29,7 @@ mod requirements;
 mod server;
 mod watch;
 
+pub(super) use requirements::Requirements;
 pub(super) use server::{Server, Side};
 
 use checks::Checks;
@@ -36,7 +37,6 @@ use cluster::Slots;
 use confirm::{Confirmation, Needed};
 use formats::Formats;
 use layout::Layout;
-use requirements::Requirements;
 use server::{CONNECT_TIMEOUT, Settings};
 
 /// The servers, and which of them holds which partition.
@@ -89,9 +89,12 @@ impl Servers {
             layout: channel::Sender::new(Arc::new(Layout::empty())),
             refresh: Notify::new(),
         };
-        first_answer(servers.named.iter().map(|server| server.ensure_answers())).await?;
+        // Collected here and below, since a future that contains a closure would not be `Send`.
+        let questions: Vec<_> = servers.named.iter().map(|server| server.ensure_answers()).collect();
+        first_answer(questions).await?;
         if config.topology == Topology::Cluster {
-            servers.slots = first_answer(servers.named.iter().map(|server| cluster::slots_of(server, keys))).await?;
+            let questions: Vec<_> = servers.named.iter().map(|server| cluster::slots_of(server, keys)).collect();
+            servers.slots = first_answer(questions).await?;
         }
         let places = keys.partitions() as usize + 1;
         let layout = servers.query_layout(places).await?;
@@ -135,7 +138,6 @@ impl Servers {
         match self.topology {
             Topology::Single => Ok(Layout::single(&self.named[0], places)),
             Topology::Sentinel => {
-                // Collected, since a future that contains this closure would not be `Send`.
                 let questions: Vec<_> = self.named.iter().map(|sentinel| self.query_primary(sentinel)).collect();
                 let address = first_answer(questions).await?;
                 let layout = self.layout_at(&vec![address; places])?;

@@ -25,14 +25,14 @@ use crate::{
 
 /// The sink that posts to the partner's application.
 pub struct HttpSink {
-    client: Client,
-    urls: Urls,
+    pub(super) client: Client,
+    pub(super) urls: Urls,
     /// The key for signatures; none if outcomes are not to be signed.
-    key: Option<SigningKey>,
+    pub(super) key: Option<SigningKey>,
 }
 
 /// Where the outcomes of each feature go.
-struct Urls {
+pub(super) struct Urls {
     classification: Url,
     extraction: Url,
     forensics: Url,
@@ -50,7 +50,7 @@ impl Urls {
         })
     }
 
-    fn of(&self, feature: Feature) -> &Url {
+    pub(super) fn of(&self, feature: Feature) -> &Url {
         match feature {
             Feature::Classification => &self.classification,
             Feature::Extraction => &self.extraction,

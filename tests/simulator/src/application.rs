@@ -26,6 +26,7 @@ pub struct Application {
 #[derive(Default)]
 struct State {
     deliveries: Vec<Delivery>,
+    tests: u64,
     complaints: Vec<String>,
     faults: VecDeque<(StatusCode, Duration)>,
     pace: Duration,
@@ -45,6 +46,9 @@ pub struct Delivery {
     /// When the application accepted it.
     pub at: Instant,
 }
+
+/// On a request of `backend doctor --probe-sink`, which brings no outcome: `true`.
+const TEST_HEADER: &str = "x-truenroll-test";
 
 /// The route `POST /outcomes`.
 pub fn routes(application: Arc<Application>) -> Router {
@@ -66,9 +70,17 @@ async fn receive(
             return status;
         }
     }
-    match application.check(&headers, &body) {
+    let is_test = headers.get(TEST_HEADER).is_some_and(|value| value == "true");
+    let checked = if is_test {
+        application.check_test(&headers, &body).map(|()| None)
+    } else {
+        application.check(&headers, &body).map(Some)
+    };
+    match checked {
         Ok(delivery) => {
-            application.state().deliveries.push(delivery);
+            let mut state = application.state();
+            state.tests += u64::from(delivery.is_none());
+            state.deliveries.extend(delivery);
             StatusCode::NO_CONTENT
         }
         Err(complaint) => {
@@ -124,6 +136,11 @@ impl Application {
         (times.len() as u64, times.values().map(|times| times - 1).sum())
     }
 
+    /// The number of signed tests that were accepted. A test is not an outcome.
+    pub fn tests(&self) -> u64 {
+        self.state().tests
+    }
+
     /// The number of requests that are being answered.
     pub fn busy(&self) -> usize {
         self.state().busy
@@ -157,14 +174,7 @@ impl Application {
     }
 
     fn check(&self, headers: &HeaderMap, body: &[u8]) -> Result<Delivery, String> {
-        let verified = match self.signature.verify(body, headers) {
-            Err(WebhookError::TimestampTooOldError | WebhookError::FutureTimestampError) if self.state().any_time => {
-                self.verify_at_any_time(headers, body)
-            }
-            verified => verified,
-        };
-        verified.map_err(|error| format!("invalid signature: {error}"))?;
-        let body: Value = serde_json::from_slice(body).map_err(|error| format!("invalid body: {error}"))?;
+        let body = self.verified(headers, body)?;
         let text =
             |name: &str| body[name].as_str().map(str::to_owned).ok_or_else(|| format!("the body has no `{name}`"));
         let key = text("eventKey")?;
@@ -172,6 +182,24 @@ impl Application {
             return Err("Idempotency-Key is not the event key".to_owned());
         }
         Ok(Delivery { key, lane: (text("caseId")?, text("feature")?), body: Arc::new(body), at: Instant::now() })
+    }
+
+    fn check_test(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), String> {
+        let body = self.verified(headers, body)?;
+        let is_outcome = body.get("eventKey").is_some() || body.get("outcome").is_some();
+        if body["test"] == true && !is_outcome { Ok(()) } else { Err("a test does not say that it is one".to_owned()) }
+    }
+
+    /// Verifies the signature of a body, and parses it.
+    fn verified(&self, headers: &HeaderMap, body: &[u8]) -> Result<Value, String> {
+        let verified = match self.signature.verify(body, headers) {
+            Err(WebhookError::TimestampTooOldError | WebhookError::FutureTimestampError) if self.state().any_time => {
+                self.verify_at_any_time(headers, body)
+            }
+            verified => verified,
+        };
+        verified.map_err(|error| format!("invalid signature: {error}"))?;
+        serde_json::from_slice(body).map_err(|error| format!("invalid body: {error}"))
     }
 
     /// Verifies a signature without its timestamp, by signing again: the library cannot skip that

@@ -37,7 +37,10 @@ impl Clock {
     }
 
     /// The environment variables that make a backend use this clock.
-    pub(super) fn settings(&self) -> Result<BackendSettings> {
+    ///
+    /// # Errors
+    /// If libfaketime cannot be built.
+    pub fn settings(&self) -> Result<BackendSettings> {
         let mut settings = BackendSettings::default();
         settings.set_variable("LD_PRELOAD", tools::faketime()?.display());
         settings.set_variable("FAKETIME_TIMESTAMP_FILE", self.file.display());

@@ -40,7 +40,9 @@ pub(super) fn backend_command(ports: Ports, options: &Options, own: &BackendSett
 
 /// The settings that the backends share, with the addresses of the one at these ports.
 pub(super) fn backend_settings(ports: Ports, options: &Options) -> BackendSettings {
-    let mut settings = BackendSettings::usual(ports.ingest, ports.admin).with_simulator(&options.simulator);
+    let mut settings = BackendSettings::usual(ports.ingest, ports.admin)
+        .with_simulator(&options.simulator)
+        .with("doctor.envoy_url", format!("http://127.0.0.1:{}", ports.envoy_metrics));
     if let Some(url) = &options.redis_url {
         settings.set("redis.url", url);
     }

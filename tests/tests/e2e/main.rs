@@ -22,6 +22,7 @@
 //!
 //! Operations:
 //! - [`start`]: errors at startup.
+//! - [`doctor`]: `backend doctor`, and what it says about faults.
 //! - [`versions`]: the programs, the filter and the changelog agree on the version.
 //! - [`restart`]: restarts of the only backend and of Redis.
 //! - [`planned`]: policy changes and restarts of one of two backends.
@@ -60,6 +61,7 @@ mod clients;
 mod clock;
 mod connections;
 mod dns;
+mod doctor;
 mod drain;
 mod durability;
 mod edge;

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use envelope::Feature;
-use harness::{redis_server::FSYNC, simulator::world::Event, stack::Options};
+use harness::{backend_settings::BackendSettings, redis_server::FSYNC, simulator::world::Event, stack::Options};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use reqwest::{Certificate, Client, Identity, StatusCode};
 use tokio::{
@@ -200,4 +200,28 @@ async fn redis_is_used_over_tls_if_its_certificate_is_trusted() {
     let variables = [("SSL_CERT_FILE", trusted.to_str().unwrap())];
     let (code, said) = backend_with_variables(&[("redis.url", &url)], &variables);
     assert!(code == Some(1) && said.contains("certificate"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backend_doctor_says_whether_the_certificate_of_the_application_is_trusted() {
+    let fixture = Fixture::start().await;
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    let trusted = folder.path().join("ca.pem");
+    fs::write(&trusted, authority.0.pem()).unwrap();
+    let simulator = fixture.simulator.url().rsplit_once(':').unwrap().1.parse().unwrap();
+    for (certificate, expected) in
+        [(authority.sign("localhost"), "\"pass\""), (Authority::new().sign("localhost"), "certificate")]
+    {
+        let port = tls_in_front_of(simulator, certificate).await;
+        let mut own = BackendSettings::default().with("sink.url", format!("https://localhost:{port}/outcomes"));
+        own.set_variable("SSL_CERT_FILE", trusted.display());
+        let output = fixture.stack.backend_output(&["doctor", "--json", "--probe-sink"], &own).unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        for check in ["sink", "sink-test"] {
+            let line = printed.lines().find(|line| line.contains(&format!("\"name\":\"{check}\""))).unwrap();
+            assert!(line.contains(expected), "{line}");
+        }
+    }
+    assert_eq!(fixture.simulator.application.tests(), 1);
 }

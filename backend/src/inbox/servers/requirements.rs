@@ -39,7 +39,7 @@ struct Rule {
 }
 
 /// Under which durability a rule applies.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Scope {
     Any,
     Fsync,
@@ -92,23 +92,43 @@ impl Requirements {
     }
 
     async fn query(&self, address: &str, connection: &mut impl ConnectionLike) -> Result<Proof, InboxError> {
-        let mut command = redis::cmd("CONFIG");
-        command.arg("GET");
-        for rule in RULES {
-            command.arg(rule.setting);
-        }
-        let settings: HashMap<String, String> = command.query_async(connection).await.map_err(|error: RedisError| match error {
-            error if is_forbidden(&error) => InboxError::Unfit(Unfit::Unusable(format!(
-                "Redis at {address} does not reveal its settings (CONFIG GET: {error}): allow `CONFIG GET`, or check them \
-                 yourself and set `redis.check_server` to false"
-            ))),
-            error => error.into(),
-        })?;
-        let unfit = |problem| InboxError::Unfit(Unfit::Unusable(format!("Redis at {address} {problem}")));
+        let settings = query_settings(address, connection).await?;
         // Before `INFO`: wrong settings are proved even if `INFO` gets no answer.
-        check_settings(&settings, self.durability).map_err(unfit)?;
+        check_settings(&settings, self.durability).map_err(|problem| unfit(address, &problem))?;
         let info: String = redis::cmd("INFO").query_async(connection).await?;
-        self.check_info(&settings, &info).map_err(unfit)
+        self.check_info(&settings, &info).map_err(|problem| unfit(address, &problem))
+    }
+
+    /// Checks only whether the server evicts keys.
+    ///
+    /// # Errors
+    /// As for [`Self::check`].
+    pub(in crate::inbox) async fn check_eviction(
+        &self,
+        address: &str,
+        connection: &mut impl ConnectionLike,
+    ) -> Result<(), InboxError> {
+        let settings = query_settings(address, connection).await?;
+        check_rules(&settings, Scope::Any).map_err(|problem| unfit(address, &problem))
+    }
+
+    /// Checks everything but whether the server evicts keys.
+    ///
+    /// # Errors
+    /// As for [`Self::check`].
+    pub(in crate::inbox) async fn check_durability(
+        &self,
+        address: &str,
+        connection: &mut impl ConnectionLike,
+    ) -> Result<Proof, InboxError> {
+        let mut settings = HashMap::new();
+        // Nothing else depends on settings.
+        if self.durability == Durability::Fsync {
+            settings = query_settings(address, connection).await?;
+            check_rules(&settings, Scope::Fsync).map_err(|problem| unfit(address, &problem))?;
+        }
+        let info: String = redis::cmd("INFO").query_async(connection).await?;
+        self.check_info(&settings, &info).map_err(|problem| unfit(address, &problem))
     }
 
     /// Compares the answer of `INFO` with the requirements, after the settings were checked. The
@@ -123,12 +143,37 @@ impl Requirements {
     }
 }
 
-fn check_settings(settings: &HashMap<String, String>, durability: Durability) -> Result<(), String> {
+async fn query_settings(
+    address: &str,
+    connection: &mut impl ConnectionLike,
+) -> Result<HashMap<String, String>, InboxError> {
+    let mut command = redis::cmd("CONFIG");
+    command.arg("GET");
     for rule in RULES {
-        if rule.scope == Scope::Fsync && durability != Durability::Fsync {
-            continue;
-        }
-        let Rule { setting: name, accepted, scope, consequence } = rule;
+        command.arg(rule.setting);
+    }
+    command.query_async(connection).await.map_err(|error: RedisError| match error {
+        error if is_forbidden(&error) => InboxError::Unfit(Unfit::Unusable(format!(
+            "Redis at {address} does not reveal its settings (CONFIG GET: {error}): allow `CONFIG GET`, or check them \
+             yourself and set `redis.check_server` to false"
+        ))),
+        error => error.into(),
+    })
+}
+
+/// The error of a server that does not meet the requirements. `problem` continues the sentence
+/// "Redis at ADDRESS …".
+fn unfit(address: &str, problem: &str) -> InboxError {
+    InboxError::Unfit(Unfit::Unusable(format!("Redis at {address} {problem}")))
+}
+
+fn check_settings(settings: &HashMap<String, String>, durability: Durability) -> Result<(), String> {
+    check_rules(settings, Scope::Any)?;
+    if durability == Durability::Fsync { check_rules(settings, Scope::Fsync) } else { Ok(()) }
+}
+
+fn check_rules(settings: &HashMap<String, String>, scope: Scope) -> Result<(), String> {
+    for Rule { setting: name, accepted, consequence, .. } in RULES.iter().filter(|rule| rule.scope == scope) {
         let actual = setting(settings, name);
         if !accepted.contains(&actual) {
             let alternative = match scope {

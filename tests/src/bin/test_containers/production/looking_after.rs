@@ -1,4 +1,4 @@
-//! The commands of docs/OPERATIONS.md for dead letters, backup and reconciliation.
+//! The commands of docs/OPERATIONS.md for dead letters, checks, backup and reconciliation.
 
 use std::time::Duration;
 
@@ -18,6 +18,9 @@ pub(super) async fn run(steps: &mut Steps, production: &Production) -> Result<()
     steps.step("a dead letter is listed and replayed", replayed(production)).await?;
 
     for block in pages::blocks(PAGE)? {
+        if block.section == "Checking an installation" {
+            steps.step(&format!("{PAGE}: doctor"), doctor(production, &block.text)).await?;
+        }
         // The restore needs everything to be stopped: see `walkthrough`.
         if block.section == "Backup and restore" && !block.text.contains("docker compose stop") {
             let name = if block.text.contains("reconcile") { "reconcile" } else { "backup" };
@@ -36,6 +39,16 @@ pub(super) async fn run(steps: &mut Steps, production: &Production) -> Result<()
     };
     steps.step("commands in containers of their own", without).await?;
     Ok(())
+}
+
+async fn doctor(Production { project, .. }: &Production, commands: &str) -> Result<String> {
+    // Exits with 1 if a check failed.
+    let printed = project.shell(commands).await?;
+    for check in ["sink-test", "envoy-proof", "authenticity", "spool"] {
+        let passes = |line: &str| line.contains(&format!("\"name\":\"{check}\",\"status\":\"pass\""));
+        ensure!(printed.lines().any(passes), "{check} does not pass: {printed}");
+    }
+    Ok(String::new())
 }
 
 async fn replayed(production: &Production) -> Result<String> {

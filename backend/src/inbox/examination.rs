@@ -1,0 +1,258 @@
+//! What `backend doctor` asks Redis. Nothing here writes, and nothing depends on whether a server
+//! is fit.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use envelope::Feature;
+use redis::{FromRedisValue, RedisError};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    Inbox, InboxError,
+    error::Unfit,
+    format::{SUPPORTED, Stored, User},
+    reader::EntryId,
+    servers::{Requirements, Server},
+    stream::StreamEntry,
+};
+use crate::{
+    config::Config,
+    time::{from_millis, to_millis},
+};
+
+mod info;
+
+pub use info::ServerInfo;
+
+/// The servers and what they hold, to be examined.
+pub struct Examination {
+    inbox: Inbox,
+    requirements: Requirements,
+}
+
+/// A reading of a server's clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clock {
+    /// The server's address.
+    pub address: String,
+    /// The time by the server's clock.
+    pub theirs: SystemTime,
+    /// The time by this machine's clock, halfway between the question and the answer.
+    pub ours: SystemTime,
+}
+
+/// Who works on the partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ownership {
+    /// How many backends are at work.
+    pub members: u64,
+    /// How many partitions have an owner.
+    pub owned: u32,
+    /// How many partitions there are.
+    pub partitions: u32,
+}
+
+/// The events that are neither completed nor dead letters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// How many they are.
+    pub events: u64,
+    /// How long ago the oldest of them was stored, by the clock of Redis.
+    pub oldest: Option<Duration>,
+    /// The paused features.
+    pub paused: Vec<Feature>,
+}
+
+/// How often a server is asked to measure its latency.
+const PINGS: usize = 5;
+
+impl Examination {
+    /// Connects to the servers.
+    ///
+    /// # Errors
+    /// If no server answers, or they do not form the configured topology.
+    pub async fn begin(config: &Config, patience: Duration) -> Result<Self, InboxError> {
+        let redis = &config.redis;
+        let requirements = Requirements { durability: redis.durability, topology: redis.topology, timeout: patience };
+        Ok(Self { inbox: Inbox::reach(User::Command, config, patience).await?, requirements })
+    }
+
+    /// Returns what each server says about itself.
+    ///
+    /// # Errors
+    /// If a server does not answer.
+    pub async fn infos(&self) -> Result<Vec<ServerInfo>, InboxError> {
+        let mut infos = Vec::new();
+        for (address, server) in self.servers() {
+            let info: String = self.ask(&server, redis::cmd("INFO")).await?;
+            infos.push(ServerInfo::read(address, &info));
+        }
+        Ok(infos)
+    }
+
+    /// Measures how long each server takes to answer, as the median of several questions.
+    ///
+    /// # Errors
+    /// If a server does not answer.
+    pub async fn latencies(&self) -> Result<Vec<(String, Duration)>, InboxError> {
+        let mut latencies = Vec::new();
+        for (address, server) in self.servers() {
+            let mut taken = [Duration::ZERO; PINGS];
+            for taken in &mut taken {
+                let asked = Instant::now();
+                () = self.ask(&server, redis::cmd("PING")).await?;
+                *taken = asked.elapsed();
+            }
+            taken.sort_unstable();
+            latencies.push((address, taken[PINGS / 2]));
+        }
+        Ok(latencies)
+    }
+
+    /// Makes sure that no server evicts keys.
+    ///
+    /// # Errors
+    /// Returns [`InboxError::Unfit`] if one does, another error if that is unknown.
+    pub async fn ensure_no_eviction(&self) -> Result<(), InboxError> {
+        for (address, server) in self.servers() {
+            self.requirements.check_eviction(&address, &mut server.connection()).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that each server keeps events as `redis.durability` demands. Returns whether each
+    /// of them syncs every event before it answers.
+    ///
+    /// # Errors
+    /// Returns [`InboxError::Unfit`] if one does not, another error if that is unknown.
+    pub async fn ensure_durable(&self) -> Result<bool, InboxError> {
+        let mut syncs_always = true;
+        for (address, server) in self.servers() {
+            let proof = self.requirements.check_durability(&address, &mut server.connection()).await?;
+            syncs_always &= proof.syncs_always;
+        }
+        Ok(syncs_always)
+    }
+
+    /// Reads the clock of each server.
+    ///
+    /// # Errors
+    /// If a server does not answer.
+    pub async fn clocks(&self) -> Result<Vec<Clock>, InboxError> {
+        let mut clocks = Vec::new();
+        for (address, server) in self.servers() {
+            let asked = Instant::now();
+            let theirs = self.time(&server).await?;
+            let ours = SystemTime::now() - asked.elapsed() / 2;
+            clocks.push(Clock { address, theirs, ours });
+        }
+        Ok(clocks)
+    }
+
+    /// Makes sure that this version may use every partition, and that there are as many as
+    /// configured. Returns the lowest format.
+    ///
+    /// # Errors
+    /// Returns [`InboxError::Partitions`] or [`InboxError::Unfit`] if not, another error if that is
+    /// unknown.
+    pub async fn ensure_usable(&self) -> Result<u32, InboxError> {
+        self.inbox.ensure_same_partitions().await?;
+        let mut lowest = SUPPORTED.newest;
+        for partition in 0..self.inbox.partitions() {
+            let server = self.inbox.servers.of_partition(partition);
+            let key = self.inbox.keys.of_partition(partition).format();
+            let mut command = redis::cmd("HMGET");
+            command.arg(&key).arg(&Stored::FIELDS);
+            let fields: Vec<Option<String>> = self.ask(&server, command).await?;
+            let unfit =
+                |problem| InboxError::Unfit(Unfit::Unusable(format!("Redis at {} {problem}", server.address())));
+            let stored = Stored::read(&key, &fields).map_err(unfit)?;
+            SUPPORTED.judge(&stored, User::Backend).map_err(unfit)?;
+            lowest = lowest.min(stored.format);
+        }
+        Ok(lowest)
+    }
+
+    /// Returns who works on the partitions.
+    ///
+    /// # Errors
+    /// If Redis does not answer.
+    pub async fn ownership(&self) -> Result<Ownership, InboxError> {
+        let common = self.inbox.servers.of_common();
+        let mut count = redis::cmd("ZCOUNT");
+        count.arg(self.inbox.keys.members()).arg(to_millis(self.time(&common).await?)).arg("+inf");
+        let members = self.ask(&common, count).await?;
+        let partitions = self.inbox.partitions();
+        let mut owned = 0;
+        for partition in 0..partitions {
+            let mut exists = redis::cmd("EXISTS");
+            exists.arg(self.inbox.keys.of_partition(partition).lease());
+            owned += self.ask::<u32>(&self.inbox.servers.of_partition(partition), exists).await?;
+        }
+        Ok(Ownership { members, owned, partitions })
+    }
+
+    /// Returns how many events wait or are in progress, and for how long.
+    ///
+    /// # Errors
+    /// If Redis does not answer.
+    pub async fn backlog(&self) -> Result<Backlog, InboxError> {
+        let mut backlog = Backlog::default();
+        backlog.paused.extend(self.inbox.paused().await?.features);
+        backlog.paused.sort_unstable();
+        for partition in 0..self.inbox.partitions() {
+            backlog.events += self.inbox.depth(partition).await?;
+            let keys = self.inbox.keys.of_partition(partition);
+            let mut commands = redis::pipe();
+            for feature in Feature::ALL {
+                commands.cmd("XRANGE").arg(keys.inbox(feature)).arg("-").arg("+").arg("COUNT").arg(1);
+            }
+            let server = self.inbox.servers.of_partition(partition);
+            let oldest: [Vec<StreamEntry>; 4] = self.answer(commands.query_async(&mut server.connection())).await?;
+            let oldest = Feature::ALL.into_iter().zip(oldest.iter().map(|entries| entries.first()));
+            let added = oldest.filter_map(|(feature, entry)| Some(EntryId::parse(feature, &entry?.id).added_at()));
+            if let Some(added) = added.min() {
+                let age = self.time(&server).await?.duration_since(added).unwrap_or_default();
+                backlog.oldest = backlog.oldest.max(Some(age));
+            }
+        }
+        Ok(backlog)
+    }
+
+    /// Returns how many dead letters there are.
+    ///
+    /// # Errors
+    /// If Redis does not answer.
+    pub async fn dead_letters(&self) -> Result<u64, InboxError> {
+        let mut letters = 0;
+        for partition in 0..self.inbox.partitions() {
+            let mut count = redis::cmd("XLEN");
+            count.arg(self.inbox.keys.of_partition(partition).dead());
+            letters += self.ask::<u64>(&self.inbox.servers.of_partition(partition), count).await?;
+        }
+        Ok(letters)
+    }
+
+    fn servers(&self) -> impl Iterator<Item = (String, Arc<Server>)> {
+        self.inbox.servers.all().into_iter()
+    }
+
+    async fn time(&self, server: &Server) -> Result<SystemTime, InboxError> {
+        let (seconds, micros): (u64, u64) = self.ask(server, redis::cmd("TIME")).await?;
+        Ok(from_millis(seconds * 1_000 + micros / 1_000))
+    }
+
+    async fn ask<T: FromRedisValue>(&self, server: &Server, command: redis::Cmd) -> Result<T, InboxError> {
+        self.answer(command.query_async(&mut server.connection())).await
+    }
+
+    async fn answer<T>(&self, answer: impl Future<Output = Result<T, RedisError>>) -> Result<T, InboxError> {
+        match timeout(self.inbox.timeout, answer).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(InboxError::Timeout(self.inbox.timeout)),
+        }
+    }
+}
