@@ -39,9 +39,16 @@ RUN mkdir -p /runtime/var/lib/dpkg/status.d /empty \
  && echo 'nonroot:x:65532:' > /runtime/etc/group \
  && install --directory --mode 1777 /runtime/tmp
 
+# The files of the repository that are in images. Their modes are set here, because a clone that was
+# made with a strict umask has files that only their owner can read.
+FROM ${DEBIAN_IMAGE} AS files
+COPY LICENSE /files/license/
+COPY envoy/bootstrap.yaml envoy/log-limit.yaml envoy/tls.yaml /files/envoy/
+RUN chmod -R u=rwX,go=rX /files
+
 FROM scratch AS base
 COPY --from=runtime /runtime /
-COPY LICENSE /usr/share/doc/truenroll-edge/
+COPY --from=files /files/license /usr/share/doc/truenroll-edge
 USER 65532:65532
 ARG VERSION
 ARG BUILD_REVISION
@@ -89,7 +96,7 @@ FROM ${ENVOY_IMAGE} AS envoy-binary
 FROM base AS envoy
 COPY --from=envoy-binary /usr/local/bin/envoy /usr/local/bin/envoy
 COPY --from=guardctl-build /src/target/release/guardctl /usr/local/bin/guardctl
-COPY envoy/bootstrap.yaml envoy/log-limit.yaml envoy/tls.yaml /etc/envoy/
+COPY --from=files /files/envoy /etc/envoy
 # A volume inherits the owner of the folder on which it is mounted.
 COPY --from=runtime --chown=65532:65532 /empty /var/lib/edge
 EXPOSE 8080 9902

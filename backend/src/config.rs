@@ -6,6 +6,8 @@ use std::{env, ffi::OsString, fs, path::Path};
 use config::{Environment, File, FileFormat, Source as _};
 use serde::Deserialize;
 
+use crate::unreadable::explain;
+
 mod check;
 mod error;
 mod listing;
@@ -102,7 +104,7 @@ impl Config {
         ] {
             if !file.is_empty() {
                 let text = fs::read_to_string(file).map_err(|error| {
-                    ConfigError::invalid(key, format!("is `{file}`, which cannot be read: {error}"))
+                    ConfigError::invalid(key, format!("is `{file}`, which cannot be read: {}", explain(&error)))
                 })?;
                 *secret = Secret::new(text.trim_end());
             }

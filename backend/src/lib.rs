@@ -63,6 +63,7 @@ mod telemetry;
 mod time;
 mod tls;
 mod units;
+mod unreadable;
 mod worker;
 
 pub use cli::{main, main_with};

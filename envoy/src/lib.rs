@@ -11,6 +11,7 @@
 //! - [`render`] renders a build for an Envoy in Kubernetes.
 //! - [`verify`] finds misconfigurations of any running edge from outside.
 //! - [`drain`] runs Envoy, and drains it before it stops.
+//! - [`unreadable`] explains why a file cannot be read.
 
 pub mod bootstrap;
 pub mod build;
@@ -25,4 +26,5 @@ pub mod rehearsal;
 pub mod render;
 pub mod store;
 pub mod traffic;
+pub mod unreadable;
 pub mod verify;

@@ -2,19 +2,21 @@
 //! in the environment.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
+use crate::unreadable::Unreadable;
+
 /// Why a policy cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyFileError {
     /// A file cannot be read.
-    #[error("cannot read {0}: {1}")]
-    Unreadable(PathBuf, io::Error),
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     /// The policy is not TOML. Contains the line's number and the reason, but not the line, which
     /// may contain a token.
     #[error("{0} is not valid TOML, line {1}: {2}")]
@@ -112,7 +114,7 @@ fn with_tokens(mut policy: Value, tokens: &[&str]) -> Result<Value, PolicyFileEr
 }
 
 fn read_text(path: &Path) -> Result<String, PolicyFileError> {
-    fs::read_to_string(path).map_err(|error| PolicyFileError::Unreadable(path.to_owned(), error))
+    fs::read_to_string(path).map_err(|error| Unreadable { path: path.to_owned(), error }.into())
 }
 
 #[cfg(test)]

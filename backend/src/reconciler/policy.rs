@@ -6,6 +6,7 @@ use std::{error::Error, fs};
 use envelope::{Feature, Policy, settings::Table};
 
 use super::ReconcilerError;
+use crate::unreadable::explain;
 
 /// Returns the features that the policy in `file` does not disable; all of them if `file` is empty.
 ///
@@ -23,8 +24,8 @@ pub(super) fn enabled_features(file: &str) -> Result<Vec<Feature>, ReconcilerErr
 fn disabled_features(file: &str) -> Result<Vec<Feature>, Box<dyn Error>> {
     // The parser's own error is dropped: it would show a line of the file, which may contain a path
     // token.
-    let mut settings: serde_json::Map<_, _> =
-        toml::from_str(&fs::read_to_string(file)?).map_err(|_| "it is not TOML")?;
+    let text = fs::read_to_string(file).map_err(|error| explain(&error))?;
+    let mut settings: serde_json::Map<_, _> = toml::from_str(&text).map_err(|_| "it is not TOML")?;
     // The reconciler does not need it, and its tokens may be in a file that only `guardctl` can
     // read.
     settings.remove("authenticity");

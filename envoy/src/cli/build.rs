@@ -13,7 +13,7 @@ use clap::Args;
 use envelope::filter_settings::Settings;
 
 use super::tell;
-use crate::{build::Build, policy_file, store::hex};
+use crate::{build::Build, policy_file, store::hex, unreadable::Unreadable};
 
 /// The build: the module and its settings.
 #[derive(Args)]
@@ -50,7 +50,7 @@ impl BuildArguments {
     /// If one cannot be read, or a new proof cannot be written.
     pub(super) fn read(&self) -> Result<Build> {
         Ok(Build {
-            module: fs::read(&self.wasm).with_context(|| format!("cannot read {}", self.wasm.display()))?,
+            module: fs::read(&self.wasm).map_err(|error| Unreadable { path: self.wasm.clone(), error })?,
             policy: policy_file::read(self.policy.as_deref(), self.token.as_deref())?,
             proof: read_or_make_proof(&self.proof_file)?,
         })
@@ -92,6 +92,6 @@ fn read_or_make_proof(path: &Path) -> Result<String> {
                 .with_context(|| format!("cannot write {}", path.display()))?;
             Ok(proof)
         }
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        Err(error) => Err(Unreadable { path: path.to_owned(), error }.into()),
     }
 }

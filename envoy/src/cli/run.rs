@@ -9,6 +9,7 @@ use super::rendered;
 use crate::{
     bootstrap::Bootstrap,
     drain::{self, Drain},
+    unreadable::{Unreadable, ensure_readable},
 };
 
 /// How to run Envoy.
@@ -45,7 +46,8 @@ impl Run {
     /// Runs Envoy until it stops, and returns its exit status.
     ///
     /// # Errors
-    /// If the bootstrap cannot be rendered, or Envoy cannot be started.
+    /// If the bootstrap cannot be rendered or names a file that this process may not read, or Envoy
+    /// cannot be started.
     pub(super) fn run(self) -> Result<ExitCode> {
         let notice = Duration::from_secs(self.notice_seconds);
         let limit = Duration::from_secs(self.drain_seconds);
@@ -66,10 +68,12 @@ impl Run {
                 "--enable and --set (EDGE_ENABLE and EDGE_SET) change the file given as --bootstrap, and none is given"
             ),
             Some(path) => {
-                let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                let text = fs::read_to_string(&path).map_err(|error| Unreadable { path: path.clone(), error })?;
                 let rendered = rendered(Bootstrap::from(text), &settings, &enable);
+                let rendered = rendered.with_context(|| format!("cannot render {}", path.display()))?;
+                ensure_readable(&rendered)?;
                 command.push("--config-yaml".into());
-                command.push(rendered.with_context(|| format!("cannot render {}", path.display()))?.into());
+                command.push(rendered.into());
             }
         }
         Ok(command)
