@@ -6,6 +6,7 @@
 //! - [`docker`] runs the commands `docker` and `docker compose`.
 //! - [`project`] is one Compose project with its own copy of the repository.
 //! - [`container`] is one of its containers.
+//! - [`hardening`] checks the rights and limits of containers.
 //! - [`network`] breaks the network of a container.
 //! - [`outside`] plays TruEnroll and the partner's application for a project, and judges what
 //!   senders notice.
@@ -17,6 +18,7 @@ pub mod base_images;
 pub mod container;
 pub mod docker;
 pub mod engine;
+pub mod hardening;
 pub mod network;
 pub mod outside;
 pub mod pages;

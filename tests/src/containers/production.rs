@@ -27,7 +27,7 @@ impl Production {
     /// # Errors
     /// If the file cannot be written.
     pub async fn prepare(session: &mut Session, name: &str) -> Result<Self> {
-        let project = session.project(name)?;
+        let project = session.project(name).await?;
         Self::configure(project, &Secrets::default()).await
     }
 

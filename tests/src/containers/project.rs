@@ -19,6 +19,7 @@ use super::{
     container::Container,
     context,
     docker::{BUILD, Docker, QUICK},
+    gateway,
     pages::{self, Performed},
 };
 use crate::{process::free_port, tools};
@@ -34,8 +35,9 @@ pub struct Project {
     pub name: String,
     /// The project's copy of the repository. Commands run in it, and tests may change it.
     pub folder: PathBuf,
-    /// The published port of Envoy, on 127.0.0.1.
-    pub edge_port: u16,
+    /// The published port of Envoy, with the host's address in the engine's default network. On
+    /// 127.0.0.1, a proxy of the engine would accept connections even while Envoy does not.
+    pub edge_address: SocketAddr,
     performed: Performed,
 }
 
@@ -50,12 +52,12 @@ impl Project {
     /// Creates a project below `folder`, with a fresh copy of the repository.
     ///
     /// # Errors
-    /// If the repository cannot be copied, or no port is free.
-    pub fn new(docker: &Docker, name: &str, folder: &Path, performed: &Performed) -> Result<Self> {
+    /// If the repository cannot be copied, no port is free, or the engine does not answer.
+    pub async fn new(docker: &Docker, name: &str, folder: &Path, performed: &Performed) -> Result<Self> {
         let folder = folder.join(name);
         context::copy(tools::workspace(), &folder).context("cannot copy the repository")?;
-        let edge_port = free_port()?;
-        Ok(Self { docker: docker.clone(), name: name.to_owned(), folder, edge_port, performed: performed.clone() })
+        let edge_address = (gateway::of_containers(docker).await?, free_port()?).into();
+        Ok(Self { docker: docker.clone(), name: name.to_owned(), folder, edge_address, performed: performed.clone() })
     }
 
     /// The engine's command line.
@@ -164,7 +166,7 @@ impl Project {
 
     /// The URL of Envoy, without the webhook's path.
     pub fn edge(&self) -> String {
-        format!("http://127.0.0.1:{}", self.edge_port)
+        format!("http://{}", self.edge_address)
     }
 
     /// Replaces a piece of a file of this project's copy. The file is replaced by renaming, as most
@@ -232,7 +234,7 @@ impl Project {
         let mut command = self.docker.command(program);
         command.current_dir(&self.folder).env("COMPOSE_PROJECT_NAME", &self.name);
         // Variables of the environment take precedence over those in `.env`.
-        command.env("EDGE_PORT", format!("127.0.0.1:{}", self.edge_port));
+        command.env("EDGE_PORT", self.edge_address.to_string());
         command
     }
 }

@@ -106,9 +106,9 @@ impl Session {
     ///
     /// # Errors
     /// If the repository cannot be copied.
-    pub fn project(&mut self, name: &str) -> Result<Project> {
+    pub async fn project(&mut self, name: &str) -> Result<Project> {
         let name = format!("edge-test-{name}-{}", std::process::id());
-        let project = Project::new(self.docker()?, &name, &self.folder, &self.performed)?;
+        let project = Project::new(self.docker()?, &name, &self.folder, &self.performed).await?;
         self.projects.push(project.clone());
         Ok(project)
     }

@@ -59,6 +59,7 @@ mod bootstrap;
 mod chaos;
 mod clients;
 mod clock;
+mod compose;
 mod connections;
 mod dns;
 mod doctor;

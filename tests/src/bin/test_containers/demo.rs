@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::containers::{Session, docker::BUILD, pages};
+use harness::containers::{Session, docker::BUILD, hardening::ensure_hardened, pages};
 
 const COMMAND: &str = "docker compose --env-file demo.env --profile demo up --build";
 /// How long the demo may take to show further progress.
 const PATIENCE: Duration = Duration::from_secs(60);
+const SERVICES: [&str; 5] = ["filter", "envoy", "backend", "redis", "simulator"];
 
 pub(crate) async fn run(session: &mut Session) -> Result<()> {
-    let project = session.project("demo")?;
+    let project = session.project("demo").await?;
     pages::shows("README.md", COMMAND)?;
     let mut up = project.foreground(COMMAND)?;
     let steps = &mut session.steps;
@@ -29,9 +30,15 @@ pub(crate) async fn run(session: &mut Session) -> Result<()> {
         })
         .await?;
     steps
+        .step("demo: every container is hardened", async {
+            ensure_hardened(&project, &SERVICES).await?;
+            Ok("")
+        })
+        .await?;
+    steps
         .step("demo: Ctrl-C stops everything", async {
             up.interrupt().await?;
-            for service in ["filter", "envoy", "backend", "redis", "simulator"] {
+            for service in SERVICES {
                 let container = project.container(service).await?;
                 let state = container.inspect("{{.State.Status}} {{.State.ExitCode}}").await?;
                 ensure!(state == "exited 0", "service {service}: {state}");

@@ -1,13 +1,14 @@
 //! Every operation of production, while a sender that never retries posts 50 events per second.
 
 use anyhow::{Result, ensure};
-use harness::containers::{Production, Session};
+use harness::containers::{Production, Session, hardening::ensure_hardened};
 
 mod backend;
 mod edge;
 mod filter;
 pub(crate) mod kept;
 mod looking_after;
+mod mounts;
 mod noticed;
 mod redis;
 
@@ -22,6 +23,13 @@ pub(crate) async fn run(session: &mut Session) -> Result<()> {
         })
         .await?;
     steps.step("production: sizes of the images", sizes(&production)).await?;
+    steps
+        .step("production: every container is hardened", async {
+            ensure_hardened(&production.project, &["filter", "envoy", "backend", "redis"]).await?;
+            Ok("")
+        })
+        .await?;
+    mounts::run(steps, &production).await?;
     filter::run(steps, &production).await?;
     backend::run(steps, &production).await?;
     redis::run(steps, &production).await?;

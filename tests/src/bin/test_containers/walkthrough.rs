@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) async fn run(session: &mut Session) -> Result<()> {
     let mut page = Page::read()?;
-    let project = session.project("walkthrough")?;
+    let project = session.project("walkthrough").await?;
     session.name(&own_handler::IMAGES).await?;
     let steps = &mut session.steps;
 
@@ -74,16 +74,19 @@ async fn first_settings(project: Project, commands: &str) -> Result<Production> 
 /// Enables TLS with a certificate for this machine, makes a request, and returns to plain HTTP, which
 /// the sender uses.
 async fn terminates_tls(project: &Project, commands: &str) -> Result<String> {
-    let certificate = "mkdir tls
+    let certificate = format!(
+        "mkdir tls
         openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=edge \
-        -addext subjectAltName=IP:127.0.0.1 -keyout tls/key.pem -out tls/certificate.pem
-        chmod 644 tls/*.pem";
-    project.shell(certificate).await?;
+        -addext subjectAltName=IP:{} -keyout tls/key.pem -out tls/certificate.pem
+        chmod 644 tls/*.pem",
+        project.edge_address.ip()
+    );
+    project.shell(&certificate).await?;
     let settings = project.folder.join(".env");
     let plain = fs::read(&settings)?;
     project.shell(commands).await?;
     project.healthy(&["envoy"]).await?;
-    let url = format!("https://127.0.0.1:{}/webhooks/truenroll", project.edge_port);
+    let url = format!("https://{}/webhooks/truenroll", project.edge_address);
     let get = format!("curl --silent --max-time 10 --cacert tls/certificate.pem {url}");
     let answer = project.shell(&get).await.context("no answer over TLS")?;
     ensure!(answer.contains("not_found"), "a request without the token is answered {answer}");

@@ -65,13 +65,9 @@ async fn recreate(project: &Project, what: &str, backends: usize) -> Result<()> 
     let before = images(project).await?;
     project.edit("Dockerfile", "FROM base AS backend\n", &format!("FROM base AS backend\nLABEL test=\"{what}\"\n"))?;
     // With several backends, Compose must be told how many.
-    let scaled = format!("docker compose up -d --build --no-deps --scale backend={backends} backend");
-    let command = "docker compose up -d --build --no-deps backend";
-    if backends == 1 {
-        project.shown(PAGE, command).await?
-    } else {
-        project.shell(&scaled).await?
-    };
+    let several = format!("docker compose up -d --build --no-deps --scale backend={backends} backend");
+    let one = "docker compose up -d --build --no-deps backend";
+    project.shown(PAGE, if backends == 1 { one } else { &several }).await?;
     project.healthy(&["backend"]).await?;
     let after = images(project).await?;
     ensure!(after.len() == backends && after.iter().all(|image| !before.contains(image)), "{before:?}, {after:?}");

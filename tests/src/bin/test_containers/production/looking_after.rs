@@ -31,9 +31,18 @@ pub(super) async fn run(steps: &mut Steps, production: &Production) -> Result<()
     let copy = project.folder.join("backup-appendonlydir");
     ensure!(copy.is_dir(), "the backup left no {}", copy.display());
 
+    let formats = async {
+        for block in pages::blocks(PAGE)?.iter().filter(|block| block.section == "Formats") {
+            project.shell(&block.text).await?;
+        }
+        Ok("")
+    };
+    steps.step("the format of a partition is copied to another one", formats).await?;
+
     // `docker compose run` works while no backend does.
     let without = async {
-        project.shell("docker compose run --rm --no-deps backend backend check").await?;
+        project.shown(PAGE, "docker compose exec backend backend dead").await?;
+        project.shown(PAGE, "docker compose run --rm --no-deps backend backend dead").await?;
         project.shell("docker compose run --rm --no-deps filter guardctl token").await?;
         Ok("")
     };

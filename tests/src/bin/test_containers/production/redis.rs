@@ -1,6 +1,6 @@
 //! Redis, restarted and killed.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use harness::containers::{Production, Project, Steps};
 
 const PAGE: &str = "docs/OPERATIONS.md";
@@ -19,7 +19,34 @@ pub(super) async fn run(steps: &mut Steps, production: &Production) -> Result<()
         up(project).await
     };
     steps.step("Redis is killed and started again", outside.unplanned(project, "redis-killed", kill)).await?;
+
+    steps.step("Redis is not healthy while it loads its data", loading(project)).await?;
     Ok(())
+}
+
+/// Starts Redis so that it loads its data slowly.
+async fn loading(project: &Project) -> Result<String> {
+    let fill = "for key = 1, 20000 do redis.call('SET', 'filler:' .. key, key, 'EX', 60) end";
+    project.exec("redis", &["redis-cli", "eval", fill, "0"]).await?;
+    let slowly = "\"--key-load-delay\", \"200\", \"--maxmemory\",";
+    project.edit("docker-compose.yml", "\"--maxmemory\",", slowly)?;
+    project.compose(&["up", "-d", "--no-deps", "redis"]).await?;
+    let redis = project.container("redis").await?;
+    let mut times = 0;
+    loop {
+        let health = redis.inspect("{{.State.Health.Status}}").await?;
+        // `redis-cli` fails while Redis does not listen yet.
+        let answer = project.exec("redis", &["sh", "-c", "redis-cli ping || true"]).await?;
+        if answer.trim() == "PONG" {
+            break;
+        }
+        ensure!(health == "starting", "Redis is {health}, and answers: {answer}");
+        times += 1;
+    }
+    ensure!(times > 0, "Redis had loaded its data before it was asked");
+    project.edit("docker-compose.yml", slowly, "\"--maxmemory\",")?;
+    up(project).await?;
+    Ok(format!("asked {times} times while it was loading"))
 }
 
 async fn up(project: &Project) -> Result<()> {

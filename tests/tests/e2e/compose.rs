@@ -1,0 +1,80 @@
+//! The Compose file agrees with `.env.example` and docs/OPERATIONS.md.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
+
+use harness::tools;
+
+/// What a variable has if `.env` does not set it; `None` if it must be set.
+type Defaults = BTreeMap<String, Option<String>>;
+
+fn read(file: &str) -> String {
+    fs::read_to_string(tools::workspace().join(file)).unwrap()
+}
+
+/// The variables of the Compose file. One that must be set may have an empty default elsewhere.
+fn in_compose_file(text: &str) -> Defaults {
+    let mut defaults = Defaults::new();
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+    for variable in lines.flat_map(|line| line.split("${").skip(1)) {
+        let (variable, _) = variable.split_once('}').unwrap();
+        let is_end = |character: char| !character.is_ascii_uppercase() && character != '_';
+        let (name, rest) = variable.split_at(variable.find(is_end).unwrap_or(variable.len()));
+        let default = rest.strip_prefix(":-").map(str::to_owned);
+        assert!(default.is_some() || rest.starts_with(":?"), "{name} has neither a default nor an explanation");
+        let known = defaults.entry(name.to_owned()).or_insert_with(|| default.clone());
+        *known = known.take().and(default);
+    }
+    defaults
+}
+
+/// The variables in a table whose first column is headed `variable`.
+fn in_page(text: &str) -> Defaults {
+    let rows = text.lines().skip_while(|line| !line.starts_with("| variable |")).skip(2);
+    let row = |line: &str| {
+        let mut cells = line.split('|').skip(1).map(|cell| cell.trim().trim_matches('`').to_owned());
+        let (name, default) = (cells.next().unwrap(), cells.next().unwrap());
+        let default = match default.as_str() {
+            "required" => None,
+            "none" => Some(String::new()),
+            _ => Some(default),
+        };
+        (name, default)
+    };
+    rows.take_while(|line| line.starts_with('|')).map(row).collect()
+}
+
+/// The variables that `.env.example` sets or shows as a comment.
+fn in_example(text: &str) -> BTreeSet<String> {
+    let names = text.lines().filter_map(|line| Some(line.strip_prefix('#').unwrap_or(line).split_once('=')?.0));
+    let is_name = |name: &&str| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+    names.filter(is_name).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_variables_and_their_defaults_are_documented() {
+    let compose = in_compose_file(&read("docker-compose.yml"));
+    assert_eq!(compose["WEBHOOK_TOKEN"], None);
+    assert_eq!(compose["EDGE_PORT"].as_deref(), Some("8080"));
+    assert_eq!(in_page(&read("docs/OPERATIONS.md")), compose, "docs/OPERATIONS.md and docker-compose.yml");
+    assert_eq!(in_example(&read(".env.example")), compose.into_keys().collect(), ".env.example and docker-compose.yml");
+}
+
+#[test]
+fn only_folders_are_mounted() {
+    let compose = tools::yaml(&tools::workspace().join("docker-compose.yml")).unwrap().remove(0);
+    let mut mounted = 0;
+    for service in compose["services"].as_object().unwrap().values() {
+        for volume in service["volumes"].as_array().into_iter().flatten() {
+            let source = volume.as_str().unwrap().split(':').next().unwrap();
+            if source.starts_with('.') {
+                // A container that has mounted a file keeps the old one when an editor replaces it.
+                assert!(tools::workspace().join(source).is_dir(), "{source} is not a folder");
+                mounted += 1;
+            }
+        }
+    }
+    assert!(mounted > 0);
+}
