@@ -108,6 +108,7 @@ LABEL org.opencontainers.image.title="truenroll-edge-envoy" \
 FROM dependencies AS backend-build
 COPY envelope/src envelope/src
 COPY backend/config.default.toml backend/
+COPY backend/templates backend/templates
 COPY backend/src backend/src
 ARG BUILD_REVISION
 RUN find . -name '*.rs' -exec touch '{}' + \

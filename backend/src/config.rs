@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::unreadable::explain;
 
 mod check;
+mod credential;
 mod error;
 mod listing;
 mod old_names;
@@ -16,12 +17,13 @@ mod secret;
 mod settings;
 mod text;
 
+pub use credential::{Credential, Role};
 pub use error::ConfigError;
 pub use listing::{Origin, Setting};
 pub use secret::Secret;
 pub use settings::{
-    Admin, Doctor, Durability, Handler, History, Ingest, Log, LogFormat, LogLevel, Paging, PartnerApi, Reconciler,
-    Redis, Shutdown, Sink, SinkKind, Topology, Worker,
+    Admin, Console, Doctor, Durability, Handler, History, Ingest, Log, LogFormat, LogLevel, Paging, PartnerApi,
+    Reconciler, Redis, Shutdown, Sink, SinkKind, Topology, Worker,
 };
 
 const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -36,6 +38,7 @@ const ENVIRONMENT_PREFIX: &str = "BACKEND";
 pub struct Config {
     pub ingest: Ingest,
     pub admin: Admin,
+    pub console: Console,
     pub redis: Redis,
     pub history: History,
     pub worker: Worker,
@@ -97,6 +100,7 @@ impl Config {
     fn read_secrets(&mut self) -> Result<(), ConfigError> {
         for (key, file, secret) in [
             ("ingest.proof_file", &self.ingest.proof_file, &mut self.ingest.proof),
+            ("console.credentials_file", &self.console.credentials_file, &mut self.console.credentials),
             ("redis.url_file", &self.redis.url_file, &mut self.redis.url),
             ("redis.sentinel_password_file", &self.redis.sentinel_password_file, &mut self.redis.sentinel_password),
             ("partner_api.api_key_file", &self.partner_api.api_key_file, &mut self.partner_api.api_key),

@@ -28,6 +28,7 @@ mod work;
 
 pub use finding::{Finding, Status};
 pub use name::Name;
+pub use work::judge as judge_work;
 
 use examined::Examined;
 

@@ -11,6 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     admin,
     config::Config,
+    console::Console,
     handler::Handlers,
     inbox::Inbox,
     ingest,
@@ -37,9 +38,10 @@ pub async fn run(
     extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers,
     ingest: TcpListener,
     admin: TcpListener,
+    console: Option<Console>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut running = Running::start(&config, inbox, extend, ingest, admin, &shutdown)?;
+    let mut running = Running::start(&config, inbox, extend, ingest, admin, console, &shutdown)?;
     tokio::select! {
         biased;
         () = shutdown.cancelled() => {}
@@ -57,7 +59,7 @@ struct Running {
     stop_ingest: CancellationToken,
     /// Resolves when the ingest has stopped.
     ingest_stopped: oneshot::Receiver<()>,
-    /// The admin server, and the watch over the Redis servers, which the ingest needs until it has
+    /// The admin server, the console, and the watch over the Redis servers, which the ingest needs until it has
     /// stopped.
     background: TaskTracker,
     stop_background: CancellationToken,
@@ -70,6 +72,7 @@ impl Running {
         extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers,
         ingest: TcpListener,
         admin: TcpListener,
+        console: Option<Console>,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let api = PartnerApi::new(&config.partner_api).context("cannot create the client of the Partner API")?;
@@ -96,6 +99,9 @@ impl Running {
         tracing::info!(ingest = %ingest.local_addr()?, admin = %admin.local_addr()?, "ready for events");
         let ingest_stopped = serve_on_own_thread(ingest, routes, stop_ingest.clone())
             .context("cannot start the thread of the ingest")?;
+        if let Some(console) = console {
+            console.start(config, inbox.clone(), Arc::clone(&metrics), &background, &stop_background)?;
+        }
         let routes = admin::routes(admin::Context { inbox, metrics, proofs, shutdown: shutdown.clone() });
         background.spawn(serve(admin, routes, stop_background.clone()));
         background.close();

@@ -64,6 +64,11 @@ impl BackendSettings {
         self.settings.insert(name.to_owned(), value.to_string());
     }
 
+    /// Returns one setting, if it has a value of its own.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.settings.get(name).map(String::as_str)
+    }
+
     /// Adds an environment variable that is not a setting.
     pub fn set_variable(&mut self, name: &'static str, value: impl ToString) {
         self.variables.insert(name, value.to_string());

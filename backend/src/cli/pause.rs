@@ -7,12 +7,9 @@ use std::{
 
 use anyhow::bail;
 use envelope::Feature;
-use tokio::time::{Instant, sleep};
 
 use crate::{config::Config, inbox::Inbox};
 
-/// Interval between checks whether all backends have confirmed the pause.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How much longer than a lease to wait for confirmations. A backend that has gone counts as a
 /// member for the duration of a lease.
 const GRACE: Duration = Duration::from_secs(5);
@@ -24,21 +21,15 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) async fn pause(config: &Config, feature: Feature) -> anyhow::Result<()> {
     let inbox = Inbox::connect_command(config).await?;
     let version = inbox.pause(feature).await?;
-    let deadline = Instant::now() + config.worker.lease + GRACE;
-    loop {
-        let unconfirmed = inbox.unconfirmed(version).await?;
-        if unconfirmed.is_empty() {
-            return print(&inbox).await;
-        }
-        if Instant::now() > deadline {
-            bail!(
-                "{feature} is paused, but these backends have not confirmed it and may still begin attempts: {} (each \
-                 backend logs its name as `member` at start; backends of older versions never confirm)",
-                unconfirmed.join(", ")
-            );
-        }
-        sleep(POLL_INTERVAL).await;
+    let unconfirmed = inbox.wait_for_confirmations(version, config.worker.lease + GRACE).await?;
+    if !unconfirmed.is_empty() {
+        bail!(
+            "{feature} is paused, but these backends have not confirmed it and may still begin attempts: {} (each \
+             backend logs its name as `member` at start; backends of older versions never confirm)",
+            unconfirmed.join(", ")
+        );
     }
+    print(&inbox).await
 }
 
 /// Resumes a feature. Each backend continues as soon as it has noticed.

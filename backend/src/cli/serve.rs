@@ -1,6 +1,6 @@
 //! `backend serve`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::Context;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -14,6 +14,7 @@ use tracing::warn;
 
 use crate::{
     config::{self, Config, SinkKind},
+    console::Console,
     handler::Handlers,
     inbox::{Inbox, InboxError},
     partner_api::PartnerApi,
@@ -26,7 +27,11 @@ const PAUSE: Duration = Duration::from_millis(500);
 const BACKLOG: u32 = 1024;
 
 /// Runs the backend until SIGTERM or SIGINT.
-pub(super) async fn run(config: Config, extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -> anyhow::Result<()> {
+pub(super) async fn run(
+    config: Config,
+    file: Option<&Path>,
+    extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers,
+) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -42,9 +47,15 @@ pub(super) async fn run(config: Config, extend: impl FnOnce(Handlers, &PartnerAp
     warn_if_unsigned(&config.sink);
     let ingest = reserve("ingest.listen", &config.ingest.listen)?;
     let admin = reserve("admin.listen", &config.admin.listen)?;
+    let listen = &config.console.listen;
+    let console = if listen.is_empty() { None } else { Some(reserve("console.listen", listen)?) };
     let Some(inbox) = shutdown.run_until_cancelled(connect(&config)).await else { return Ok(()) };
     let (ingest, admin) = (ingest.listen(BACKLOG)?, admin.listen(BACKLOG)?);
-    server::run(config, inbox?, extend, ingest, admin, shutdown).await
+    let console = match console {
+        Some(console) => Some(Console { listener: console.listen(BACKLOG)?, settings: Config::list(file)? }),
+        None => None,
+    };
+    server::run(config, inbox?, extend, ingest, admin, console, shutdown).await
 }
 
 fn warn_if_unsigned(sink: &config::Sink) {

@@ -24,6 +24,7 @@ impl Config {
     /// Checks all settings.
     pub(super) fn check(&self) -> Check {
         self.check_ingest()?;
+        self.check_console()?;
         self.check_redis()?;
         self.check_worker()?;
         self.check_partner_api()?;
@@ -34,12 +35,8 @@ impl Config {
     }
 
     fn check_ingest(&self) -> Check {
-        for (key, address) in [("ingest.listen", &self.ingest.listen), ("admin.listen", &self.admin.listen)] {
-            if address.parse::<SocketAddr>().is_err() {
-                let problem = format!("is `{address}`, but must be an IP address and a port, such as 127.0.0.1:8081");
-                return Err(ConfigError::invalid(key, problem));
-            }
-        }
+        address("ingest.listen", &self.ingest.listen)?;
+        address("admin.listen", &self.admin.listen)?;
         let proofs = || self.ingest.proof.reveal().split_whitespace();
         ensure(proofs().next().is_some(), "ingest.proof", "is missing: set it to the filter's proof")?;
         let are_proofs = proofs().all(|proof| proof.len() >= 16 && !proof.contains(';'));
@@ -47,6 +44,18 @@ impl Config {
         ensure(are_proofs, "ingest.proof", problem)?;
         within_ms("ingest.store_timeout_ms", self.ingest.store_timeout, 1..=LONGEST_STORE_TIMEOUT_MS)?;
         within("ingest.max_body_bytes", self.ingest.max_body_bytes, 1..=1 << 20)
+    }
+
+    fn check_console(&self) -> Check {
+        let console = &self.console;
+        let credentials =
+            console.credentials().map_err(|problem| ConfigError::invalid("console.credentials", problem))?;
+        if console.listen.is_empty() {
+            return Ok(());
+        }
+        let is_local = address("console.listen", &console.listen)?.ip().is_loopback();
+        let problem = "is missing: unless `console.listen` is a loopback address, set it to who may use the console";
+        ensure(is_local || !credentials.is_empty(), "console.credentials", problem)
     }
 
     fn check_redis(&self) -> Check {
@@ -136,6 +145,11 @@ impl Config {
             format!("is {value}, but must be at least `partner_api.timeout_ms` plus `sink.timeout_ms`, {least} ms");
         Err(ConfigError::invalid("worker.attempt_timeout_ms", problem))
     }
+}
+
+fn address(key: &'static str, address: &str) -> Result<SocketAddr, ConfigError> {
+    let problem = || format!("is `{address}`, but must be an IP address and a port, such as 127.0.0.1:8081");
+    address.parse().map_err(|_| ConfigError::invalid(key, problem()))
 }
 
 fn check_url(key: &'static str, url: &str) -> Check {

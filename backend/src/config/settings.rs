@@ -6,7 +6,7 @@ use std::time::Duration;
 use envelope::Feature;
 use serde::Deserialize;
 
-use super::Secret;
+use super::{Credential, Secret};
 
 /// The settings in `[ingest]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -25,6 +25,16 @@ pub struct Ingest {
 #[serde(deny_unknown_fields)]
 pub struct Admin {
     pub listen: String,
+}
+
+/// The settings in `[console]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Console {
+    pub listen: String,
+    pub hosts: String,
+    pub credentials: Secret,
+    pub credentials_file: String,
 }
 
 /// The settings in `[redis]`.
@@ -242,6 +252,16 @@ impl Redis {
     /// Returns the URLs of the configured servers.
     pub fn urls(&self) -> impl Iterator<Item = &str> {
         self.url.reveal().split_whitespace()
+    }
+}
+
+impl Console {
+    /// Returns who may use the console.
+    ///
+    /// # Errors
+    /// Says what is wrong with the first invalid entry, without showing it.
+    pub fn credentials(&self) -> Result<Vec<Credential>, String> {
+        self.credentials.reveal().split_whitespace().map(str::parse).collect()
     }
 }
 

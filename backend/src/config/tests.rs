@@ -119,6 +119,9 @@ fn an_invalid_setting_is_named() {
         ("[ingest]\nlisten = \"8081\"", "ingest.listen"),
         ("[ingest]\nproof_file = \"/missing\"", "ingest.proof_file"),
         ("[ingest]\nstore_timeout_ms = 6000", "ingest.store_timeout_ms"),
+        ("[console]\nlisten = \"9091\"", "console.listen"),
+        ("[console]\nlisten = \"0.0.0.0:9091\"", "console.credentials"),
+        ("[console]\ncredentials = \"ada:hunter2\"", "console.credentials"),
         ("[worker]\nlease_ms = 10", "worker.lease_ms"),
         ("[worker]\nbackoff_cap_ms = 100000000", "worker.backoff_cap_ms"),
         ("[worker]\nattempt_timeout_ms = 1000", "worker.attempt_timeout_ms"),
@@ -130,7 +133,23 @@ fn an_invalid_setting_is_named() {
         ("[nothing]\nx = 1", "nothing"),
     ] {
         let error = load(file, &[]).unwrap_err();
-        assert!(error.contains(key), "{file}: {error}");
+        assert!(error.contains(key) && !error.contains("hunter2"), "{file}: {error}");
+    }
+}
+
+#[test]
+fn the_console_needs_credentials_unless_it_is_on_loopback() {
+    let hash = "0123456789abcdef".repeat(4);
+    for (listen, credentials, is_valid) in [
+        ("", "", true),
+        ("127.0.0.1:9091", "", true),
+        ("[::1]:9091", "", true),
+        ("0.0.0.0:9091", "", false),
+        ("10.0.0.1:9091", "", false),
+        ("0.0.0.0:9091", &format!("ada:view:{hash} bob:operate:{hash}"), true),
+    ] {
+        let file = format!("[console]\nlisten = \"{listen}\"\ncredentials = \"{credentials}\"");
+        assert_eq!(load(&file, &[]).is_ok(), is_valid, "{file}");
     }
 }
 

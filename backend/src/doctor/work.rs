@@ -11,6 +11,11 @@ use crate::{
     units::{count, duration},
 };
 
+/// Judges the work as the checks `partitions`, `backlog` and `dead-letters` do, in this order.
+pub fn judge(config: &Config, ownership: Ownership, backlog: &Backlog, dead_letters: u64) -> [Finding; 3] {
+    [judge_ownership(ownership), judge_backlog(backlog, ordinary_wait(config)), judge_dead_letters(dead_letters)]
+}
+
 pub(super) async fn partitions(examined: &Examined) -> Checked {
     let redis = examined.reached_redis().await?;
     Ok(judge_ownership(redis.ownership().await.map_err(|error| failed(&error))?))

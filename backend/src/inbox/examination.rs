@@ -66,6 +66,13 @@ pub struct Backlog {
     pub paused: Vec<Feature>,
 }
 
+impl Inbox {
+    /// Returns the servers of this inbox and what they hold, to be examined.
+    pub fn examined(&self, config: &Config) -> Examination {
+        Examination::of(self, config)
+    }
+}
+
 /// How often a server is asked to measure its latency.
 const PINGS: usize = 5;
 
@@ -78,6 +85,14 @@ impl Examination {
         let redis = &config.redis;
         let requirements = Requirements { durability: redis.durability, topology: redis.topology, timeout: patience };
         Ok(Self { inbox: Inbox::reach(User::Command, config, patience).await?, requirements })
+    }
+
+    /// Examines the servers over the connections of a running backend.
+    fn of(inbox: &Inbox, config: &Config) -> Self {
+        let redis = &config.redis;
+        let timeout = inbox.timeout;
+        let requirements = Requirements { durability: redis.durability, topology: redis.topology, timeout };
+        Self { inbox: inbox.clone(), requirements }
     }
 
     /// Returns what each server says about itself.

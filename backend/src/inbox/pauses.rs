@@ -7,9 +7,13 @@
 use std::{collections::HashSet, time::Duration};
 
 use envelope::Feature;
+use tokio::time::{Instant, sleep};
 
 use super::{Inbox, InboxError, scripts};
 use crate::time::duration_millis;
+
+/// Interval between checks whether all backends have confirmed a pause.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The paused features.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -77,6 +81,22 @@ impl Inbox {
         call.key(self.keys.confirmed_pause(member)).arg(version).arg(duration_millis(time_to_live));
         let _done: bool = self.bounded(call.invoke_async(&mut self.common())).await?;
         Ok(())
+    }
+
+    /// Waits until every working backend has confirmed this version or a later one, for at most
+    /// `patience`. Returns those that have not.
+    ///
+    /// # Errors
+    /// If Redis does not answer.
+    pub async fn wait_for_confirmations(&self, version: u64, patience: Duration) -> Result<Vec<String>, InboxError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let unconfirmed = self.unconfirmed(version).await?;
+            if unconfirmed.is_empty() || Instant::now() > deadline {
+                return Ok(unconfirmed);
+            }
+            sleep(POLL_INTERVAL).await;
+        }
     }
 
     /// Returns the working backends that have confirmed neither this version nor a later one.

@@ -45,7 +45,7 @@ impl Quarantined {
         }
     }
 
-    pub(super) fn read(partition: u32, mut entry: StreamEntry) -> Self {
+    fn read(partition: u32, mut entry: StreamEntry) -> Self {
         Self {
             partition,
             key: entry.take("key").unwrap_or_default(),
@@ -57,6 +57,20 @@ impl Quarantined {
 }
 
 impl Inbox {
+    /// Returns how many events are in quarantine.
+    ///
+    /// # Errors
+    /// If Redis does not answer.
+    pub async fn quarantine_depth(&self) -> Result<u64, InboxError> {
+        let mut events = 0;
+        for partition in 0..self.partitions() {
+            let mut count = redis::cmd("XLEN");
+            count.arg(self.keys.of_partition(partition).quarantine());
+            events += self.bounded(count.query_async::<u64>(&mut self.connection(partition))).await?;
+        }
+        Ok(events)
+    }
+
     /// Returns up to 500 events in a partition's quarantine, oldest first, that come after the
     /// entry `after`. Returns none if there are no more.
     ///

@@ -235,6 +235,8 @@ impl Project {
         command.current_dir(&self.folder).env("COMPOSE_PROJECT_NAME", &self.name);
         // Variables of the environment take precedence over those in `.env`.
         command.env("EDGE_PORT", self.edge_address.to_string());
+        // A free port, since something else on this machine may use the usual one.
+        command.env("CONSOLE_PORT", "");
         command
     }
 }

@@ -33,6 +33,11 @@ impl Stack {
         loopback(self.ports.envoy_metrics)
     }
 
+    /// The URL of the first backend's console; `None` if it has none.
+    pub fn console(&self) -> Option<String> {
+        self.options.backend.get("console.listen").map(|address| format!("http://{address}"))
+    }
+
     /// The URL of Redis. Empty if there are several servers.
     pub fn redis_url(&self) -> String {
         self.options.redis_url.clone().unwrap_or_default()

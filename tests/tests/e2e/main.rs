@@ -21,13 +21,13 @@
 //! - [`chaos`]: random faults, and what the checker finds without a protection.
 //!
 //! Operations:
+//! - [`console`]: the web pages for operators.
 //! - [`start`]: errors at startup.
 //! - [`doctor`]: `backend doctor`, and what it says about faults.
 //! - [`versions`]: the programs, the filter and the changelog agree on the version.
 //! - [`restart`]: restarts of the only backend and of Redis.
 //! - [`planned`]: policy changes and restarts of one of two backends.
 //! - [`drain`]: restarts of Envoy.
-//! - [`events`]: what the commands say about events.
 //! - [`format`]: stores that a newer backend has changed.
 //! - [`upgrade`]: a store that the previous version has left.
 //! - [`restore`]: the restore of a backup.
@@ -62,12 +62,12 @@ mod clients;
 mod clock;
 mod compose;
 mod connections;
+mod console;
 mod dns;
 mod doctor;
 mod drain;
 mod durability;
 mod edge;
-mod events;
 mod failure;
 mod fitness;
 mod fixture;

@@ -107,6 +107,9 @@ async fn outcomes_go_to_an_application_of_your_own_and_other_commands_find_what_
     let printed = || fs::read_to_string(log.path()).unwrap_or_default();
     up.wait_until(Duration::from_secs(120), || printed().contains("guardctl status")).unwrap();
     assert!(printed().contains("  Redis        redis://127.0.0.1:"), "{}", printed());
+    let console =
+        printed().lines().find_map(|line| line.trim_start().strip_prefix("console ")).unwrap().trim().to_owned();
+    assert!(reqwest::get(&console).await.unwrap().text().await.unwrap().contains("Overview"), "{console}");
     assert!(printed().contains(&format!("{sink}  with SINK_SECRET={SINK_SECRET}")), "{}", printed());
 
     // The application answers 500, and 202 to the retry.

@@ -30,6 +30,19 @@ pub(crate) async fn run(session: &mut Session) -> Result<()> {
         })
         .await?;
     steps
+        .step("demo: the console answers as it says", async {
+            let log = up.log();
+            let (_, token) =
+                log.split_once("sign in as demo with the password ").context("the console is announced")?;
+            let address = project.compose(&["port", "backend", "9091"]).await?;
+            let request = reqwest::Client::builder().no_proxy().build()?.get(format!("http://{}", address.trim()));
+            let token = token.split_whitespace().next();
+            let page = request.basic_auth("demo", token).send().await?.error_for_status()?.text().await?;
+            ensure!(page.contains("Overview"), "this is not the console: {page}");
+            Ok("")
+        })
+        .await?;
+    steps
         .step("demo: every container is hardened", async {
             ensure_hardened(&project, &SERVICES).await?;
             Ok("")

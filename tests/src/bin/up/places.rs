@@ -40,6 +40,7 @@ impl Places<'_> {
     fn addresses(&self) -> Vec<(&'static str, String)> {
         let mut addresses = vec![
             ("webhook", self.stack.webhook()),
+            ("console", self.stack.console().unwrap_or_default()),
             ("backend", format!("{0}/readyz  {0}/metrics", self.stack.admin())),
             ("Envoy", format!("{}/stats/prometheus", self.stack.envoy_admin_url())),
             ("Redis", without_password(&self.stack.redis_url())),

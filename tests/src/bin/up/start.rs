@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use harness::{
+    process::free_port,
     simulator::{Simulator, running::Claim},
     stack::{Options, Stack},
     tools::{self, say},
@@ -51,6 +52,11 @@ pub(crate) fn start(arguments: &Arguments, simulator: &Simulator) -> Result<(Sta
         }
         None => TcpListener::bind("127.0.0.1:8080").ok().map(|_| 8080),
     };
+    let console_port = match TcpListener::bind("127.0.0.1:9091") {
+        Ok(_) => 9091,
+        Err(_) => free_port()?,
+    };
+    options = options.backend("console.listen", format!("127.0.0.1:{console_port}"));
     if let Some(url) = redis_url {
         // The server belongs to somebody else: use keys of our own, and accept its settings as they
         // are.

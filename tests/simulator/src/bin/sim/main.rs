@@ -55,6 +55,9 @@ struct Arguments {
     /// The secret with which the backend signs outcomes.
     #[arg(long, env = "SIM_SINK_SECRET", default_value = simulator::SINK_SECRET)]
     sink_secret: String,
+    /// A line to print at the start, such as where the console is.
+    #[arg(long, env = "SIM_ANNOUNCE", default_value = "")]
+    announce: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -95,6 +98,9 @@ async fn ready(url: &str) -> Result<()> {
 async fn simulate(arguments: &Arguments) -> Result<()> {
     let simulator = Simulator::start(&arguments.listen, &arguments.api_key, &arguments.sink_secret).await?;
     println!("Simulating the Partner API and the partner's application at {}", simulator.url());
+    if !arguments.announce.is_empty() {
+        println!("{}", arguments.announce);
+    }
     let stop = stopped_by_signal();
     if arguments.rate <= 0.0 {
         stop.cancelled().await;

@@ -1,0 +1,137 @@
+//! The console: web pages for operators, on a listener of their own, and the same data as JSON.
+//!
+//! Nothing of the core knows it: it reads what [`Metrics`] and the [`Inbox`] show, and changes
+//! something only through the `Inbox`. If `console.listen` is empty, none of this runs.
+//!
+//! [`guard`] stands before every page and decides with [`access`] who may do what. A page is a view,
+//! which is also served as JSON, and a template in `backend/templates`. Pages work without a script;
+//! with one, [`live`] makes them show changes by themselves.
+
+use std::sync::{Arc, Mutex};
+
+use axum::{
+    Router, middleware,
+    routing::{get, post},
+};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    config::{Config, Setting},
+    inbox::Inbox,
+    telemetry::Metrics,
+};
+
+mod access;
+mod answer;
+mod assets;
+mod chart;
+mod edge;
+mod guard;
+mod health;
+mod live;
+mod overview;
+mod pause;
+mod rates;
+
+use access::Access;
+use rates::Rates;
+
+/// Where the console is served, and what only the command line knows.
+pub struct Console {
+    /// The listener.
+    pub listener: TcpListener,
+    /// The configuration, setting by setting.
+    pub settings: Vec<Setting>,
+}
+
+/// What the pages use.
+struct Context {
+    config: Config,
+    settings: Vec<Setting>,
+    access: Access,
+    inbox: Inbox,
+    metrics: Arc<Metrics>,
+    rates: Mutex<Rates>,
+    health: health::Latest,
+    /// Counts the changes that pages should show.
+    changes: watch::Sender<u64>,
+    /// Limits how many requests are answered at once.
+    permits: Arc<Semaphore>,
+    /// Limits how many pages are kept up to date at once.
+    live_pages: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+/// What the pages say about this backend.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// How many requests are answered at once. More are answered 503.
+const MAX_REQUESTS: usize = 32;
+/// How many open pages are kept up to date. More have to be reloaded by hand.
+const MAX_LIVE_PAGES: usize = 64;
+
+impl Console {
+    /// Serves the console in `tasks` until `stop` is cancelled.
+    ///
+    /// # Errors
+    /// If the credentials are invalid.
+    pub(crate) fn start(
+        self,
+        config: &Config,
+        inbox: Inbox,
+        metrics: Arc<Metrics>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let Self { listener, settings } = self;
+        let own_hosts = format!("{} {}", config.console.listen, config.console.hosts);
+        let credentials = config.console.credentials().map_err(anyhow::Error::msg)?;
+        tracing::info!(console = %listener.local_addr()?, "the console is on");
+        let context = Arc::new(Context {
+            config: config.clone(),
+            settings,
+            access: Access::new(&own_hosts, credentials),
+            inbox,
+            metrics,
+            rates: Mutex::new(Rates::new()),
+            health: health::Latest::default(),
+            changes: watch::Sender::default(),
+            permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            live_pages: Arc::new(Semaphore::new(MAX_LIVE_PAGES)),
+            stop: stop.clone(),
+        });
+        tasks.spawn(rates::sample(Arc::clone(&context)));
+        let stopped = stop.clone().cancelled_owned();
+        // axum retries failed accepts, so serving never returns an error.
+        tasks.spawn(async move {
+            _ = axum::serve(listener, routes(context)).with_graceful_shutdown(stopped).await;
+        });
+        Ok(())
+    }
+}
+
+impl Context {
+    /// Makes the open pages show a change.
+    fn has_changed(&self) {
+        self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
+    }
+}
+
+fn routes(context: Arc<Context>) -> Router {
+    Router::new()
+        .route("/", get(overview::page))
+        .route("/api/v1/overview", get(overview::json))
+        .route("/health", get(health::page))
+        .route("/api/v1/health", get(health::json))
+        .route("/pause", post(pause::pause))
+        .route("/resume", post(pause::resume))
+        .route("/live", get(live::changes))
+        .route("/assets/{name}", get(assets::asset))
+        .fallback(answer::not_found)
+        .layer(axum::extract::DefaultBodyLimit::max(guard::MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(Arc::clone(&context), guard::guard))
+        .with_state(context)
+}

@@ -1,0 +1,82 @@
+//! The page Health: the checks of `backend doctor`.
+
+use std::{sync::Arc, time::Duration};
+
+use askama::Template;
+use axum::{Extension, Json, extract::State, response::Response};
+use serde::Serialize;
+use tokio::{sync::Mutex, time::Instant};
+
+use super::{
+    Context,
+    answer::{Frame, html},
+};
+use crate::doctor::{self, Check, SinkTest, Status, Subject};
+
+/// What the page shows.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Health {
+    /// The worst status of all checks.
+    status: Status,
+    checks: Vec<Check>,
+}
+
+/// The latest run of the checks. A run makes calls to the Partner API, so pages that ask at the same
+/// time share one.
+pub(super) type Latest = Mutex<Option<(Instant, Health)>>;
+
+/// How long a run is shown before the checks run again.
+const FRESH: Duration = Duration::from_secs(10);
+
+#[derive(Template)]
+#[template(path = "health.html")]
+struct Page {
+    frame: Frame,
+    view: Health,
+}
+
+pub(super) async fn page(State(context): State<Arc<Context>>, Extension(frame): Extension<Frame>) -> Response {
+    html(&Page { frame, view: Health::read(&context).await })
+}
+
+pub(super) async fn json(State(context): State<Arc<Context>>) -> Json<Health> {
+    Json(Health::read(&context).await)
+}
+
+impl Health {
+    async fn read(context: &Context) -> Self {
+        let mut latest = context.health.lock().await;
+        if let Some((at, health)) = &*latest
+            && at.elapsed() < FRESH
+        {
+            return health.clone();
+        }
+        let subject = Subject {
+            config: context.config.clone(),
+            settings: context.settings.clone(),
+            sink_test: SinkTest::Omitted,
+        };
+        let checks = doctor::run(subject).await;
+        let status = checks.iter().map(|check| check.finding.status).max().unwrap_or(Status::Pass);
+        let health = Self { status, checks };
+        *latest = Some((Instant::now(), health.clone()));
+        health
+    }
+
+    /// The result in words.
+    fn summary(&self) -> &'static str {
+        match self.status {
+            Status::Pass => "All checks pass",
+            Status::Warning => "It works, but some checks are a warning",
+            Status::Failure => "Some checks fail",
+        }
+    }
+
+    /// The checks, the worst first.
+    fn worst_first(&self) -> Vec<&Check> {
+        let mut checks: Vec<_> = self.checks.iter().collect();
+        checks.sort_by_key(|check| std::cmp::Reverse(check.finding.status));
+        checks
+    }
+}

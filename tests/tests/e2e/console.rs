@@ -1,0 +1,209 @@
+//! The console, as browsers and programs see it.
+
+use envelope::{Feature, Stage};
+use harness::{process::free_port, stack::Options};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
+use serde_json::Value;
+
+use crate::fixture::{Fixture, eventually};
+
+const OPERATOR: &str = "a-token-of-the-operator";
+const VIEWER: &str = "a-token-of-the-viewer";
+/// As docs/OPERATIONS.md says: `printf %s "$TOKEN" | sha256sum`.
+const CREDENTIALS: &str = "ada:operate:c1515f79d3019e4d865293e62a8c5569f7ddb4a5955ffffa91e75d776f9be8c6\n\
+                           bob:view:2585eaf3c4a8db625b3065f4a398c4fd2f0386966eaf2ed9b1e3c261ec10e6fa\n";
+
+/// A stack with a console, and its client.
+struct WithConsole {
+    fixture: Fixture,
+    url: String,
+    client: Client,
+}
+
+impl WithConsole {
+    async fn start() -> Self {
+        Self::start_with(|options| options).await
+    }
+
+    async fn start_with(change: impl FnOnce(Options) -> Options) -> Self {
+        let port = free_port().unwrap();
+        let listen = format!("127.0.0.1:{port}");
+        let fixture = Fixture::start_with(|options| change(options.backend("console.listen", listen))).await;
+        let url = fixture.stack.console().unwrap();
+        let client = Client::builder().redirect(redirect::Policy::none()).no_proxy().build().unwrap();
+        Self { fixture, url, client }
+    }
+
+    fn get(&self, path: &str) -> RequestBuilder {
+        self.client.get(format!("{}{path}", self.url))
+    }
+
+    /// A request as one of the console's own pages sends it.
+    fn post(&self, path: &str, form: &str) -> RequestBuilder {
+        self.post_from("same-origin", path, form)
+    }
+
+    fn post_from(&self, site: &str, path: &str, form: &str) -> RequestBuilder {
+        let request = self.client.post(format!("{}{path}", self.url)).header("sec-fetch-site", site);
+        request.header("content-type", "application/x-www-form-urlencoded").body(form.to_owned())
+    }
+
+    async fn page(&self, path: &str) -> String {
+        let answer = self.get(path).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        answer.text().await.unwrap()
+    }
+
+    async fn json(&self, path: &str) -> Value {
+        self.get(path).send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
+    }
+}
+
+/// Asserts what makes an answer safe to show in a browser.
+fn assert_protected(answer: &Response) {
+    let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let policy = header("content-security-policy");
+    for part in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"] {
+        assert!(policy.contains(part) && !policy.contains("unsafe"), "{}: {policy}", answer.url());
+    }
+    assert_eq!(header("cache-control"), "no-store", "{}", answer.url());
+    assert_eq!(header("x-content-type-options"), "nosniff");
+    assert_eq!(header("access-control-allow-origin"), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_may_gets_what() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, CREDENTIALS.as_bytes()).unwrap();
+    let path = file.path().display().to_string();
+    let console = WithConsole::start_with(|options| options.backend("console.credentials_file", path)).await;
+    let pause = || console.post("/pause", "feature=extraction");
+    let cross_site = || console.post_from("cross-site", "/pause", "feature=extraction").bearer_auth(OPERATOR);
+    let unmarked = || console.client.post(format!("{}/pause", console.url)).bearer_auth(OPERATOR);
+    for (name, request, status) in [
+        ("no credentials", console.get("/"), 401),
+        ("an asset", console.get("/assets/console.css"), 401),
+        ("a wrong token", console.get("/").bearer_auth("wrong"), 401),
+        ("another one's name", console.get("/").basic_auth("bob", Some(OPERATOR)), 401),
+        ("a token", console.get("/").bearer_auth(VIEWER), 200),
+        ("a name and a token", console.get("/").basic_auth("ada", Some(OPERATOR)), 200),
+        ("an asset, with a token", console.get("/assets/console.js").bearer_auth(VIEWER), 200),
+        ("a missing asset", console.get("/assets/../Cargo.toml").bearer_auth(VIEWER), 404),
+        ("a missing page", console.get("/missing").bearer_auth(VIEWER), 404),
+        ("another host", console.get("/").bearer_auth(OPERATOR).header("host", "evil.example"), 421),
+        ("another host, without credentials", console.get("/").header("host", "evil.example"), 421),
+        ("a change without credentials", pause(), 401),
+        ("a change by a viewer", pause().bearer_auth(VIEWER), 403),
+        ("a change from another site", cross_site(), 403),
+        ("a change from another origin", unmarked().header("origin", "http://evil.example"), 403),
+        ("a change from nowhere", unmarked(), 403),
+        ("a change by GET", console.get("/pause").bearer_auth(OPERATOR), 405),
+        ("a wrong form", console.post("/pause", "feature=verification").bearer_auth(OPERATOR), 400),
+        ("an empty form", console.post("/pause", "").bearer_auth(OPERATOR), 400),
+        ("a huge form", console.post("/pause", &"x".repeat(100_000)).bearer_auth(OPERATOR), 400),
+    ] {
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), status, "{name}");
+        assert_eq!(answer.headers().contains_key("www-authenticate"), status == 401, "{name}");
+        assert_protected(&answer);
+    }
+    let paused = async || console.fixture.stack.backend_command(&["resume", "forensics"]).unwrap();
+    assert_eq!(paused().await, "paused: none\n", "nothing of this had an effect");
+    let problem = console.get("/api/v1/overview").send().await.unwrap();
+    assert_eq!(problem.headers()["content-type"], "application/problem+json");
+    let own = pause().bearer_auth(OPERATOR).send().await.unwrap();
+    assert_eq!((own.status(), own.headers()["location"].to_str().unwrap()), (StatusCode::SEE_OTHER, "/"));
+    assert_protected(&own);
+    assert_eq!(paused().await, "paused: extraction\n");
+    let log = console.fixture.stack.backend.log();
+    assert!(log.lines().any(|line| line.contains("paused in the console") && line.contains("ada")), "{log}");
+    assert!(!log.contains(OPERATOR) && !log.contains(VIEWER) && !log.contains("c1515f79"), "{log}");
+    let page = console.get("/").bearer_auth(VIEWER).send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("bob (view only)") && !page.contains("<button"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_overview_says_what_goes_on() {
+    let console = WithConsole::start().await;
+    let fixture = &console.fixture;
+    eventually("all partitions have an owner", async || console.json("/api/v1/overview").await["status"] == "pass")
+        .await;
+    assert!(console.page("/").await.contains("All is well"));
+    for event in fixture.events("seen", 8) {
+        fixture.send_accepted(&event).await;
+    }
+    fixture.delivered_once(8).await;
+    eventually("the metrics are read again", async || {
+        let overview = console.json("/api/v1/overview").await;
+        let rows = overview["charts"][0]["rows"].as_array().unwrap();
+        rows.iter().all(|row| row["lastHour"] == 2)
+    })
+    .await;
+    let overview = console.json("/api/v1/overview").await;
+    let expected = serde_json::json!({
+        "waiting": 0, "oldestWaitingMs": null, "deadLetters": 0, "quarantined": 0,
+        "backends": 1, "partitions": 16, "partitionsOwned": 16, "partitionsOwnedHere": 16,
+    });
+    assert_eq!(overview["work"], expected);
+    assert_eq!(overview["edge"]["verdicts"][0], serde_json::json!({ "code": "accepted", "requests": 8 }));
+    assert!(overview["edge"]["build"].is_string(), "{overview}");
+
+    let answer = console.post("/pause", "feature=extraction").send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+    fixture
+        .send_accepted(&fixture.event("paused", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z"))
+        .await;
+    let page = console.page("/").await;
+    assert!(page.contains("paused: extraction") && page.contains(r#"id="resume-extraction""#), "{page}");
+    let overview = console.json("/api/v1/overview").await;
+    assert_eq!((&overview["work"]["waiting"], &overview["status"]), (&1.into(), &"warning".into()));
+    assert_eq!(console.post("/resume", "feature=extraction").send().await.unwrap().status(), StatusCode::SEE_OTHER);
+    fixture.delivered_once(9).await;
+    assert!(!page.contains("applicant-1"), "the page shows an externalId");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_without_redis_shows_what_it_knows() {
+    let mut console = WithConsole::start().await;
+    let health = console.json("/api/v1/health").await;
+    let failed: Vec<_> =
+        health["checks"].as_array().unwrap().iter().filter(|check| check["status"] == "failure").collect();
+    assert!(failed.is_empty(), "{failed:?}");
+    assert!(console.page("/health").await.contains("redis-durability"));
+    console.fixture.stack.redis.as_mut().unwrap().process.kill().unwrap();
+    let page = console.page("/").await;
+    assert!(page.contains("Something does not work") && page.contains("Redis cannot be used"), "{page}");
+    assert!(page.contains("Handled, by feature") && page.contains("Envoy uses the filter's build"), "{page}");
+    let answer = console.post("/pause", "feature=extraction").send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(answer.text().await.unwrap().contains("Redis"));
+    eventually("the checks run again", async || {
+        console.json("/api/v1/health").await["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|check| check["name"] == "redis-reachable" && check["status"] == "failure")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_page_learns_of_changes_and_does_not_delay_a_shutdown() {
+    let mut console = WithConsole::start().await;
+    let mut page = console.get("/live").send().await.unwrap();
+    assert_eq!(page.headers()["content-type"], "text/event-stream");
+    assert!(page.chunk().await.unwrap().unwrap().starts_with(b"event: changed"));
+    console.post("/pause", "feature=extraction").send().await.unwrap();
+    assert!(page.chunk().await.unwrap().unwrap().starts_with(b"event: changed"));
+    let started = std::time::Instant::now();
+    console.fixture.stack.stop_backends().unwrap();
+    assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
+    while page.chunk().await.unwrap().is_some() {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_no_console_unless_it_is_set() {
+    let fixture = Fixture::start().await;
+    assert_eq!(fixture.stack.console(), None);
+    assert!(!fixture.stack.backend.log().contains("console"));
+}
