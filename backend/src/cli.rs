@@ -21,16 +21,20 @@ use crate::{
 
 mod dead;
 mod doctor;
+mod events;
+mod filter;
+mod output;
 mod parse;
 mod pause;
 mod quarantine;
 mod ready;
 mod reconcile;
 mod serve;
+mod show;
 
 /// The backend of truenroll-edge.
 #[derive(Parser)]
-#[command(version = envelope::version::text())]
+#[command(version = envelope::version::text(), after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -55,21 +59,29 @@ enum Command {
         #[command(flatten)]
         options: doctor::Options,
     },
+    /// List events, the one that changed last first: what became of them, and what they wait for.
+    Events(events::Options),
+    /// Tell the story of an event, or of all events of a case.
+    Show(show::Options),
     /// List quarantined events, which are not among the documented ones.
     Quarantine,
     /// Move the quarantined events that this version knows to the inbox.
     Readmit,
-    /// List dead letters with their errors.
+    /// List dead letters with their errors, oldest first.
     Dead {
         #[command(flatten)]
-        filter: dead::Filter,
+        filter: filter::Filter,
+        #[command(flatten)]
+        output: output::Output,
     },
     /// Return dead letters to the inbox, behind the other events of their lanes.
     Replay {
         #[command(flatten)]
-        filter: dead::Filter,
+        filter: filter::Filter,
         #[command(flatten)]
         options: dead::ReplayOptions,
+        #[command(flatten)]
+        output: output::Output,
     },
     /// Compare all cases with the events received, and backfill events that never arrived.
     Reconcile {
@@ -100,6 +112,10 @@ enum Command {
     Ready,
 }
 
+/// The end of the help.
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 not found, 78 wrong setting";
+/// The exit code if what was asked for does not exist.
+const NOT_FOUND: u8 = 3;
 /// The exit code for a configuration that cannot be used: EX_CONFIG of sysexits.h.
 const BAD_CONFIGURATION: u8 = 78;
 
@@ -126,8 +142,10 @@ pub async fn main_with(extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -
         Command::Ready => ready::ask(&config).await,
         Command::Quarantine => quarantine::list(&config).await,
         Command::Readmit => quarantine::readmit(&config).await,
-        Command::Dead { filter } => dead::list(&config, &filter).await,
-        Command::Replay { filter, options } => dead::replay(&config, &filter, options).await,
+        Command::Events(options) => events::run(&config, &options).await,
+        Command::Show(options) => show::run(&config, &options).await,
+        Command::Dead { filter, output } => dead::list(&config, &filter, output).await,
+        Command::Replay { filter, options, output } => dead::replay(&config, &filter, options, output).await,
         Command::Reconcile { since } => reconcile::run(&config, since).await,
         Command::Pause { feature } => pause::pause(&config, feature).await,
         Command::Resume { feature } => pause::resume(&config, feature).await,
@@ -138,11 +156,22 @@ pub async fn main_with(extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads the output, such as `head`, has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             _ = writeln!(io::stderr(), "backend: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<NotFound>() { ExitCode::from(NOT_FOUND) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// What was asked for does not exist.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NotFound(String);
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Loads the configuration and checks the Redis URLs, which only the inbox can parse.

@@ -41,7 +41,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use envelope::Feature;
+use envelope::{CaseId, Feature};
 use redis::{IntoConnectionInfo, RedisError, aio::ConnectionManager};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -65,8 +65,10 @@ mod mutations;
 mod pauses;
 pub mod quarantine;
 mod reader;
+mod record;
 mod scripts;
 mod servers;
+mod stored;
 mod stream;
 
 pub use accept::Accepted;
@@ -75,13 +77,16 @@ pub use cases::{Comparison, Expected, MissingEvents};
 pub use dead_letters::DeadLetter;
 pub use error::InboxError;
 pub use examination::{Backlog, Examination, Ownership, ServerInfo};
-pub use failures::Failures;
+pub use failures::{Failure, Failures};
 pub use history::Handled;
 pub use lease::{Lease, LeaseError, LeaseLost};
 #[cfg(test)]
 pub(crate) use members::Attendance;
 pub use pauses::Paused;
 pub use reader::{Batch, Entry, EntryId, Reader};
+pub use record::{Change, Delivered, LastError, Record};
+pub use stored::{Kept, Order, Position, Source, Span, Stored};
+pub use stream::StreamId;
 
 use format::User;
 use history::Limits;
@@ -165,6 +170,16 @@ impl Inbox {
     /// Returns the number of partitions.
     pub fn partitions(&self) -> u32 {
         self.keys.partitions()
+    }
+
+    /// Returns the partition that holds the events of a case.
+    pub fn partition_of(&self, case: &CaseId<'_>) -> u32 {
+        self.keys.partition_of(case.as_str())
+    }
+
+    /// Returns whether the history records what becomes of events (`history.enabled`).
+    pub fn has_history(&self) -> bool {
+        self.history.limit > 0
     }
 
     /// Makes sure that at least one server is fit and answers.

@@ -37,8 +37,8 @@
 //! `worker` picks it up, [`handler`] decides what to do, [`partner_api`] fetches the result, and
 //! `sink` delivers it. `reconciler` backfills events that never arrived. `config` is read once at
 //! start, `telemetry` defines the metrics, `admin` serves them, `server` starts and stops
-//! everything, `doctor` checks an installation, `console` shows it all in a browser, and `cli` is the
-//! command line.
+//! everything, `events` finds out what became of an event, `doctor` checks an installation, `console`
+//! shows it all in a browser, and `cli` is the command line.
 #![allow(unreachable_pub, reason = "in a private module, `pub` means visible to the crate and to `test_support`")]
 
 pub mod document;
@@ -53,6 +53,7 @@ mod cli;
 mod config;
 mod console;
 mod doctor;
+mod events;
 mod http_client;
 mod inbox;
 mod ingest;

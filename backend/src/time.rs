@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::{Serialize as _, Serializer};
+
 /// Returns a time in milliseconds since 1970. Earlier times count as 1970.
 pub(crate) fn to_millis(time: SystemTime) -> u64 {
     duration_millis(time.duration_since(UNIX_EPOCH).unwrap_or_default())
@@ -15,6 +17,19 @@ pub(crate) fn from_millis(millis: u64) -> SystemTime {
 /// Returns a duration in whole milliseconds, `u64::MAX` if it is longer than that.
 pub(crate) fn duration_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Writes a time, or an optional one, as milliseconds since 1970.
+pub(crate) fn as_millis<S: Serializer>(
+    time: &(impl Copy + Into<Option<SystemTime>>),
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    (*time).into().map(to_millis).serialize(to)
+}
+
+/// Writes a duration in whole milliseconds.
+pub(crate) fn in_millis<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    duration_millis(*duration).serialize(to)
 }
 
 #[cfg(test)]

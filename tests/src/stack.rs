@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Output,
+    process::{Command, Output},
     time::Duration,
 };
 
@@ -208,7 +208,18 @@ impl Stack {
     /// # Errors
     /// If the command cannot be run.
     pub fn backend_output(&self, arguments: &[&str], own: &BackendSettings) -> Result<Output> {
-        Ok(backend_command(self.ports, &self.options, own)?.args(arguments).output()?)
+        Ok(self.backend_process(arguments, own)?.output()?)
+    }
+
+    /// Returns one of the backend's other subcommands, with the backend's settings and `own` ones, to
+    /// be run.
+    ///
+    /// # Errors
+    /// If the program is missing.
+    pub fn backend_process(&self, arguments: &[&str], own: &BackendSettings) -> Result<Command> {
+        let mut command = backend_command(self.ports, &self.options, own)?;
+        command.args(arguments);
+        Ok(command)
     }
 
     /// Changes a setting, by its name in `config.default.toml`, of the backends that are started

@@ -6,39 +6,20 @@ use std::{
 };
 
 use clap::Args;
-use envelope::Feature;
 use tokio::time::{Instant, sleep_until};
 
-use super::parse;
+use super::{
+    filter::Filter,
+    output::{Output, json},
+    parse,
+};
 use crate::{
     config::Config,
-    inbox::{DeadLetter, Inbox, InboxError},
+    events::{self, Event, State, Walk},
+    inbox::{DeadLetter, Inbox, InboxError, Kept, Order},
     time::to_millis,
     units::count,
 };
-
-/// Which dead letters to list or replay. Without options, all of them.
-#[derive(Debug, Clone, Args)]
-pub(super) struct Filter {
-    /// Only events of this feature.
-    #[arg(long, value_parser = parse::feature)]
-    feature: Option<Feature>,
-    /// Only events of this case.
-    #[arg(long)]
-    case: Option<String>,
-    /// Only dead letters with this error code, such as `api_timeout`.
-    #[arg(long)]
-    code: Option<String>,
-    /// Only the event with this key.
-    #[arg(long)]
-    key: Option<String>,
-    /// Only events that were dead-lettered at this time or later (RFC 3339).
-    #[arg(long, value_parser = parse::time)]
-    since: Option<SystemTime>,
-    /// Only events that were dead-lettered before this time (RFC 3339).
-    #[arg(long, value_parser = parse::time)]
-    until: Option<SystemTime>,
-}
 
 /// How to replay dead letters.
 #[derive(Debug, Clone, Copy, Args)]
@@ -51,78 +32,71 @@ pub(super) struct ReplayOptions {
     rate: f64,
 }
 
-impl Filter {
-    fn matches(&self, letter: &DeadLetter) -> bool {
-        let (event, case) = letter.event.as_ref().map(|(event, case)| (*event, case.as_str())).unzip();
-        self.feature.is_none_or(|feature| event.is_some_and(|event| event.feature == feature))
-            && self.case.as_deref().is_none_or(|wanted| case == Some(wanted))
-            && self.code.as_deref().is_none_or(|code| letter.code == code)
-            && self.key.as_deref().is_none_or(|key| letter.key == key)
-            && self.since.is_none_or(|since| letter.dead_lettered_at >= since)
-            && self.until.is_none_or(|until| letter.dead_lettered_at < until)
-    }
+/// Reads the dead letters that a filter selects, oldest first.
+struct Letters<'a> {
+    walk: Walk<'a>,
+    filter: events::Filter,
 }
 
-/// Reads all dead letters, partition by partition and page by page.
-struct Pages<'a> {
-    inbox: &'a Inbox,
-    partition: u32,
-    after: Option<String>,
-}
-
-impl<'a> Pages<'a> {
-    fn of(inbox: &'a Inbox) -> Self {
-        Self { inbox, partition: 0, after: None }
+impl<'a> Letters<'a> {
+    fn new(inbox: &'a Inbox, filter: &Filter) -> Self {
+        let filter = filter.with(Some(State::Dead));
+        Self { walk: Walk::new(inbox, &filter, Order::OldestFirst, None, usize::MAX), filter }
     }
 
-    /// Returns the next page, which is not empty, or `None` after the last one.
-    async fn next(&mut self) -> Result<Option<Vec<DeadLetter>>, InboxError> {
-        while self.partition < self.inbox.partitions() {
-            let page = self.inbox.dead_letters(self.partition, self.after.as_deref()).await?;
-            if let Some(last) = page.last() {
-                self.after = Some(last.id.clone());
-                return Ok(Some(page));
+    /// Returns the next one, and the event that it holds, or `None` after the last one.
+    async fn next(&mut self) -> Result<Option<(DeadLetter, Event)>, InboxError> {
+        while let Some(stored) = self.walk.next().await? {
+            let event = Event::of(&stored).filter(|event| self.filter.selects(event));
+            if let (Kept::Dead(letter), Some(event)) = (stored.what, event) {
+                return Ok(Some((letter, event)));
             }
-            self.partition += 1;
-            self.after = None;
         }
         Ok(None)
     }
 }
 
-/// Prints one line of JSON for each dead letter.
-pub(super) async fn list(config: &Config, filter: &Filter) -> anyhow::Result<()> {
+/// Prints the dead letters, oldest first.
+pub(super) async fn list(config: &Config, filter: &Filter, output: Output) -> anyhow::Result<()> {
     let inbox = Inbox::connect_command(config).await?;
-    let mut pages = Pages::of(&inbox);
-    while let Some(page) = pages.next().await? {
-        for letter in page.iter().filter(|letter| filter.matches(letter)) {
-            print(letter)?;
+    let mut letters = Letters::new(&inbox, filter);
+    let mut is_first = true;
+    while let Some((letter, event)) = letters.next().await? {
+        if std::mem::take(&mut is_first) {
+            output.heading()?;
         }
+        print(output, &letter, &event)?;
     }
     Ok(())
 }
 
 /// Returns dead letters to the inbox. Those of one lane keep the order in which they became dead
 /// letters.
-pub(super) async fn replay(config: &Config, filter: &Filter, options: ReplayOptions) -> anyhow::Result<()> {
+pub(super) async fn replay(
+    config: &Config,
+    filter: &Filter,
+    options: ReplayOptions,
+    output: Output,
+) -> anyhow::Result<()> {
     let inbox = Inbox::connect_command(config).await?;
     let mut counts = Counts::default();
     let mut next_at = Instant::now();
     // An event that becomes a dead letter again during the replay is not replayed a second time.
     let started_at = SystemTime::now();
-    let mut pages = Pages::of(&inbox);
-    while let Some(page) = pages.next().await? {
-        for letter in page.iter().filter(|letter| filter.matches(letter) && letter.dead_lettered_at <= started_at) {
-            if letter.event.is_none() {
-                counts.unreadable += 1;
-            } else if options.dry_run {
-                print(letter)?;
-                counts.replayed += 1;
-            } else {
-                sleep_until(next_at).await;
-                next_at = next_at.max(Instant::now()) + Duration::from_secs_f64(1.0 / options.rate);
-                counts.replayed += u64::from(inbox.replay(letter).await?);
-            }
+    let mut letters = Letters::new(&inbox, filter);
+    while let Some((letter, event)) = letters.next().await? {
+        if letter.dead_lettered_at > started_at {
+            continue;
+        }
+        if letter.name.is_none() {
+            counts.unreadable += 1;
+        } else if options.dry_run {
+            print(output, &letter, &event)?;
+            counts.replayed += 1;
+        } else {
+            sleep_until(next_at).await;
+            next_at = next_at.max(Instant::now()) + Duration::from_secs_f64(1.0 / options.rate);
+            counts.replayed += u64::from(inbox.replay(&letter).await?);
         }
     }
     Ok(writeln!(stdout(), "{}", counts.summary(options.dry_run))?)
@@ -148,12 +122,15 @@ impl Counts {
     }
 }
 
-fn print(letter: &DeadLetter) -> anyhow::Result<()> {
-    let line = serde_json::json!({
+fn print(output: Output, letter: &DeadLetter, event: &Event) -> anyhow::Result<()> {
+    if output.is_table() {
+        return output.event(event);
+    }
+    json(&serde_json::json!({
         "eventKey": letter.key, "code": letter.code, "detail": letter.detail, "attempts": letter.attempts,
-        "deadLetteredAtMs": to_millis(letter.dead_lettered_at),
-    });
-    Ok(writeln!(stdout(), "{line}")?)
+        "receivedAtMs": to_millis(letter.received_at), "deadLetteredAtMs": to_millis(letter.dead_lettered_at),
+        "failures": letter.failures,
+    }))
 }
 
 #[cfg(test)]

@@ -2,11 +2,29 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use envelope::{Feature, Timestamp};
+use envelope::{CaseId, Feature, Timestamp};
+
+use crate::events::{State, Subject};
 
 /// Parses the name of a feature.
 pub(super) fn feature(name: &str) -> Result<Feature, String> {
     Feature::parse(name).ok_or_else(|| "must be classification, extraction, forensics or translation".to_owned())
+}
+
+/// Parses the identifier of a case.
+pub(super) fn case(text: &str) -> Result<CaseId<'static>, &'static str> {
+    CaseId::new(text.to_owned()).ok_or("must be 1 to 128 characters of A-Z a-z 0-9 _ -")
+}
+
+/// Parses an event key or the identifier of a case.
+pub(super) fn subject(text: &str) -> Result<Subject, &'static str> {
+    Subject::parse(text).ok_or("must be an event key, such as `case.extraction.completed:CASE:TIME`, or a case")
+}
+
+/// Parses the name of a state.
+pub(super) fn state(name: &str) -> Result<State, &'static str> {
+    let state = State::LISTED.into_iter().find(|state| state.as_str() == name);
+    state.ok_or("must be pending, retrying, completed, dead or quarantined")
 }
 
 /// Parses an RFC 3339 time.

@@ -61,6 +61,39 @@ impl Inbox {
         Ok(Comparison::read(&answer))
     }
 
+    /// Returns whether an event was received, as far as `redis.seen_retention_days` go back.
+    ///
+    /// # Errors
+    /// If Redis does not answer.
+    pub async fn was_received(&self, case: &CaseId<'_>, event_key: &str) -> Result<bool, InboxError> {
+        let partition = self.partition_of(case);
+        let mut exists = redis::cmd("EXISTS");
+        exists.arg(self.keys.of_partition(partition).seen_as(event_key));
+        self.bounded(exists.query_async(&mut self.connection(partition))).await
+    }
+
+    /// Returns whether any event of a case was received, as far as `redis.seen_retention_days` go
+    /// back.
+    ///
+    /// # Errors
+    /// If Redis does not answer.
+    pub async fn knows(&self, case: &CaseId<'_>) -> Result<bool, InboxError> {
+        let partition = self.partition_of(case);
+        let mut exists = redis::cmd("EXISTS");
+        exists.arg(self.keys.of_partition(partition).case(case));
+        self.bounded(exists.query_async(&mut self.connection(partition))).await
+    }
+
+    /// Returns whether a backend owns a partition now.
+    ///
+    /// # Errors
+    /// If Redis does not answer.
+    pub async fn has_owner(&self, partition: u32) -> Result<bool, InboxError> {
+        let mut exists = redis::cmd("EXISTS");
+        exists.arg(self.keys.of_partition(partition).lease());
+        self.bounded(exists.query_async(&mut self.connection(partition))).await
+    }
+
     /// Begins a reconciler round. Returns whether it may begin: `false` if another round began less
     /// than `interval` ago.
     ///

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use envelope::{Envelope, EventName};
 
-use super::{Inbox, InboxError, scripts, stream::StreamEntry};
+use super::{Failures, Inbox, InboxError, scripts, stream::StreamEntry};
 use crate::time::from_millis;
 
 /// A dead letter.
@@ -17,34 +17,41 @@ pub struct DeadLetter {
     pub id: String,
     /// The event's key.
     pub key: String,
-    /// The event's name and case. `None` if the stored body is not an event, which then cannot be
-    /// replayed.
-    pub event: Option<(EventName, String)>,
+    /// The event's name. `None` if the stored body is not an event, which then cannot be replayed.
+    pub name: Option<EventName>,
     /// The error's code.
     pub code: String,
     /// The description of the error, without personal data.
     pub detail: String,
     /// The number of attempts.
     pub attempts: u32,
+    /// The attempts that have failed. Empty in dead letters of older versions.
+    pub failures: Failures,
+    /// When the backend received the event.
+    pub received_at: SystemTime,
+    /// Whether the event was backfilled.
+    pub backfilled: bool,
     /// When the event became a dead letter.
     pub dead_lettered_at: SystemTime,
 }
 
-/// The maximum number of dead letters that are read at a time.
-const PAGE: usize = 500;
-
 impl DeadLetter {
-    fn read(partition: u32, mut entry: StreamEntry) -> Self {
+    pub(super) fn read(partition: u32, mut entry: StreamEntry) -> Self {
         let body: Vec<u8> = entry.take("body").unwrap_or_default();
-        let event = Envelope::parse(&body).ok().map(|event| (event.event, event.case_id.to_string()));
+        let envelope = Envelope::parse(&body).ok();
+        // An old backend stored no key.
+        let key = entry.take("key").or_else(|| envelope.as_ref().map(|event| event.key().to_string()));
         Self {
             partition,
-            key: entry.take("key").unwrap_or_default(),
-            event,
+            key: key.unwrap_or_default(),
+            name: envelope.map(|event| event.event),
             code: entry.take("code").unwrap_or_default(),
             detail: entry.take("detail").unwrap_or_default(),
             attempts: entry.take("attempts").unwrap_or_default(),
-            // The field has a name that is older than the term "dead letter".
+            failures: Failures::parse(&entry.take::<String>("failures").unwrap_or_default()),
+            received_at: from_millis(entry.take("received").unwrap_or_default()),
+            // These fields have names that are older than the terms "backfilled" and "dead letter".
+            backfilled: entry.take("missed") == Some(1),
             dead_lettered_at: from_millis(entry.take("buried").unwrap_or_default()),
             id: entry.id,
         }
@@ -52,26 +59,13 @@ impl DeadLetter {
 }
 
 impl Inbox {
-    /// Returns up to 500 dead letters of a partition, oldest first, that come after the entry
-    /// `after`. Returns none if there are no more.
-    ///
-    /// # Errors
-    /// If Redis does not answer.
-    pub async fn dead_letters(&self, partition: u32, after: Option<&str>) -> Result<Vec<DeadLetter>, InboxError> {
-        let start = after.map_or("-".to_owned(), |id| format!("({id}"));
-        let mut command = redis::cmd("XRANGE");
-        command.arg(self.keys.of_partition(partition).dead()).arg(start).arg("+").arg("COUNT").arg(PAGE);
-        let entries: Vec<StreamEntry> = self.bounded(command.query_async(&mut self.connection(partition))).await?;
-        Ok(entries.into_iter().map(|entry| DeadLetter::read(partition, entry)).collect())
-    }
-
     /// Moves a dead letter back to the inbox, behind the other events of its lane. Returns whether
     /// it was still a dead letter.
     ///
     /// # Errors
     /// If Redis does not answer.
     pub async fn replay(&self, letter: &DeadLetter) -> Result<bool, InboxError> {
-        let Some((event, _)) = letter.event else { return Ok(false) };
+        let Some(event) = letter.name else { return Ok(false) };
         let keys = self.keys.of_partition(letter.partition);
         let mut call = scripts::REPLAY.prepare_invoke();
         call.key(keys.dead()).key(keys.inbox(event.feature)).key(keys.seen_as(&letter.key)).key(keys.history());

@@ -5,27 +5,33 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::time::{duration_millis, from_millis, to_millis};
+use serde::Serialize;
+
+use crate::time::{as_millis, duration_millis, from_millis, in_millis, to_millis};
 
 /// The failed attempts of an event, oldest first. Consecutive attempts that failed in the same way
 /// are one [`Failure`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Failures(Vec<Failure>);
 
 /// Consecutive attempts that failed in the same way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// The error's code.
     pub code: String,
     /// The description of the error, without personal data.
     pub detail: String,
     /// When the first of the attempts failed.
+    #[serde(rename = "firstAtMs", serialize_with = "as_millis")]
     pub first: SystemTime,
     /// When the last of them failed.
+    #[serde(rename = "lastAtMs", serialize_with = "as_millis")]
     pub last: SystemTime,
     /// How many there were, including those that were deferred.
     pub count: u32,
     /// How long the last of them took.
+    #[serde(rename = "tookMs", serialize_with = "in_millis")]
     pub took: Duration,
 }
 
@@ -35,6 +41,11 @@ const KEPT: usize = 8;
 const LONGEST_DETAIL: usize = 300;
 
 impl Failures {
+    /// Returns the failures, oldest first.
+    pub fn iter(&self) -> std::slice::Iter<'_, Failure> {
+        self.0.iter()
+    }
+
     /// Returns the latest failure.
     pub fn last(&self) -> Option<&Failure> {
         self.0.last()
@@ -125,7 +136,7 @@ mod tests {
             .and("not_ready", "the stage is not finished", at(5), TOOK * 2)
             .and("sink_status", "the application answered 503", at(9), TOOK);
         let found: Vec<_> =
-            failures.0.iter().map(|failure| (failure.code.as_str(), failure.count, failure.took)).collect();
+            failures.iter().map(|failure| (failure.code.as_str(), failure.count, failure.took)).collect();
         assert_eq!(found, [("not_ready", 2, TOOK * 2), ("sink_status", 1, TOOK)]);
         let first = &failures.0[0];
         assert_eq!((first.first, first.last), (at(0), at(5)));
@@ -136,7 +147,7 @@ mod tests {
         let failures = (0..20).fold(Failures::default(), |failures, attempt| {
             failures.and("sink_status", &format!("the application answered {attempt}"), at(attempt), TOOK)
         });
-        assert_eq!(failures.0.len(), KEPT);
+        assert_eq!(failures.iter().count(), KEPT);
         assert_eq!(failures.0[0].detail, "the application answered 0");
         assert_eq!(failures.0[1].detail, "the application answered 13");
         assert_eq!(failures.last().unwrap().detail, "the application answered 19");
@@ -152,7 +163,7 @@ mod tests {
     #[test]
     fn what_is_damaged_is_skipped() {
         for (text, count) in [("", 0), ("more", 0), ("1 2 3 4", 0), ("1 2 3 4 code", 1), ("x\n1 2 3 4 code a b", 1)] {
-            assert_eq!(Failures::parse(text).0.len(), count, "{text:?}");
+            assert_eq!(Failures::parse(text).iter().count(), count, "{text:?}");
         }
         assert_eq!(Failures::parse("1 2 3 4 code a b").last().unwrap().detail, "a b");
     }

@@ -45,7 +45,7 @@ impl Quarantined {
         }
     }
 
-    fn read(partition: u32, mut entry: StreamEntry) -> Self {
+    pub(super) fn read(partition: u32, mut entry: StreamEntry) -> Self {
         Self {
             partition,
             key: entry.take("key").unwrap_or_default(),

@@ -1,6 +1,18 @@
 //! The entries of streams, as Redis returns them.
 
+use std::{fmt, time::SystemTime};
+
 use redis::{FromRedisValue, ParsingError, Value};
+
+use crate::time::from_millis;
+
+/// The identifier of an entry in a stream. Within a stream, later entries have greater ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StreamId {
+    added_ms: u64,
+    /// Distinguishes entries that were added in the same millisecond.
+    sequence: u64,
+}
 
 /// An entry of a stream. Unlike the client library's type, it copies neither values nor names.
 #[derive(Debug)]
@@ -8,6 +20,25 @@ pub(super) struct StreamEntry {
     pub(super) id: String,
     /// Names and values alternate.
     fields: Vec<Value>,
+}
+
+impl StreamId {
+    /// Parses an identifier as Redis writes it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (added_ms, sequence) = text.split_once('-')?;
+        Some(Self { added_ms: added_ms.parse().ok()?, sequence: sequence.parse().ok()? })
+    }
+
+    /// Returns when the entry was added, by the clock of Redis.
+    pub fn added_at(self) -> SystemTime {
+        from_millis(self.added_ms)
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.added_ms, self.sequence)
+    }
 }
 
 impl StreamEntry {
@@ -33,6 +64,16 @@ impl FromRedisValue for StreamEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn identifiers_are_ordered_as_in_redis() {
+        let ordered = ["0-1", "9-0", "10-0", "10-9", "10-10"].map(|text| StreamId::parse(text).unwrap());
+        assert!(ordered.is_sorted());
+        assert_eq!(ordered[4].to_string(), "10-10");
+        for damaged in ["", "1", "1-", "-1", "a-1", "1-0-0"] {
+            assert_eq!(StreamId::parse(damaged), None, "{damaged:?}");
+        }
+    }
 
     #[test]
     fn a_field_is_taken_by_its_name() {

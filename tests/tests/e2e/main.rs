@@ -28,6 +28,7 @@
 //! - [`restart`]: restarts of the only backend and of Redis.
 //! - [`planned`]: policy changes and restarts of one of two backends.
 //! - [`drain`]: restarts of Envoy.
+//! - [`events`]: what the commands say about events.
 //! - [`format`]: stores that a newer backend has changed.
 //! - [`upgrade`]: a store that the previous version has left.
 //! - [`restore`]: the restore of a backup.
@@ -68,6 +69,7 @@ mod doctor;
 mod drain;
 mod durability;
 mod edge;
+mod events;
 mod failure;
 mod fitness;
 mod fixture;

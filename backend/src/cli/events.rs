@@ -1,0 +1,55 @@
+//! `backend events`.
+
+use std::io::{Write, stderr};
+
+use clap::Args;
+
+use super::{filter::Filter, output::Output, parse};
+use crate::{
+    config::Config,
+    events::{Cursor, State, list},
+    inbox::Inbox,
+};
+
+/// Which events to list, and how many.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    filter: Filter,
+    /// Only events in this state: pending, retrying, completed, dead or quarantined.
+    #[arg(long, value_parser = parse::state)]
+    state: Option<State>,
+    /// The most events to list.
+    #[arg(long, default_value_t = 50)]
+    limit: usize,
+    /// Continue an earlier list, which has printed this cursor.
+    #[arg(long)]
+    cursor: Option<Cursor>,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Lists events, the one that changed last first. Says on standard error if there are more.
+pub(super) async fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
+    let inbox = Inbox::connect_command(config).await?;
+    let listing = list(&inbox, &options.filter.with(options.state), options.cursor, options.limit).await?;
+    if !listing.events.is_empty() {
+        options.output.heading()?;
+    }
+    for event in &listing.events {
+        options.output.event(event)?;
+    }
+    if let Some(cursor) = listing.next {
+        let limit = options.limit;
+        writeln!(stderr(), "there are more than {limit} events: raise --limit, or continue with --cursor {cursor}")?;
+    }
+    warn_without_history(&inbox)
+}
+
+/// Says on standard error that completed events are not recorded, if that is so.
+pub(super) fn warn_without_history(inbox: &Inbox) -> anyhow::Result<()> {
+    if !inbox.has_history() {
+        writeln!(stderr(), "completed events are missing: `history.enabled` is false")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! Which events to list.
+
+use std::time::SystemTime;
+
+use envelope::{CaseId, Feature};
+
+use super::{Event, State};
+use crate::inbox::{Inbox, Source, Span};
+
+/// Which events to list. By default all.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only events of this feature.
+    pub feature: Option<Feature>,
+    /// Only events of this case.
+    pub case: Option<CaseId<'static>>,
+    /// Only the event with this key.
+    pub key: Option<String>,
+    /// Only events in this state.
+    pub state: Option<State>,
+    /// Only events whose last failed attempt had this error code.
+    pub code: Option<String>,
+    /// Only events that have been in their state since this time, or a later one.
+    pub since: Option<SystemTime>,
+    /// Only events that have been in their state since before this time.
+    pub until: Option<SystemTime>,
+}
+
+impl Filter {
+    /// Returns whether the filter selects an event. The times are left to [`Self::span`].
+    pub fn selects(&self, event: &Event) -> bool {
+        self.feature.is_none_or(|feature| event.feature == Some(feature))
+            && self.case.as_ref().is_none_or(|case| event.case == case.as_str())
+            && self.key.as_ref().is_none_or(|key| event.key == *key)
+            && self.state.is_none_or(|state| event.state == state)
+            && self.code.as_ref().is_none_or(|code| event.error.as_ref().is_some_and(|error| error.code == *code))
+    }
+
+    /// Returns the partitions that can hold such events.
+    pub fn partitions(&self, inbox: &Inbox) -> Vec<u32> {
+        let case_of = |key: &String| CaseId::new(super::parts(key)?.1.to_owned());
+        match self.case.clone().or_else(|| self.key.as_ref().and_then(case_of)) {
+            Some(case) => vec![inbox.partition_of(&case)],
+            None => (0..inbox.partitions()).collect(),
+        }
+    }
+
+    /// Returns the streams that can hold such events.
+    pub fn sources(&self) -> impl Iterator<Item = Source> + Clone {
+        Source::ALL.into_iter().filter(|source| match source {
+            Source::Inbox(feature) => {
+                matches!(self.state, None | Some(State::Pending | State::Retrying))
+                    && self.feature.is_none_or(|wanted| wanted == *feature)
+            }
+            Source::Dead => matches!(self.state, None | Some(State::Dead)),
+            Source::Quarantine => matches!(self.state, None | Some(State::Quarantined)) && self.feature.is_none(),
+            Source::History => matches!(self.state, None | Some(State::Completed)),
+        })
+    }
+
+    /// Returns the part of each stream that has entries of these times.
+    pub fn span(&self) -> Span {
+        Span::between(self.since, self.until)
+    }
+}

@@ -1,0 +1,81 @@
+//! Lists events, the one that changed last first.
+
+use std::{fmt, str::FromStr};
+
+use super::{Event, Filter, Walk};
+use crate::inbox::{Inbox, InboxError, Order, Position, Source, StreamId};
+
+/// Some events, and where to continue.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// The events. The one that changed last comes first.
+    pub events: Vec<Event>,
+    /// Where the next events begin; `None` if there are no more.
+    pub next: Option<Cursor>,
+}
+
+/// Where a list continues: after the last event that was returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor(Position);
+
+/// Returns the latest events that `filter` selects, up to `limit`, and continues an earlier list at
+/// `cursor`. Reads about as much as it returns, unless few events match: then it reads on to the
+/// oldest event.
+///
+/// # Errors
+/// If Redis does not answer.
+pub async fn list(inbox: &Inbox, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Listing, InboxError> {
+    let after = cursor.map(|cursor| cursor.0);
+    let mut walk = Walk::new(inbox, filter, Order::NewestFirst, after, limit.saturating_add(1));
+    let mut events = Vec::new();
+    let mut last = None;
+    while let Some(stored) = walk.next().await? {
+        let Some(event) = Event::of(&stored).filter(|event| filter.selects(event)) else { continue };
+        if events.len() >= limit {
+            return Ok(Listing { events, next: last.map(Cursor) });
+        }
+        events.push(event);
+        last = Some(stored.position);
+    }
+    Ok(Listing { events, next: None })
+}
+
+/// Written as `<entry>-<partition>-<number of the stream>`.
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Position { id, partition, source } = self.0;
+        let number = Source::ALL.iter().position(|known| *known == source).unwrap_or_default();
+        write!(f, "{id}-{partition}-{number}")
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let mut words = text.rsplitn(3, '-');
+            let source = *Source::ALL.get(words.next()?.parse::<usize>().ok()?)?;
+            let partition = words.next()?.parse().ok()?;
+            Some(Self(Position { id: StreamId::parse(words.next()?)?, partition, source }))
+        };
+        parse().ok_or("must be a cursor that an earlier list has returned")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written() {
+        for source in Source::ALL {
+            let id = StreamId::parse("1750588200000-3").unwrap();
+            let cursor = Cursor(Position { id, partition: 15, source });
+            assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        }
+        for text in ["", "1-0", "1-0-3", "1-0-3-7", "1-0--3-1", "a-0-3-1"] {
+            assert!(text.parse::<Cursor>().is_err(), "{text:?}");
+        }
+    }
+}

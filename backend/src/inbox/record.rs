@@ -1,0 +1,189 @@
+//! The records of the history, as they are read.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+use super::stream::StreamEntry;
+use crate::time::from_millis;
+
+/// A change of an event's state that the history has recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The event's key.
+    pub key: String,
+    /// What happened.
+    pub change: Change,
+    /// When the backend received the event.
+    pub received_at: SystemTime,
+    /// Whether the event was backfilled.
+    pub backfilled: bool,
+    /// The number of attempts so far, including the last one.
+    pub attempts: u32,
+    /// How long the last attempt took.
+    pub took: Duration,
+    /// The error of the last attempt that failed.
+    pub error: Option<LastError>,
+}
+
+/// How the last failed attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LastError {
+    /// The error's code.
+    pub code: String,
+    /// The description of the error, without personal data.
+    pub detail: String,
+}
+
+/// What happened to an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It was completed.
+    Completed(Delivered),
+    /// It became a dead letter.
+    DeadLettered,
+    /// An operator returned the dead letter to the inbox.
+    Replayed,
+    /// The event was delivered again, which returned the dead letter to the inbox.
+    Revived,
+    /// Something that only a newer version knows.
+    Unknown,
+}
+
+/// What the application received of a completed event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Delivered {
+    /// A result.
+    Result,
+    /// A recommendation.
+    Recommendation,
+    /// Nothing: there was nothing to deliver.
+    None,
+}
+
+/// The names of the changes, as they are stored.
+const NAMES: [(&str, Change); 6] = [
+    ("result", Change::Completed(Delivered::Result)),
+    ("recommendation", Change::Completed(Delivered::Recommendation)),
+    ("none", Change::Completed(Delivered::None)),
+    ("dead", Change::DeadLettered),
+    ("replayed", Change::Replayed),
+    ("revived", Change::Revived),
+];
+
+impl Delivered {
+    /// Returns the name, as in the metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Result => "result",
+            Self::Recommendation => "recommendation",
+            Self::None => "none",
+        }
+    }
+}
+
+impl Change {
+    fn parse(name: &str) -> Self {
+        NAMES.iter().find(|(known, _)| *known == name).map_or(Self::Unknown, |(_, change)| *change)
+    }
+}
+
+impl Record {
+    /// Decodes an entry. Returns `None` if it is damaged.
+    pub(super) fn read(entry: &mut StreamEntry) -> Option<Self> {
+        let event: String = entry.take("event")?;
+        let error: Option<String> = entry.take("error");
+        let mut words = event.splitn(6, ' ');
+        let change = Change::parse(words.next()?);
+        let mut number = || words.next()?.parse::<u64>().ok();
+        let (received, attempts, took) = (number()?, number()?, number()?);
+        let backfilled = words.next()? == "backfilled";
+        Some(Self {
+            key: words.next()?.to_owned(),
+            change,
+            received_at: from_millis(received),
+            backfilled,
+            attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+            took: Duration::from_millis(took),
+            error: error.as_deref().map(LastError::parse),
+        })
+    }
+}
+
+impl LastError {
+    fn parse(text: &str) -> Self {
+        let (code, detail) = text.split_once(' ').unwrap_or((text, ""));
+        Self { code: code.to_owned(), detail: detail.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use envelope::{Envelope, Feature};
+    use redis::{FromRedisValue, Value};
+
+    use super::*;
+    use crate::inbox::{Entry, EntryId, Failures, Handled};
+
+    const BODY: &[u8] = br#"{"eventName":"case.forensics.failed",
+        "payload":{"caseId":"c1","externalId":null,"occurredAt":"2025-06-22T10:30:00Z"}}"#;
+
+    fn read(fields: &[(&str, &str)]) -> Option<Record> {
+        let text = |text: &str| Value::BulkString(text.into());
+        let fields = fields.iter().flat_map(|(name, value)| [text(name), text(value)]).collect();
+        let entry = Value::Array(vec![text("1-0"), Value::Array(fields)]);
+        Record::read(&mut StreamEntry::from_redis_value(entry).unwrap())
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let took = Duration::from_millis(12);
+        let received_at = from_millis(1_750_588_199_999);
+        let entry = Entry {
+            id: EntryId::new(Feature::Forensics, 1_750_588_200_000, 0),
+            body: BODY.to_vec(),
+            received_at,
+            backfilled: true,
+            attempts: 1,
+            due: None,
+            failures: Failures::default().and("sink_status", "the application answered 503", received_at, took),
+        };
+        let key = Envelope::parse(BODY).unwrap().key();
+        let handled = Handled::recorded(&entry, &key, "recommendation", took);
+        let record = read(&[("event", &handled.event), ("error", &handled.error)]).unwrap();
+        let detail = "the application answered 503".to_owned();
+        let expected = Record {
+            key: "case.forensics.failed:c1:2025-06-22T10:30:00Z".to_owned(),
+            change: Change::Completed(Delivered::Recommendation),
+            received_at,
+            backfilled: true,
+            attempts: 2,
+            took,
+            error: Some(LastError { code: "sink_status".to_owned(), detail }),
+        };
+        assert_eq!(record, expected);
+    }
+
+    #[test]
+    fn what_is_damaged_or_unknown_is_no_error() {
+        assert_eq!(read(&[("other", "1")]), None);
+        assert_eq!(read(&[("event", "result soon 1 12 sent key")]), None);
+        assert_eq!(read(&[("event", "result 1 1 12 sent")]), None);
+        assert_eq!(read(&[("event", "archived 1 1 12 sent key"), ("more", "1")]).unwrap().change, Change::Unknown);
+    }
+
+    #[test]
+    fn the_stored_names_never_change() {
+        for (name, change) in [
+            ("result", Change::Completed(Delivered::Result)),
+            ("recommendation", Change::Completed(Delivered::Recommendation)),
+            ("none", Change::Completed(Delivered::None)),
+            ("dead", Change::DeadLettered),
+            ("replayed", Change::Replayed),
+            ("revived", Change::Revived),
+        ] {
+            assert_eq!(Change::parse(name), change);
+        }
+    }
+}
