@@ -89,6 +89,11 @@ impl InboxError {
         }
     }
 
+    /// Returns whether Redis refused the call because its memory is full.
+    pub(super) fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Redis(error) if error.code() == Some("OOM"))
+    }
+
     /// Returns a short name for the reason, for logs and metrics.
     pub fn reason(&self) -> &'static str {
         match self {

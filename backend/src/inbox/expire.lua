@@ -13,12 +13,14 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local function drop(key, retention)
-  local oldest = string.format('%.0f', math.max(now - retention, 0))
-  return redis.call('XTRIM', key, 'MINID', oldest)
+local function oldest(retention)
+  return string.format('%.0f', math.max(now - retention, 0))
 end
-drop(KEYS[4], ARGV[3])
-if ARGV[2] == '0' then
-  return { 0, 0 }
+local dropped = { 0, 0 }
+if ARGV[2] ~= '0' then
+  for place = 1, 2 do
+    dropped[place] = redis.call('XTRIM', KEYS[place + 1], 'MINID', oldest(ARGV[2]))
+  end
 end
-return { drop(KEYS[2], ARGV[2]), drop(KEYS[3], ARGV[2]) }
+redis.pcall('XTRIM', KEYS[4], 'MINID', oldest(ARGV[3]))
+return dropped

@@ -35,10 +35,12 @@ pub struct Failure {
     pub took: Duration,
 }
 
-/// How many failures an event keeps: the first one, and the latest of the others.
-const KEPT: usize = 8;
+/// How many failures an event keeps: the first one, and the latest of the others. In an outage of
+/// the application, every waiting event has failures, so they must not take much more memory than
+/// the event itself.
+const KEPT: usize = 4;
 /// The maximum length of a description, in bytes.
-const LONGEST_DETAIL: usize = 300;
+const LONGEST_DETAIL: usize = 120;
 
 impl Failures {
     /// Returns the failures, oldest first.
@@ -68,6 +70,16 @@ impl Failures {
             failures.remove(1);
         }
         Self(failures)
+    }
+
+    /// Adds an attempt that was deferred. If an earlier attempt has failed in another way, this stays
+    /// the reason why the event waits.
+    #[must_use]
+    pub fn and_deferred(&self, code: &str, detail: &str, now: SystemTime, took: Duration) -> Self {
+        match self.last() {
+            Some(last) if last.code != code => self.clone(),
+            _ => self.and(code, detail, now, took),
+        }
     }
 
     /// Reads what [`Display`](fmt::Display) has written. Skips what is damaged.
@@ -109,14 +121,15 @@ impl fmt::Display for Failures {
     }
 }
 
-/// Returns a description without line breaks, and not longer than allowed.
+/// Returns a description without line breaks and surrounding white space, and not longer than
+/// allowed.
 pub(super) fn one_line(detail: &str) -> String {
     let mut line = detail.replace(['\n', '\r'], " ");
     if line.len() > LONGEST_DETAIL {
         let end = (0..=LONGEST_DETAIL).rev().find(|&end| line.is_char_boundary(end)).unwrap_or_default();
         line.truncate(end);
     }
-    line
+    line.trim().to_owned()
 }
 
 #[cfg(test)]
@@ -149,8 +162,27 @@ mod tests {
         });
         assert_eq!(failures.iter().count(), KEPT);
         assert_eq!(failures.0[0].detail, "the application answered 0");
-        assert_eq!(failures.0[1].detail, "the application answered 13");
+        assert_eq!(failures.0[1].detail, "the application answered 17");
         assert_eq!(failures.last().unwrap().detail, "the application answered 19");
+    }
+
+    #[test]
+    fn an_attempt_that_was_deferred_does_not_hide_why_the_event_waits() {
+        let (busy, open) = (("api_busy", "too many calls"), ("api_circuit_open", "the Partner API is down"));
+        let deferred = Failures::default().and_deferred(busy.0, busy.1, at(0), TOOK);
+        let deferred = deferred.and_deferred(busy.0, busy.1, at(1), TOOK);
+        assert_eq!((deferred.0.len(), deferred.0[0].count), (1, 2), "no attempt has failed, so this is the reason");
+        let failed = deferred.and("api_unreachable", "no answer", at(2), TOOK);
+        assert_eq!(failed.and_deferred(open.0, open.1, at(3), TOOK), failed);
+    }
+
+    #[test]
+    fn a_failure_that_was_stored_is_recognized_again() {
+        for detail in ["", " ", "x\n", " x ", "two\r\nlines", &format!("{} y", "x".repeat(LONGEST_DETAIL - 1))] {
+            let stored = Failures::default().and("code", detail, at(0), TOOK).to_string();
+            let again = Failures::parse(stored.trim_end()).and("code", detail, at(1), TOOK);
+            assert_eq!((again.0.len(), again.0[0].count), (1, 2), "{detail:?}");
+        }
     }
 
     #[test]

@@ -10,8 +10,8 @@ use redis::{Script, ScriptInvocation, aio::ConnectionManager};
 use tokio::time::Instant;
 
 use super::{
-    Entry, EntryId, Failures, Handled, Inbox, InboxError, format::SUPPORTED, history::event_field, keys::PartitionKeys,
-    scripts, servers::Server, stream::StreamEntry,
+    Entry, EntryId, Failures, Handled, Inbox, InboxError, failures::one_line, format::SUPPORTED, history::event_field,
+    keys::PartitionKeys, scripts, servers::Server, stream::StreamEntry,
 };
 use crate::time::{duration_millis, to_millis};
 
@@ -206,7 +206,7 @@ impl Lease {
     }
 
     /// Stores how many attempts an event has had, when the next one is due, and how the attempts
-    /// have failed.
+    /// have failed. If the memory of Redis is full, leaves out how they have failed.
     ///
     /// # Errors
     /// Returns [`LeaseError::Lost`] if the lease is lost, [`LeaseError::Inbox`] if Redis does not
@@ -218,10 +218,18 @@ impl Lease {
         due: SystemTime,
         failures: &Failures,
     ) -> Result<(), LeaseError> {
-        let mut call = self.call(&scripts::RETRY);
-        call.key(self.keys.attempts(entry.feature())).arg(entry.to_string()).arg(attempts);
-        call.arg(format!("{} {failures}", to_millis(due)).trim_end());
-        self.invoke(&call, self.connection()).await
+        let call = |script, rest: &str| {
+            let mut call = self.call(script);
+            call.key(self.keys.attempts(entry.feature())).arg(entry.to_string()).arg(attempts).arg(rest);
+            call
+        };
+        let due = to_millis(due);
+        match self.invoke(&call(&scripts::RETRY, format!("{due} {failures}").trim_end()), self.connection()).await {
+            Err(LeaseError::Inbox(error)) if error.is_out_of_memory() => {
+                self.invoke(&call(&scripts::RETRY_WHEN_FULL, &due.to_string()), self.connection()).await
+            }
+            answer => answer,
+        }
     }
 
     /// Moves an event from the inbox to the dead letters. `detail` must not contain personal data.
@@ -250,7 +258,7 @@ impl Lease {
         let mut call = self.call(&scripts::DEAD_LETTER);
         call.key(inbox).key(self.keys.attempts(feature)).key(self.keys.dead());
         call.key(self.keys.seen_as(&event_key)).key(self.keys.history());
-        call.arg(id).arg(code).arg(detail).arg(attempts).arg(to_millis(SystemTime::now()));
+        call.arg(id).arg(code).arg(one_line(detail)).arg(attempts).arg(to_millis(SystemTime::now()));
         call.arg(failures.to_string()).arg(self.inbox.history.limit);
         if self.inbox.history.limit > 0 {
             call.arg(event_field("dead", entry, attempts, took, &event_key));

@@ -27,6 +27,9 @@ pub(super) static RELEASE: LazyLock<Script> = LazyLock::new(|| script(include_st
 pub(super) static RENEW: LazyLock<Script> = LazyLock::new(|| script(include_str!("renew.lua")));
 pub(super) static REPLAY: LazyLock<Script> = LazyLock::new(|| script(include_str!("replay.lua")));
 pub(super) static RETRY: LazyLock<Script> = LazyLock::new(|| script(include_str!("retry.lua")));
+/// The same as [`RETRY`], but also runs when the memory is full.
+pub(super) static RETRY_WHEN_FULL: LazyLock<Script> =
+    LazyLock::new(|| script(&include_str!("retry.lua").replacen("#!lua", "#!lua flags=allow-oom", 1)));
 pub(super) static REVIVE: LazyLock<Script> = LazyLock::new(|| script(include_str!("revive.lua")));
 
 fn script(text: &str) -> Script {

@@ -108,11 +108,15 @@ async fn store_failure(
     took: Duration,
 ) -> Result<End, LeaseLost> {
     let HandlerError { code, detail, retry } = error;
-    let failures = entry.failures.and(code, &detail, SystemTime::now(), took);
     let labels = FailureLabels { code };
     let age = age(SystemTime::now(), entry.received_at, entry.id.added_at());
+    let now = SystemTime::now();
     let conclusion = conclude(&work.settings, retry, entry.attempts, age);
     let attempts = conclusion.attempts();
+    let failures = match conclusion {
+        Conclusion::Defer { .. } => entry.failures.and_deferred(code, &detail, now, took),
+        _ => entry.failures.and(code, &detail, now, took),
+    };
     if let Conclusion::DeadLetter { .. } = conclusion {
         tracing::error!(code, attempts, "dead letter: {detail}");
         until_answered(|| lease.dead_letter(entry, code, &detail, attempts, &failures)).await?;

@@ -1,13 +1,14 @@
 //! What the history records of events that have left the inbox.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
-use envelope::{Feature, Stage};
+use backend::test_support::inbox::{Arrival, Failures, Inbox, Reader};
+use envelope::{Envelope, Feature, Stage};
 use harness::{keys, simulator::world::Event};
 use redis::streams::StreamRangeReply;
 
-use crate::fixture::{Fixture, eventually};
+use crate::fixture::{Fixture, PATIENCE, config, eventually};
 
 /// The fields `event` and `error` of all records of an event, oldest first, without the times.
 fn records(fixture: &Fixture, event: &Event) -> Vec<(String, String)> {
@@ -97,4 +98,29 @@ async fn old_records_are_dropped() {
         redis::cmd("XLEN").arg(&history).query::<u64>(&mut client.get_connection().unwrap()).unwrap() == 1
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_redis_is_full_the_failures_of_waiting_events_take_no_more_memory() {
+    let fixture = Fixture::start().await;
+    let inbox = Inbox::connect(&config(&fixture.stack.redis_url())).await.unwrap();
+    let event = fixture.event("full", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+    let envelope = Envelope::parse(event.body.as_bytes()).unwrap();
+    inbox.accept(&Arrival::now(&envelope, &envelope.key(), event.body.as_bytes())).await.unwrap();
+    let lease = inbox.acquire(0, PATIENCE).await.unwrap().expect("the partition is free");
+    let batch = Reader::new(lease.clone()).next(&Feature::ALL, 10, PATIENCE).await.unwrap().remove(0);
+    let (id, now) = (batch.entries[0].id, SystemTime::UNIX_EPOCH + Duration::from_secs(1_750_588_200));
+    let failures = Failures::default().and("sink_rejected", "the application answered 503", now, Duration::ZERO);
+    let stored = async || lease.entry(id).await.unwrap().unwrap();
+
+    lease.retry(id, 1, now, &failures).await.unwrap();
+    assert_eq!(stored().await.failures, failures);
+    let limit = |bytes: u64| fixture.redis::<String>(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes));
+    limit(1);
+    lease.retry(id, 2, now, &failures).await.unwrap();
+    let entry = stored().await;
+    assert_eq!((entry.attempts, entry.failures), (2, Failures::default()));
+    limit(0);
+    lease.retry(id, 3, now, &failures).await.unwrap();
+    assert_eq!(stored().await.failures, failures);
 }

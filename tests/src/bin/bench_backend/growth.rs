@@ -28,7 +28,7 @@ pub(crate) async fn backends_and_partitions(arguments: &Arguments, text: &mut St
     )?;
     for (backends, partitions) in [(1, 1), (1, 4), (1, 16), (1, 64), (3, 16), (3, 64)] {
         say(&format!("{backends} backends, {partitions} partitions"));
-        let programs = Programs::start(Setup { keeping, backends, partitions }).await?;
+        let programs = Programs::start(Setup { keeping, backends, partitions, has_history: true }).await?;
         let counter = Arc::new(AtomicU64::new(0));
         store(arguments, &programs, &counter, 1_000).await?;
         let stored = store(arguments, &programs, &counter, arguments.backlog).await?;
@@ -49,7 +49,8 @@ pub(crate) async fn backends_and_partitions(arguments: &Arguments, text: &mut St
 /// Writes the table of how the cost per event grows with the backlog, and how fast the backlog is
 /// handled.
 pub(crate) async fn backlog(arguments: &Arguments, text: &mut String) -> Result<()> {
-    let programs = Programs::start(Setup { keeping: Keeping::Memory, backends: 1, partitions: 16 }).await?;
+    let programs =
+        Programs::start(Setup { keeping: Keeping::Memory, backends: 1, partitions: 16, has_history: true }).await?;
     let counter = Arc::new(AtomicU64::new(0));
     writeln!(
         text,
@@ -72,15 +73,20 @@ pub(crate) async fn backlog(arguments: &Arguments, text: &mut String) -> Result<
 }
 
 /// The measurement of storing events.
-struct Stored {
-    events: u64,
+pub(crate) struct Stored {
+    pub(crate) events: u64,
     rate: f64,
     backends: Duration,
-    redis: Duration,
+    pub(crate) redis: Duration,
 }
 
 /// Stores at least `events` events while all features are paused.
-async fn store(arguments: &Arguments, programs: &Programs, counter: &Arc<AtomicU64>, events: u64) -> Result<Stored> {
+pub(crate) async fn store(
+    arguments: &Arguments,
+    programs: &Programs,
+    counter: &Arc<AtomicU64>,
+    events: u64,
+) -> Result<Stored> {
     let until = Instant::now() + Duration::from_secs(300);
     let before = programs.cpu_times()?;
     let mut all = Slice::default();

@@ -5,7 +5,7 @@
 //! nothing; the Lua script that stores an event, called without HTTP by the same number of clients;
 //! a naive design; the backend; and the backend while it handles the events that it has stored.
 //! Afterwards the latency is measured at half of the highest rate. [`growth`] measures more
-//! backends, more partitions, and a long backlog.
+//! backends, more partitions, and a long backlog, [`history`] what the history costs.
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
@@ -25,6 +25,7 @@ use harness::{
 };
 
 mod growth;
+mod history;
 mod peers;
 mod programs;
 mod script;
@@ -104,12 +105,13 @@ async fn main() -> Result<()> {
         growth::backends_and_partitions(&arguments, &mut text).await?;
         growth::backlog(&arguments, &mut text).await?;
     }
+    history::compare(&arguments, &mut text).await?;
     println!("{text}");
     fs::write(&arguments.out, text).with_context(|| format!("cannot write {}", arguments.out.display()))
 }
 
 async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> Result<()> {
-    let programs = Programs::start(Setup { keeping, backends: 1, partitions: 16 }).await?;
+    let programs = Programs::start(Setup { keeping, backends: 1, partitions: 16, has_history: true }).await?;
     let counter = Arc::new(AtomicU64::new(0));
     let load = |ports: Vec<u16>, rate| Load {
         ports,

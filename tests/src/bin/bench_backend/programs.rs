@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use envelope::{
     Feature,
     headers::{self, Judgement, Mark},
@@ -14,7 +14,7 @@ use harness::{
     redis_server::{EVERY_SECOND, FSYNC, IN_MEMORY, RedisOptions, RedisServer},
     tools,
 };
-use redis::aio::MultiplexedConnection;
+use redis::{InfoDict, aio::MultiplexedConnection};
 use tokio::net::TcpListener;
 
 /// How durably Redis stores events.
@@ -63,6 +63,8 @@ pub(crate) struct Setup {
     pub(crate) keeping: Keeping,
     pub(crate) backends: usize,
     pub(crate) partitions: u32,
+    /// Whether the backends write the history, as they do by default.
+    pub(crate) has_history: bool,
 }
 
 /// Redis, the backends, and the programs to compare them with.
@@ -107,6 +109,7 @@ impl Programs {
                 .with("redis.url", &redis_url)
                 .with("redis.durability", setup.keeping.of_backend())
                 .with("redis.partitions", setup.partitions)
+                .with("history.enabled", setup.has_history)
                 .with("partner_api.base_url", &api_url)
                 .with("partner_api.rate_per_second", 100_000)
                 .with("partner_api.max_concurrent", 256)
@@ -153,6 +156,12 @@ impl Programs {
 
     pub(crate) async fn resume(&self) -> Result<()> {
         Ok(redis::cmd("DEL").arg(keys::keys().paused()).exec_async(&mut self.connection.clone()).await?)
+    }
+
+    /// How many bytes of memory Redis uses.
+    pub(crate) async fn memory(&self) -> Result<u64> {
+        let info: InfoDict = redis::cmd("INFO").arg("memory").query_async(&mut self.connection.clone()).await?;
+        info.get("used_memory").context("Redis does not say how much memory it uses")
     }
 
     /// The number of events in the inbox.
