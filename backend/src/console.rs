@@ -32,12 +32,15 @@ mod chart;
 mod edge;
 mod guard;
 mod health;
+mod job;
 mod live;
 mod overview;
 mod pause;
+mod quarantine;
 mod rates;
 
 use access::Access;
+use job::Jobs;
 use rates::Rates;
 
 /// Where the console is served, and what only the command line knows.
@@ -57,6 +60,7 @@ struct Context {
     metrics: Arc<Metrics>,
     rates: Mutex<Rates>,
     health: health::Latest,
+    readmissions: Jobs,
     /// Counts the changes that pages should show.
     changes: watch::Sender<u64>,
     /// Limits how many requests are answered at once.
@@ -98,6 +102,7 @@ impl Console {
             metrics,
             rates: Mutex::new(Rates::new()),
             health: health::Latest::default(),
+            readmissions: Jobs::default(),
             changes: watch::Sender::default(),
             permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
             live_pages: Arc::new(Semaphore::new(MAX_LIVE_PAGES)),
@@ -124,6 +129,10 @@ fn routes(context: Arc<Context>) -> Router {
     Router::new()
         .route("/", get(overview::page))
         .route("/api/v1/overview", get(overview::json))
+        .route("/quarantine", get(quarantine::page))
+        .route("/quarantine/readmit", post(quarantine::readmit))
+        .route("/quarantine/cancel", post(quarantine::cancel))
+        .route("/api/v1/quarantine", get(quarantine::json))
         .route("/health", get(health::page))
         .route("/api/v1/health", get(health::json))
         .route("/pause", post(pause::pause))

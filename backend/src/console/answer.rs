@@ -56,8 +56,8 @@ impl Frame {
 
     /// The pages, in the order in which they are listed.
     #[allow(clippy::unused_self, reason = "called from a template")]
-    pub(super) fn pages(&self) -> [(&'static str, &'static str); 2] {
-        [("/", "Overview"), ("/health", "Health")]
+    pub(super) fn pages(&self) -> [(&'static str, &'static str); 3] {
+        [("/", "Overview"), ("/quarantine", "Quarantine"), ("/health", "Health")]
     }
 }
 
@@ -103,6 +103,11 @@ impl From<FormRejection> for Failure {
             "Go back, reload the page and try again.",
         )
     }
+}
+
+/// Splits a text at its backquotes, into what is prose and what is code.
+pub(super) fn pieces(text: &str) -> impl Iterator<Item = (bool, &str)> {
+    text.split('`').enumerate().map(|(position, piece)| (position % 2 == 1, piece))
 }
 
 /// Renders a page.

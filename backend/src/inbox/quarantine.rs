@@ -5,6 +5,10 @@ use std::time::SystemTime;
 
 use envelope::{Envelope, Verdict};
 
+mod readmission;
+
+pub use readmission::Readmitted;
+
 use super::{Inbox, InboxError, scripts, stream::StreamEntry};
 use crate::time::{duration_millis, from_millis};
 
@@ -45,6 +49,11 @@ impl Quarantined {
         }
     }
 
+    /// Returns whether this version of the backend knows the event.
+    pub fn is_known(&self) -> bool {
+        Envelope::parse(&self.body).is_ok()
+    }
+
     pub(super) fn read(partition: u32, mut entry: StreamEntry) -> Self {
         Self {
             partition,
@@ -77,9 +86,21 @@ impl Inbox {
     /// # Errors
     /// If Redis does not answer.
     pub async fn quarantined(&self, partition: u32, after: Option<&str>) -> Result<Vec<Quarantined>, InboxError> {
+        self.quarantined_until(partition, after, u64::MAX, PAGE).await
+    }
+
+    /// The same for at most `wanted` events that entered the quarantine up to `until_ms`, by the clock
+    /// of Redis.
+    async fn quarantined_until(
+        &self,
+        partition: u32,
+        after: Option<&str>,
+        until_ms: u64,
+        wanted: usize,
+    ) -> Result<Vec<Quarantined>, InboxError> {
         let start = after.map_or("-".to_owned(), |id| format!("({id}"));
         let mut command = redis::cmd("XRANGE");
-        command.arg(self.keys.of_partition(partition).quarantine()).arg(start).arg("+").arg("COUNT").arg(PAGE);
+        command.arg(self.keys.of_partition(partition).quarantine()).arg(start).arg(until_ms).arg("COUNT").arg(wanted);
         let entries: Vec<StreamEntry> = self.bounded(command.query_async(&mut self.connection(partition))).await?;
         Ok(entries.into_iter().map(|entry| Quarantined::read(partition, entry)).collect())
     }
