@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use anyhow::Context;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
-    net::TcpSocket,
+    net::{TcpListener, TcpSocket},
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep},
 };
@@ -45,14 +45,14 @@ pub(super) async fn run(
     });
     raise_limit_of_open_files();
     warn_if_unsigned(&config.sink);
-    let ingest = reserve("ingest.listen", &config.ingest.listen)?;
-    let admin = reserve("admin.listen", &config.admin.listen)?;
+    let ingest = Reserved::bind("ingest.listen", &config.ingest.listen)?;
+    let admin = Reserved::bind("admin.listen", &config.admin.listen)?;
     let listen = &config.console.listen;
-    let console = if listen.is_empty() { None } else { Some(reserve("console.listen", listen)?) };
+    let console = if listen.is_empty() { None } else { Some(Reserved::bind("console.listen", listen)?) };
     let Some(inbox) = shutdown.run_until_cancelled(connect(&config)).await else { return Ok(()) };
-    let (ingest, admin) = (ingest.listen(BACKLOG)?, admin.listen(BACKLOG)?);
+    let (ingest, admin) = (ingest.listen()?, admin.listen()?);
     let console = match console {
-        Some(console) => Some(Console { listener: console.listen(BACKLOG)?, settings: Config::list(file)? }),
+        Some(console) => Some(Console { listener: console.listen()?, settings: Config::list(file)? }),
         None => None,
     };
     server::run(config, inbox?, extend, ingest, admin, console, shutdown).await
@@ -67,22 +67,43 @@ fn warn_if_unsigned(sink: &config::Sink) {
     }
 }
 
-/// Reserves an address without listening on it. While the backend waits for Redis, connections are
+/// An address on which the backend does not listen yet. While it waits for Redis, connections are
 /// refused, and Envoy tries another backend at once.
-fn reserve(setting: &str, address: &str) -> anyhow::Result<TcpSocket> {
-    let reserve = || {
-        let address: SocketAddr = address.parse()?;
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // Otherwise the port of a backend that has just stopped could not be used again.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        anyhow::Ok(socket)
-    };
-    reserve().with_context(|| format!("cannot listen on {address} (`{setting}`)"))
+struct Reserved {
+    socket: TcpSocket,
+    /// For errors: the address, and the setting that names it.
+    name: String,
 }
 
-/// Connects to Redis. If Redis cannot be reached or is still loading its data, as after a restart of
-/// the whole machine, waits for at most `redis.start_timeout_ms`.
+impl Reserved {
+    fn bind(setting: &str, address: &str) -> anyhow::Result<Self> {
+        let name = format!("{address} (`{setting}`)");
+        let bind = || {
+            let address: SocketAddr = address.parse()?;
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            // Otherwise the port of a backend that has just stopped could not be used again.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            anyhow::Ok(socket)
+        };
+        let socket = bind().with_context(|| cannot_listen(&name))?;
+        Ok(Self { socket, name })
+    }
+
+    /// Fails if another program began to listen on the address after it was bound, which
+    /// `SO_REUSEADDR` permits.
+    fn listen(self) -> anyhow::Result<TcpListener> {
+        self.socket.listen(BACKLOG).with_context(|| cannot_listen(&self.name))
+    }
+}
+
+fn cannot_listen(name: &str) -> String {
+    format!("cannot listen on {name}")
+}
+
+/// Connects to Redis. Waits for at most `redis.start_timeout_ms` while Redis cannot be reached, is
+/// still loading its data, is not yet the primary, or lacks replicas, as after a restart of the whole
+/// machine.
 async fn connect(config: &Config) -> Result<Inbox, InboxError> {
     let limit = config.redis.start_timeout;
     let deadline = Instant::now() + limit;
@@ -108,5 +129,21 @@ fn raise_limit_of_open_files() {
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_while_the_backend_waits_is_reported_with_its_setting() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap().to_string();
+        drop(free);
+        let [first, second] = ["admin.listen", "ingest.listen"].map(|setting| Reserved::bind(setting, &address));
+        let _listener = first.unwrap().listen().unwrap();
+        let error = format!("{:#}", second.unwrap().listen().unwrap_err());
+        assert!(error.starts_with(&format!("cannot listen on {address} (`ingest.listen`): ")), "{error}");
     }
 }

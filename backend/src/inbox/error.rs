@@ -33,6 +33,10 @@ pub enum InboxError {
     /// The server has proved that this backend must not store events on it.
     #[error("{0}")]
     Unfit(Unfit),
+    /// The sentinels name this server, which is not the primary. During a failover, they may name a
+    /// server before it has become the primary.
+    #[error("Redis at {0}, which the sentinels name as the primary, is not the primary")]
+    NotPrimary(String),
     /// A server in `redis.url` cannot be reached, or is still loading its data.
     #[error("{0}")]
     NotReady(String),
@@ -66,6 +70,10 @@ pub enum Unfit {
     /// version cannot read.
     #[error("{0}")]
     Unusable(String),
+    /// It is a replica, or has too few replicas. A failover changes that, and so does a replica that
+    /// connects.
+    #[error("{0}")]
+    Replication(String),
     /// It holds events in a newer format, which excludes this version. Newer versions can use it.
     #[error("{0}")]
     Excluded(String),
@@ -83,7 +91,7 @@ impl InboxError {
     /// Returns whether the same call may succeed soon, without anybody changing a setting.
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Timeout(_) | Self::NotReady(_) => true,
+            Self::Timeout(_) | Self::NotReady(_) | Self::NotPrimary(_) | Self::Unfit(Unfit::Replication(_)) => true,
             Self::Redis(error) => is_temporary(error),
             _ => false,
         }
@@ -103,6 +111,7 @@ impl InboxError {
             Self::TooFewReplicas { .. } => "replicas",
             Self::NoLongerStored
             | Self::Unfit(_)
+            | Self::NotPrimary(_)
             | Self::Topology(_)
             | Self::Partitions { .. }
             | Self::UnknownAnswer(_)
@@ -144,7 +153,10 @@ mod tests {
             (InboxError::from(RedisError::from(io::Error::other("connection refused"))), true),
             (answer(ServerErrorKind::BusyLoading), true),
             (answer(ServerErrorKind::NoPerm), false),
+            (InboxError::NotPrimary(String::new()), true),
+            (InboxError::Unfit(Unfit::Replication(String::new())), true),
             (InboxError::Unfit(Unfit::Unusable(String::new())), false),
+            (InboxError::Unfit(Unfit::Excluded(String::new())), false),
             (InboxError::Topology(String::new()), false),
             (InboxError::Partitions { configured: 16, stored: "4".to_owned() }, false),
         ] {

@@ -181,10 +181,10 @@ impl Examination {
             let key = self.inbox.keys.of_partition(partition).format();
             let mut command = redis::cmd("HMGET");
             command.arg(&key).arg(&Stored::FIELDS);
-            let fields: Vec<Option<String>> = self.ask(&server, command).await?;
+            let stored = async { Stored::answered(&key, command.query_async(&mut server.connection()).await) };
             let unfit =
                 |problem| InboxError::Unfit(Unfit::Unusable(format!("Redis at {} {problem}", server.address())));
-            let stored = Stored::read(&key, &fields).map_err(unfit)?;
+            let stored = self.answer(stored).await?.map_err(unfit)?;
             SUPPORTED.judge(&stored, User::Backend).map_err(unfit)?;
             lowest = lowest.min(stored.format);
         }

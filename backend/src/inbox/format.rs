@@ -51,6 +51,8 @@
 
 use std::fmt;
 
+use redis::RedisResult;
+
 /// The formats that a version of the backend can use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Support {
@@ -138,6 +140,19 @@ impl Support {
 }
 
 impl Stored {
+    /// Decodes the answer to `HMGET key` with the fields [`Self::FIELDS`]. A key that is not a hash is
+    /// damaged.
+    ///
+    /// # Errors
+    /// If Redis answered with another error, which says nothing about the format.
+    pub(super) fn answered(key: &str, answer: RedisResult<Vec<Option<String>>>) -> RedisResult<Result<Self, Problem>> {
+        match answer {
+            Ok(fields) => Ok(Self::read(key, &fields)),
+            Err(error) if error.code() == Some("WRONGTYPE") => Ok(Err(Problem::Damaged(key.to_owned()))),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Decodes the fields [`Self::FIELDS`] of `key`. All of them are missing for format 0.
     ///
     /// # Errors
@@ -152,7 +167,9 @@ impl Stored {
     pub(super) const FIELDS: [&str; 3] = ["format", "required", "version"];
 }
 
-/// Reads a number. Returns `None` if it is damaged. The scripts accept the same numbers.
+/// Reads a number. Returns `None` if it is damaged. The scripts accept these numbers too, and also
+/// numbers that are too large for `u32`. The latter are greater than every format, which is how the
+/// scripts treat a damaged number.
 fn number(text: Option<&str>) -> Option<u32> {
     let Some(text) = text else { return Some(0) };
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, fs};
 use envelope::{Feature, Stage};
 use harness::{
     backend_settings::{BackendSettings, PROOF},
+    keys,
     process::free_port,
-    redis_server::IN_MEMORY,
+    redis_server::{FSYNC, IN_MEMORY},
     simulator::world::Fault,
     stack::Options,
     tools,
@@ -199,6 +200,16 @@ async fn a_redis_without_persistence_is_examined_although_the_backend_would_not_
     diagnosis.says("redis-eviction", "pass", "");
     let keys: Vec<String> = server.ask(&["KEYS", "*"]).unwrap();
     assert_eq!(keys, [""; 0], "nothing is written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_format_is_named_with_its_repair() {
+    let server = redis(&FSYNC);
+    let fixture = Fixture::start().await;
+    let key = keys::keys().of_partition(3).format();
+    server.ask::<()>(&["SET", &key, "1"]).unwrap();
+    let diagnosis = diagnose(&fixture, &[], &with("redis.url", server.url()));
+    diagnosis.says("redis-format", "failure", &format!("holds the damaged key {key}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,11 +105,39 @@ fn a_replica_and_a_primary_with_too_few_replicas_are_rejected() {
     let primary = redis(&FSYNC);
     let of = format!("127.0.0.1 {}", primary.port());
     let replica = redis(&[&FSYNC[..], &["--replicaof", &of]].concat());
-    let (code, log) = backend(&[("redis.url", &replica.url())]);
+    let short = ("redis.start_timeout_ms", "1000");
+    let (code, log) = backend(&[("redis.url", &replica.url()), short]);
     assert!(code == Some(1) && log.contains("`redis.url` must name the primary"), "{log}");
     let url = primary.url();
-    let (code, log) = backend(&[("redis.url", &url), ("redis.durability", "replicas:2")]);
+    let (code, log) = backend(&[("redis.url", &url), ("redis.durability", "replicas:2"), short]);
     assert!(code == Some(1) && log.contains("`redis.durability` asks for 2 replicas"), "{log}");
+}
+
+#[test]
+fn a_backend_waits_at_start_for_replicas_and_for_a_failover() {
+    let primary = redis(&FSYNC);
+    let replica = redis(&FSYNC);
+    let port = primary.port().to_string();
+    replica.ask::<()>(&["REPLICAOF", "127.0.0.1", &port]).unwrap();
+    let ingest = free_port().unwrap();
+    let usual = BackendSettings::usual(ingest, free_port().unwrap());
+    let is_listening = || TcpStream::connect(("127.0.0.1", ingest)).is_ok();
+    for (url, durability, expected, repair) in [
+        (replica.url(), "fsync", "is a replica", ["REPLICAOF", "NO", "ONE"]),
+        (primary.url(), "replicas:1", "has 0 connected replicas", ["REPLICAOF", "127.0.0.1", &port]),
+    ] {
+        let settings = usual.clone().with("redis.url", url).with("redis.durability", durability);
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let said = || fs::read_to_string(log.path()).unwrap();
+        let mut command = Command::new(tools::workspace_binary("backend", "backend", &[]).unwrap());
+        command.arg("serve").envs(settings.environment());
+        let mut backend = Process::start("backend", &mut command, log.path()).unwrap();
+        backend.wait_until(PATIENCE, || said().contains("waiting for Redis for up to 60s")).unwrap();
+        assert!(said().contains(expected) && !is_listening(), "{}", said());
+        replica.ask::<()>(&repair).unwrap();
+        backend.wait_until(PATIENCE, is_listening).unwrap();
+        backend.stop(PATIENCE).unwrap();
+    }
 }
 
 #[test]

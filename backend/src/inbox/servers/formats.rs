@@ -90,12 +90,8 @@ impl Formats {
         let mut stored = Vec::new();
         for (partition, answer) in (0..).zip(answers) {
             match answer {
-                Ok(fields) => stored.push((partition, self.decode(partition, &fields))),
                 Err(error) if is_elsewhere(&error) => {}
-                Err(error) if error.code() == Some("WRONGTYPE") => {
-                    stored.push((partition, Err(Problem::Damaged(self.key(partition)))));
-                }
-                Err(error) => return Err(error.into()),
+                answer => stored.push((partition, Stored::answered(&self.key(partition), answer)?)),
             }
         }
         Ok(stored)

@@ -96,7 +96,7 @@ impl Requirements {
         // Before `INFO`: wrong settings are proved even if `INFO` gets no answer.
         check_settings(&settings, self.durability).map_err(|problem| unfit(address, &problem))?;
         let info: String = redis::cmd("INFO").query_async(connection).await?;
-        self.check_info(&settings, &info).map_err(|problem| unfit(address, &problem))
+        self.check_info(address, &settings, &info)
     }
 
     /// Checks only whether the server evicts keys.
@@ -128,16 +128,17 @@ impl Requirements {
             check_rules(&settings, Scope::Fsync).map_err(|problem| unfit(address, &problem))?;
         }
         let info: String = redis::cmd("INFO").query_async(connection).await?;
-        self.check_info(&settings, &info).map_err(|problem| unfit(address, &problem))
+        self.check_info(address, &settings, &info)
     }
 
-    /// Compares the answer of `INFO` with the requirements, after the settings were checked. The
-    /// error continues the sentence "Redis at ADDRESS …".
-    fn check_info(&self, settings: &HashMap<String, String>, info: &str) -> Result<Proof, String> {
-        check_replication(info, self.durability)?;
+    /// Compares the answer of `INFO` with the requirements, after the settings were checked.
+    fn check_info(&self, address: &str, settings: &HashMap<String, String>, info: &str) -> Result<Proof, InboxError> {
+        // Before the replication, which may change by itself.
         if self.topology == Topology::Single && value(info, "cluster_enabled") == Some("1") {
-            return Err("belongs to a cluster: set `redis.topology` to \"cluster\"".to_owned());
+            return Err(unfit(address, "belongs to a cluster: set `redis.topology` to \"cluster\""));
         }
+        check_replication(info, self.durability)
+            .map_err(|problem| InboxError::Unfit(Unfit::Replication(format!("Redis at {address} {problem}"))))?;
         let syncs_always = self.durability == Durability::Fsync && setting(settings, "appendfsync") == "always";
         Ok(Proof { syncs_always })
     }
@@ -321,8 +322,8 @@ mod tests {
         ] {
             let requirements = Requirements { durability, topology: Topology::Single, timeout: Duration::ZERO };
             let info = "role:master\r\nconnected_slaves:1\r\ncluster_enabled:0\r\n";
-            let checked = requirements.check_info(&good_but("appendfsync", appendfsync), info);
-            assert_eq!(checked, Ok(Proof { syncs_always }), "{durability:?} {appendfsync}");
+            let checked = requirements.check_info("host:1", &good_but("appendfsync", appendfsync), info);
+            assert_eq!(checked.unwrap(), Proof { syncs_always }, "{durability:?} {appendfsync}");
         }
     }
 
@@ -330,9 +331,23 @@ mod tests {
     fn a_cluster_server_is_unfit_as_the_only_server() {
         for (topology, is_fit) in [(Topology::Single, false), (Topology::Sentinel, true), (Topology::Cluster, true)] {
             let requirements = Requirements { durability: Durability::Memory, topology, timeout: Duration::ZERO };
-            let checked =
-                requirements.check_info(&good_but("appendonly", "no"), "role:master\r\ncluster_enabled:1\r\n");
+            let info = "role:master\r\ncluster_enabled:1\r\n";
+            let checked = requirements.check_info("host:1", &good_but("appendonly", "no"), info);
             assert_eq!(checked.is_ok(), is_fit, "{topology:?}: {checked:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_replication_is_temporary_unless_the_topology_is_wrong_too() {
+        for (topology, cluster_enabled, is_temporary) in
+            [(Topology::Single, 0, true), (Topology::Single, 1, false), (Topology::Cluster, 1, true)]
+        {
+            let requirements = Requirements { durability: Durability::Replicas(1), topology, timeout: Duration::ZERO };
+            for role in ["role:slave", "role:master\r\nconnected_slaves:0"] {
+                let info = format!("{role}\r\ncluster_enabled:{cluster_enabled}\r\n");
+                let error = requirements.check_info("host:1", &HashMap::new(), &info).unwrap_err();
+                assert_eq!(error.is_temporary(), is_temporary, "{topology:?}: {error}");
+            }
         }
     }
 }

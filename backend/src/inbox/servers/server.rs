@@ -224,13 +224,13 @@ impl Server {
     /// knows.
     ///
     /// # Errors
-    /// Returns [`InboxError::Topology`] if it is not the primary, another error if it does not
+    /// Returns [`InboxError::NotPrimary`] if it is not the primary, another error if it does not
     /// answer.
     pub(super) async fn ensure_primary(&self) -> Result<(), InboxError> {
         let role: Vec<redis::Value> = self.ask(redis::cmd("ROLE").query_async(&mut self.connection())).await?;
         match role.into_iter().next().map(String::from_redis_value) {
             Some(Ok(role)) if role == "master" => Ok(()),
-            _ => Err(InboxError::Topology(format!("Redis at {} is not the primary", self.address()))),
+            _ => Err(InboxError::NotPrimary(self.address())),
         }
     }
 
