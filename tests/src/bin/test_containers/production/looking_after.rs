@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use axum::http::StatusCode;
 use envelope::{Feature, Stage};
 use harness::{
@@ -28,8 +28,8 @@ pub(super) async fn run(steps: &mut Steps, production: &Production) -> Result<()
             steps.step(&format!("{PAGE}: {name}"), outside.planned(project, name, run)).await?;
         }
     }
-    let copy = project.folder.join("backup-appendonlydir");
-    ensure!(copy.is_dir(), "the backup left no {}", copy.display());
+    let copies = project.shell("ls -d backups/*Z/appendonly.aof.manifest").await?;
+    ensure!(copies.lines().count() == 1, "the backup did not leave one copy: {copies}");
 
     let formats = async {
         for block in pages::blocks(PAGE)?.iter().filter(|block| block.section == "Formats") {
@@ -38,6 +38,8 @@ pub(super) async fn run(steps: &mut Steps, production: &Production) -> Result<()
         Ok("")
     };
     steps.step("the format of a partition is copied to another one", formats).await?;
+
+    steps.step("doctor examines an installation without a running backend", stopped(production)).await?;
 
     // `docker compose run` works while no backend does.
     let without = async {
@@ -56,6 +58,20 @@ async fn doctor(Production { project, .. }: &Production, commands: &str) -> Resu
     for check in ["sink-test", "envoy-proof", "authenticity", "spool"] {
         let passes = |line: &str| line.contains(&format!("\"name\":\"{check}\",\"status\":\"pass\""));
         ensure!(printed.lines().any(passes), "{check} does not pass: {printed}");
+    }
+    Ok(String::new())
+}
+
+async fn stopped(Production { project, .. }: &Production) -> Result<String> {
+    project.compose(&["stop", "backend"]).await?;
+    // Exits with 1, since no backend is at work.
+    let doctor = project.shown(PAGE, "docker compose run --rm --no-deps backend backend doctor").await;
+    project.compose(&["start", "backend"]).await?;
+    project.healthy(&["backend"]).await?;
+    let Err(error) = doctor else { bail!("`backend doctor` does not notice that no backend is at work") };
+    let printed = format!("{error:#}");
+    for expected in ["no backend is at work", "each event is on disk"] {
+        ensure!(printed.contains(expected), "`backend doctor` does not say {expected:?}: {printed}");
     }
     Ok(String::new())
 }

@@ -9,8 +9,11 @@ use crate::production::kept;
 pub(super) async fn run(steps: &mut Steps, production: &Production) -> Result<()> {
     let Production { project, outside } = production;
     let restored = async {
+        let backup = block("docker cp")?;
+        // Lacks the events that follow: the latest copy must be the one that is restored.
+        project.shell(&backup).await?;
         let report = kept::stored_and_waiting(production, "restored").await?;
-        project.shell(&block("docker cp")?).await?;
+        project.shell(&backup).await?;
         project.compose(&["stop", "envoy", "backend"]).await?;
         project.exec("redis", &["redis-cli", "FLUSHALL"]).await?;
         project.shell(&block("docker compose stop")?).await?;
