@@ -11,6 +11,9 @@ pub const JUDGED: &str = "x-edge-judged";
 /// On every answer to a judged request: the build of the filter that judged it.
 pub const BUILD: &str = "x-edge-build";
 
+/// On the filter's answer to a probe: the [`Requirement`](crate::Requirement).
+pub const REQUIRES: &str = "x-edge-requires";
+
 /// On an answer: the [`EventKey`](crate::EventKey), for the access log.
 pub const EVENT_KEY: &str = "x-edge-event-key";
 

@@ -38,7 +38,7 @@ pub use envelope::{Envelope, UnknownEvent, Verdict};
 pub use event::{EventName, Feature, Stage};
 pub use head::Head;
 pub use key::EventKey;
-pub use policy::{Mode, Policy, Statement, UnknownEvents, UnknownFields};
+pub use policy::{Mode, Policy, Requirement, Statement, UnknownEvents, UnknownFields};
 pub use problem::{Code, Field, Rejection};
 pub use signature::{Signing, SigningKey};
 pub use timestamp::Timestamp;

@@ -76,6 +76,28 @@ pub enum UnknownFields {
     Reject,
 }
 
+/// What every request must show to pass the filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requirement {
+    /// Nothing.
+    Nothing,
+    /// A token in the path; during a change, a signature may be enough.
+    PathToken,
+    /// A signature; during a change, a token in the path may be enough.
+    Signature,
+}
+
+impl Requirement {
+    /// Returns the value of [`headers::REQUIRES`].
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::PathToken => "path_token",
+            Self::Signature => "signature",
+        }
+    }
+}
+
 const PATH_RULE: &str =
     "must begin with /, must not be /- or begin with /-/, and must be visible ASCII without ? and #";
 const HEADER_RULE: &str = "must be a header name in lower case that does not begin with x-edge-";
@@ -92,8 +114,8 @@ impl Policy {
     /// The prefix of the paths that guardctl uses. A webhook cannot have such a path, and Envoy
     /// answers 404 to such requests from outside.
     pub const RESERVED_PATH: &str = "/-/";
-    /// The path at which the filter answers with its build, under every policy. The answer is a
-    /// `not_found`.
+    /// The path at which the filter answers with its build and with what the policy requires, under
+    /// every policy. The answer is a `not_found`.
     pub const PROBE_PATH: &str = "/-/guardctl";
     /// The path at which guardctl asks the backend whether it knows the proof. The filter marks the
     /// request as [`Mark::Probe`](headers::Mark).
@@ -152,6 +174,16 @@ impl Policy {
         std::iter::once((Way::Current, &self.authenticity)).chain(superseded)
     }
 
+    /// Returns what every request must show to pass the filter.
+    pub fn requirement(&self) -> Requirement {
+        let accepts_anyone = self.ways().any(|(_, way)| matches!(way, Authenticity::None));
+        match &self.authenticity {
+            _ if accepts_anyone || self.mode == Mode::Shadow => Requirement::Nothing,
+            Authenticity::StandardWebhooks { .. } => Requirement::Signature,
+            Authenticity::PathToken { .. } | Authenticity::None => Requirement::PathToken,
+        }
+    }
+
     /// Returns `path` with its token, valid or not, replaced by `-`, or none if it cannot contain
     /// one. The result is safe to log.
     pub fn path_without_token(&self, path: &[u8]) -> Option<String> {
@@ -191,6 +223,34 @@ impl Default for Policy {
             authenticity: Authenticity::None,
             superseded: None,
             mode: Mode::Enforce,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_way_does_not_require_is_not_required() {
+        let none = r#""kind":"none""#;
+        let token = r#""kind":"path_token","tokens":["0123456789abcdef"]"#;
+        let signature = r#""kind":"standard_webhooks","secrets":["whsec_c2ltdWxhdG9yLWFuZC1iYWNrZW5kLXNoYXJlLWl0"]"#;
+        for (current, superseded, mode, expected) in [
+            (none, None, "enforce", Requirement::Nothing),
+            (token, None, "enforce", Requirement::PathToken),
+            (token, None, "shadow", Requirement::Nothing),
+            (token, Some(none), "enforce", Requirement::Nothing),
+            (token, Some(signature), "enforce", Requirement::PathToken),
+            (signature, None, "enforce", Requirement::Signature),
+            (signature, Some(token), "enforce", Requirement::Signature),
+            (signature, Some(none), "enforce", Requirement::Nothing),
+            (none, Some(token), "enforce", Requirement::Nothing),
+        ] {
+            let or = superseded.map(|superseded| format!(r#","or":{{{superseded}}}"#)).unwrap_or_default();
+            let settings = format!(r#"{{"mode":"{mode}","authenticity":{{{current}{or}}}}}"#);
+            let policy = Policy::read(Table::parse(settings.as_bytes()).unwrap()).unwrap();
+            assert_eq!(policy.requirement(), expected, "{settings}");
         }
     }
 }

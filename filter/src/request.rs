@@ -194,6 +194,9 @@ impl RequestFilter {
             401 => answer.push(("www-authenticate", "Webhook-Signature")),
             _ => {}
         }
+        if counted == Counted::Probed {
+            answer.push((headers::REQUIRES, settings.policy.requirement().as_str()));
+        }
         host.count(counted);
         host.reply(code.status(), &answer, rejection.to_problem_json().as_bytes());
         Step::Pause

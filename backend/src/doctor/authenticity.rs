@@ -1,18 +1,16 @@
 //! What a request must show to pass the filter.
 //!
 //! The policy file does not settle it: tokens may be given to `guardctl` in another way, and another
-//! policy may have been published. So the filter itself is asked, with a request that shows nothing,
-//! on Envoy's operators' listener, from which an event never reaches a backend. The filter counts
-//! it as a rejection.
+//! policy may have been published. So the filter itself is asked, on Envoy's operators' listener.
 
 use std::fs;
 
-use envelope::{Code, Policy};
+use envelope::{Policy, Requirement};
 use serde::Deserialize;
 
 use super::{
     Checked, Finding,
-    envoy::{self, EnvoyAnswer, Method},
+    envoy::{self, EnvoyAnswer},
     examined::Examined,
 };
 
@@ -20,7 +18,6 @@ use super::{
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct PolicyFile {
-    path: Option<String>,
     authenticity: Kind,
 }
 
@@ -37,15 +34,14 @@ impl Kind {
     }
 }
 
-const REQUIRE_A_TOKEN: &str = "have TruEnroll register a URL with a token, and require the token with `authenticity` in \
-                               policy.toml (docs/EDGE.md, \"Introducing or changing a token\")";
+const REQUIRE_A_TOKEN: &str = "have TruEnroll register a URL with a token, require the token with `authenticity` in \
+                               policy.toml (docs/EDGE.md, \"Introducing or changing a token\"), and set `mode` to \
+                               \"enforce\" once the counted rejections are right";
 
 pub(super) async fn check(examined: &Examined) -> Checked {
     let policy = read(&examined.subject.config.reconciler.policy_file)?;
-    let default = Policy::default().path;
-    let path = policy.as_ref().map(|policy| policy.path.as_deref().unwrap_or(&default));
-    match envoy::ask(examined, Method::Post, path.unwrap_or(&default)).await {
-        Ok(answer) => Ok(judge_answer(&answer, path.is_some())),
+    match envoy::ask(examined, Policy::PROBE_PATH).await {
+        Ok(answer) => Ok(judge_answer(&answer)),
         // Whether Envoy is reachable is another check's concern.
         Err(unanswered) => policy.as_ref().map(judge_policy).ok_or(unanswered),
     }
@@ -64,28 +60,22 @@ fn read(file: &str) -> Result<Option<PolicyFile>, Finding> {
     toml::from_str(&text).map(Some).map_err(|_| unreadable("is not a policy".to_owned()))
 }
 
-/// Judges what the filter answers to a request that shows nothing.
-fn judge_answer(answer: &EnvoyAnswer, knows_path: bool) -> Finding {
-    let rejection = answer.rejection.as_deref().unwrap_or_default();
-    if rejection == Code::MissingSignature.as_str() {
-        return Finding::pass("the filter requires a signature");
-    }
-    if rejection == Code::NotFound.as_str() && knows_path {
+/// Judges what the filter says that it requires.
+fn judge_answer(answer: &EnvoyAnswer) -> Finding {
+    let requires = |requirement: Requirement| answer.requires.as_deref() == Some(requirement.as_str());
+    if requires(Requirement::PathToken) {
         return Finding::pass("the filter requires a token in the path");
     }
-    if rejection == Code::NotFound.as_str() {
+    if requires(Requirement::Signature) {
+        return Finding::pass("the filter requires a signature");
+    }
+    if requires(Requirement::Nothing) {
         return Finding::warning(
-            "the filter requires a token in the path, or the webhook's path is not the default one",
-            "set `reconciler.policy_file` to the filter's policy, so that this can be told",
+            "the filter requires neither a token nor a signature, or is in shadow mode, so anyone can send events",
+            REQUIRE_A_TOKEN,
         );
     }
-    if rejection.is_empty() {
-        return Finding::warning(
-            "the filter rejects nothing: it is in shadow mode, or does not run",
-            "see `envoy-build`, and set `mode` to \"enforce\" in policy.toml once the counted rejections are right",
-        );
-    }
-    Finding::warning("the filter requires neither a token nor a signature, so anyone can send events", REQUIRE_A_TOKEN)
+    Finding::not_checked("the filter does not say what it requires", "see `envoy-build`")
 }
 
 /// Judges the policy's file, if the filter cannot be asked.
@@ -109,16 +99,16 @@ mod tests {
     use crate::doctor::Status;
 
     #[test]
-    fn the_filters_answer_shows_what_it_requires() {
-        for (rejection, knows_path, status, said) in [
-            (Some("not_found"), true, Status::Pass, "token"),
-            (Some("not_found"), false, Status::Warning, "or the webhook's path"),
-            (Some("missing_signature"), false, Status::Pass, "signature"),
-            (Some("empty_body"), true, Status::Warning, "anyone can send"),
-            (None, true, Status::Warning, "shadow mode"),
+    fn the_filter_says_what_it_requires() {
+        for (requires, status, said) in [
+            (Some("path_token"), Status::Pass, "token"),
+            (Some("signature"), Status::Pass, "signature"),
+            (Some("nothing"), Status::Warning, "anyone can send"),
+            (Some("of a later version"), Status::Warning, "does not say"),
+            (None, Status::Warning, "does not say"),
         ] {
-            let rejection = rejection.map(str::to_owned);
-            let finding = judge_answer(&EnvoyAnswer { rejection, ..EnvoyAnswer::default() }, knows_path);
+            let requires = requires.map(str::to_owned);
+            let finding = judge_answer(&EnvoyAnswer { requires, ..EnvoyAnswer::default() });
             assert!(finding.status == status && finding.found.contains(said), "{finding:?}");
         }
     }

@@ -15,19 +15,19 @@ pub(super) struct EnvoyAnswer {
     pub(super) status: u16,
     /// The build of the filter that judged the request.
     pub(super) build: Option<String>,
-    /// The code with which the filter rejected it.
-    pub(super) rejection: Option<String>,
+    /// What the filter requires of every request, as the answer to a probe states it.
+    pub(super) requires: Option<String>,
     pub(super) body: Value,
 }
 
 /// How long Envoy may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(6);
 
-/// Asks Envoy with GET, or with POST and an empty JSON body.
+/// Asks Envoy.
 ///
 /// # Errors
 /// If Envoy does not answer, or its URL is not set.
-pub(super) async fn ask(examined: &Examined, method: Method, path: &str) -> Result<EnvoyAnswer, Finding> {
+pub(super) async fn ask(examined: &Examined, path: &str) -> Result<EnvoyAnswer, Finding> {
     let url = examined.subject.config.doctor.envoy_url.trim_end_matches('/');
     if url.is_empty() {
         return Err(Finding::not_checked(
@@ -42,31 +42,20 @@ pub(super) async fn ask(examined: &Examined, method: Method, path: &str) -> Resu
     let client = http_client::builder(PATIENCE).no_proxy().build();
     let client = client.map_err(|error| unreachable(http_client::reason(&error)))?;
     let url = format!("{url}{path}");
-    let request = match method {
-        Method::Get => client.get(url),
-        Method::Post => client.post(url).header("content-type", "application/json"),
-    };
-    let answer = request.send().await.map_err(|error| unreachable(http_client::reason(&error)))?;
+    let answer = client.get(url).send().await.map_err(|error| unreachable(http_client::reason(&error)))?;
     let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let (build, rejection) = (header(headers::BUILD), header(headers::REJECTION));
+    let (build, requires) = (header(headers::BUILD), header(headers::REQUIRES));
     let status = answer.status().as_u16();
     let body = http_client::read_up_to(answer, MAX_ANSWER_BYTES).await;
     let body = serde_json::from_slice(&body).unwrap_or_default();
-    Ok(EnvoyAnswer { status, build, rejection, body })
-}
-
-/// The method of a request.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Method {
-    Get,
-    Post,
+    Ok(EnvoyAnswer { status, build, requires, body })
 }
 
 /// More than the filter or a backend answers.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
 
 pub(super) async fn build(examined: &Examined) -> Checked {
-    Ok(judge_build(&ask(examined, Method::Get, Policy::PROBE_PATH).await?))
+    Ok(judge_build(&ask(examined, Policy::PROBE_PATH).await?))
 }
 
 fn judge_build(answer: &EnvoyAnswer) -> Finding {
@@ -87,7 +76,7 @@ fn judge_build(answer: &EnvoyAnswer) -> Finding {
 }
 
 pub(super) async fn proof(examined: &Examined) -> Checked {
-    Ok(judge_proof(&ask(examined, Method::Get, Policy::PROVE_PATH).await?))
+    Ok(judge_proof(&ask(examined, Policy::PROVE_PATH).await?))
 }
 
 fn judge_proof(answer: &EnvoyAnswer) -> Finding {

@@ -105,7 +105,6 @@ async fn a_healthy_installation_passes_and_each_fault_is_named() {
         (with("doctor.envoy_url", ""), "envoy-build", "warning", "`doctor.envoy_url`"),
         (with("doctor.envoy_url", &closed_url), "envoy-proof", "failure", "refused"),
         (with("doctor.envoy_url", fixture.stack.admin()), "envoy-build", "failure", "names no build"),
-        (with("reconciler.policy_file", ""), "authenticity", "warning", "`reconciler.policy_file`"),
         (with("reconciler.policy_file", missing.display()), "authenticity", "failure", "cannot be read"),
         (with("redis.url", format!("redis://127.0.0.1:{closed}")), "redis-reachable", "failure", "refused"),
         (with("redis.durability", "memory"), "redis-durability", "warning", "memory"),
