@@ -8,7 +8,8 @@ use std::{
     time::SystemTime,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use envelope::Feature;
 
 use crate::{
@@ -23,6 +24,7 @@ mod dead;
 mod doctor;
 mod events;
 mod filter;
+mod forget;
 mod output;
 mod parse;
 mod pause;
@@ -31,6 +33,7 @@ mod ready;
 mod reconcile;
 mod serve;
 mod show;
+mod tail;
 
 /// The backend of truenroll-edge.
 #[derive(Parser)]
@@ -63,8 +66,15 @@ enum Command {
     Events(events::Options),
     /// Tell the story of an event, or of all events of a case.
     Show(show::Options),
-    /// List quarantined events, which are not among the documented ones.
-    Quarantine,
+    /// Follow what happens to events: completed, dead-lettered, replayed or revived.
+    Tail(tail::Options),
+    /// List quarantined events, oldest first, which are not among the documented ones.
+    Quarantine {
+        #[command(flatten)]
+        filter: filter::Filter,
+        #[command(flatten)]
+        output: output::Output,
+    },
     /// Move the quarantined events that this version knows to the inbox.
     Readmit,
     /// List dead letters with their errors, oldest first.
@@ -83,6 +93,12 @@ enum Command {
         #[command(flatten)]
         output: output::Output,
     },
+    /// Erase all that is stored about a case, and say what was erased: its dead letters, quarantined
+    /// events, history and seen keys.
+    ///
+    /// If TruEnroll delivers one of its events again after that, it is a new event. Delete the case at
+    /// TruEnroll first; otherwise the reconciler backfills its events.
+    Forget(forget::Options),
     /// Compare all cases with the events received, and backfill events that never arrived.
     Reconcile {
         /// Also backfill missing events that a first round assumed received, if their stage
@@ -105,6 +121,14 @@ enum Command {
         /// classification, extraction, forensics or translation
         #[arg(value_parser = parse::feature)]
         feature: Feature,
+    },
+    /// Print a script that lets a shell complete these commands and their options.
+    ///
+    /// For bash: `source <(backend completions bash)`.
+    Completions {
+        /// bash, elvish, fish, powershell or zsh
+        #[arg(value_parser = clap::builder::EnumValueParser::<Shell>::new())]
+        shell: Shell,
     },
     /// Ask the backend on this machine whether it is ready. For container health checks.
     ///
@@ -129,6 +153,10 @@ pub fn main() -> ExitCode {
 #[tokio::main]
 pub async fn main_with(extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -> ExitCode {
     let arguments = Arguments::parse();
+    if let Command::Completions { shell } = arguments.command {
+        clap_complete::generate(shell, &mut Arguments::command(), "backend", &mut io::stdout());
+        return ExitCode::SUCCESS;
+    }
     let config = match load(arguments.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {
@@ -137,13 +165,15 @@ pub async fn main_with(extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -
         }
     };
     let done = match arguments.command {
-        Command::Check => Ok(()),
+        Command::Check | Command::Completions { .. } => Ok(()),
         Command::Doctor { options } => doctor::run(config, arguments.config.as_deref(), options).await,
         Command::Ready => ready::ask(&config).await,
-        Command::Quarantine => quarantine::list(&config).await,
+        Command::Quarantine { filter, output } => quarantine::list(&config, &filter, output).await,
         Command::Readmit => quarantine::readmit(&config).await,
         Command::Events(options) => events::run(&config, &options).await,
         Command::Show(options) => show::run(&config, &options).await,
+        Command::Forget(options) => forget::run(&config, &options).await,
+        Command::Tail(options) => tail::run(&config, &options).await,
         Command::Dead { filter, output } => dead::list(&config, &filter, output).await,
         Command::Replay { filter, options, output } => dead::replay(&config, &filter, options, output).await,
         Command::Reconcile { since } => reconcile::run(&config, since).await,

@@ -4,7 +4,7 @@
 //! dead letters, in quarantine, or, once it is completed, in the history only. So a list of events
 //! needs no table of states that could disagree with where the events are: it merges the streams of
 //! all partitions, newest entry first ([`list`]). The timeline of an event ([`stories`]) also shows
-//! the changes that the history has recorded.
+//! the changes that the history has recorded, and [`Tail`] follows them.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,13 +17,17 @@ use crate::{
 };
 
 mod filter;
+mod forget;
 mod list;
 mod story;
+mod tail;
 mod walk;
 
 pub use filter::Filter;
+pub use forget::{Forgotten, PendingEvents, forget};
 pub use list::{Cursor, list};
 pub use story::{Happened, Step, Story, Subject, WaitsFor, stories};
+pub use tail::{Occurrence, Tail};
 pub use walk::Walk;
 
 /// An event, and what became of it so far.
@@ -159,7 +163,7 @@ impl Event {
             Kept::Record(record) => {
                 (event.state, event.outcome) = match record.change {
                     Change::Completed(outcome) => (State::Completed, Some(outcome)),
-                    Change::DeadLettered => (State::Expired, None),
+                    Change::DeadLettered => (State::Dead, None),
                     Change::Replayed | Change::Revived | Change::Unknown => (State::Pending, None),
                 };
                 event.set_origin(record.received_at, record.backfilled, record.attempts);

@@ -55,6 +55,7 @@ mod dead_letters;
 mod error;
 mod examination;
 mod failures;
+mod forget;
 mod format;
 mod history;
 pub mod keys;
@@ -78,6 +79,7 @@ pub use dead_letters::DeadLetter;
 pub use error::InboxError;
 pub use examination::{Backlog, Examination, Ownership, ServerInfo};
 pub use failures::{Failure, Failures};
+pub use forget::{Erased, Erasure};
 pub use history::Handled;
 pub use lease::{Lease, LeaseError, LeaseLost};
 #[cfg(test)]

@@ -10,7 +10,8 @@ use envelope::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    events::{Event, State},
+    events::{Event, Happened, State},
+    inbox::LastError,
     time::to_millis,
 };
 
@@ -26,7 +27,7 @@ pub(super) struct Output {
 pub(super) const TIME: usize = 24;
 /// The width of a column with event keys: enough for the longest name and an identifier like that
 /// in TruEnroll's documentation.
-const KEY: usize = 78;
+pub(super) const KEY: usize = 78;
 
 impl Output {
     /// Returns whether to print tables.
@@ -94,6 +95,43 @@ fn details(event: &Event) -> String {
         details.push("backfilled".to_owned());
     }
     details.join("; ")
+}
+
+/// Returns what happened to an event, in words.
+pub(super) fn happened(what: &Happened) -> String {
+    match what {
+        Happened::Received { backfilled: false } => "received".to_owned(),
+        Happened::Received { backfilled: true } => "backfilled, because it never arrived".to_owned(),
+        Happened::Failed(failure) => {
+            let error = format!("{}: {}", failure.code, failure.detail);
+            let took = failure.took.as_millis();
+            match failure.count {
+                1 => format!("an attempt failed after {took} ms: {error}"),
+                count => {
+                    format!("{count} attempts failed, the last one at {} after {took} ms: {error}", time(failure.last))
+                }
+            }
+        }
+        Happened::Completed { outcome, attempts, took, error } => {
+            let took = took.as_millis();
+            let done =
+                format!("completed at attempt {attempts}, which took {took} ms; delivered: {}", outcome.as_str());
+            done + &error
+                .as_ref()
+                .map(|error| format!("; the last failed attempt: {}", cause(Some(error))))
+                .unwrap_or_default()
+        }
+        Happened::DeadLettered { attempts, error } => {
+            format!("became a dead letter at attempt {attempts}: {}", cause(error.as_ref()))
+        }
+        Happened::Replayed => "replayed by an operator".to_owned(),
+        Happened::Revived => "arrived again, which returned it to the inbox".to_owned(),
+        Happened::Unknown => "something that only a newer version knows".to_owned(),
+    }
+}
+
+fn cause(error: Option<&LastError>) -> String {
+    error.map_or("for an unknown reason".to_owned(), |LastError { code, detail }| format!("{code}: {detail}"))
 }
 
 #[cfg(test)]

@@ -5,24 +5,35 @@ use std::{
     ops::ControlFlow,
 };
 
-use crate::{config::Config, inbox::Inbox, time::to_millis};
+use serde_json::json;
 
-/// Prints one line of JSON for each quarantined event: its key, its name, and when it was stored.
-pub(super) async fn list(config: &Config) -> anyhow::Result<()> {
+use super::{
+    filter::Filter,
+    output::{Output, json},
+};
+use crate::{
+    config::Config,
+    events::{Event, State, Walk},
+    inbox::{Inbox, Order},
+    time::to_millis,
+};
+
+/// Prints the quarantined events, oldest first.
+pub(super) async fn list(config: &Config, filter: &Filter, output: Output) -> anyhow::Result<()> {
     let inbox = Inbox::connect_command(config).await?;
-    for partition in 0..inbox.partitions() {
-        let mut after = None;
-        loop {
-            let page = inbox.quarantined(partition, after.as_deref()).await?;
-            for event in &page {
-                let received_at_ms = to_millis(event.received_at);
-                let line = serde_json::json!({
-                    "eventKey": event.key, "eventName": event.event_name(), "receivedAtMs": received_at_ms,
-                });
-                writeln!(stdout(), "{line}")?;
-            }
-            let Some(last) = page.last() else { break };
-            after = Some(last.id.clone());
+    let filter = filter.with(Some(State::Quarantined));
+    let mut walk = Walk::new(&inbox, &filter, Order::OldestFirst, None, usize::MAX);
+    let mut is_first = true;
+    while let Some(stored) = walk.next().await? {
+        let Some(event) = Event::of(&stored).filter(|event| filter.selects(event)) else { continue };
+        if std::mem::take(&mut is_first) {
+            output.heading()?;
+        }
+        if output.is_table() {
+            output.event(&event)?;
+        } else {
+            let received_at_ms = to_millis(event.received_at);
+            json(&json!({ "eventKey": event.key, "eventName": event.name, "receivedAtMs": received_at_ms }))?;
         }
     }
     Ok(())

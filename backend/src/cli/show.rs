@@ -11,13 +11,13 @@ use serde_json::json;
 use super::{
     NotFound,
     events::warn_without_history,
-    output::{Output, TIME, json, plain, time},
+    output::{Output, TIME, happened, json, plain, time},
     parse,
 };
 use crate::{
     config::Config,
-    events::{Event, Happened, State, Step, Story, Subject, WaitsFor, stories},
-    inbox::{Inbox, LastError},
+    events::{Event, State, Step, Story, Subject, WaitsFor, stories},
+    inbox::Inbox,
     partner_api::PartnerApi,
 };
 
@@ -111,40 +111,4 @@ fn more(event: &Event, waits_for: Option<&WaitsFor>, now: SystemTime) -> String 
         Some(WaitsFor::Backend) => "no backend works on its partition".to_owned(),
     };
     format!(": {reason}")
-}
-
-fn happened(what: &Happened) -> String {
-    match what {
-        Happened::Received { backfilled: false } => "received".to_owned(),
-        Happened::Received { backfilled: true } => "backfilled, because it never arrived".to_owned(),
-        Happened::Failed(failure) => {
-            let error = format!("{}: {}", failure.code, failure.detail);
-            let took = failure.took.as_millis();
-            match failure.count {
-                1 => format!("an attempt failed after {took} ms: {error}"),
-                count => {
-                    format!("{count} attempts failed, the last one at {} after {took} ms: {error}", time(failure.last))
-                }
-            }
-        }
-        Happened::Completed { outcome, attempts, took, error } => {
-            let took = took.as_millis();
-            let done =
-                format!("completed at attempt {attempts}, which took {took} ms; delivered: {}", outcome.as_str());
-            done + &error
-                .as_ref()
-                .map(|error| format!("; the last failed attempt: {}", cause(Some(error))))
-                .unwrap_or_default()
-        }
-        Happened::DeadLettered { attempts, error } => {
-            format!("became a dead letter at attempt {attempts}: {}", cause(error.as_ref()))
-        }
-        Happened::Replayed => "replayed by an operator".to_owned(),
-        Happened::Revived => "arrived again, which returned it to the inbox".to_owned(),
-        Happened::Unknown => "something that only a newer version knows".to_owned(),
-    }
-}
-
-fn cause(error: Option<&LastError>) -> String {
-    error.map_or("for an unknown reason".to_owned(), |LastError { code, detail }| format!("{code}: {detail}"))
 }

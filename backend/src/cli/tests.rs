@@ -1,12 +1,20 @@
 use std::io::Write as _;
 
-use clap::CommandFactory;
-
 use super::*;
 
 #[test]
 fn the_command_line_is_valid() {
     Arguments::command().debug_assert();
+}
+
+#[test]
+fn shells_complete_the_commands() {
+    for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Arguments::command(), "backend", &mut script);
+        let script = String::from_utf8(script).unwrap();
+        assert!(script.contains("quarantine") && script.contains("dry-run"), "{shell}");
+    }
 }
 
 #[test]

@@ -199,8 +199,13 @@ fn waits_for(
 impl Story {
     /// Tells the story of one event from all of its entries, oldest first.
     fn of(entries: &[Stored]) -> Option<Self> {
-        // While the entries were read, the event may have moved. The latest one is right.
-        let event = Event::after(entries.iter().max_by_key(|stored| stored.position)?);
+        // While the entries were read, the event may have moved, so the latest entry is right. Those
+        // of one script have the same time, so only what says where the event is counts.
+        let places = entries.iter().filter_map(|stored| Some((stored.position, Event::of(stored)?)));
+        let event = match places.max_by_key(|(position, _)| *position) {
+            Some((_, event)) => event,
+            None => gone(Event::after(entries.iter().max_by_key(|stored| stored.position)?)),
+        };
         let origins = entries.iter().map(Event::after).map(|event| (event.received_at, event.backfilled));
         let (received_at, backfilled) = origins.min()?;
         let mut timeline = vec![Step { at: received_at, what: Happened::Received { backfilled } }];
@@ -227,6 +232,12 @@ impl Story {
     }
 }
 
+/// Returns an event whose last change is recorded, but which is nowhere.
+fn gone(event: Event) -> Event {
+    let state = if event.state == State::Dead { State::Expired } else { event.state };
+    Event { state, ..event }
+}
+
 /// Returns whether the history has recorded that the event became a dead letter at about this time.
 fn is_recorded_as_dead(entries: &[Stored], at: SystemTime) -> bool {
     entries.iter().any(|stored| {
@@ -248,3 +259,6 @@ impl From<&Record> for Happened {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

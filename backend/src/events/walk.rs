@@ -1,6 +1,6 @@
 //! Reads several streams as if they were one, in the order of their entries' times.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::SystemTime};
 
 use super::Filter;
 use crate::inbox::{Inbox, InboxError, Order, Position, Source, Span, Stored};
@@ -20,7 +20,9 @@ struct Stream {
     /// What has been read and not yet returned.
     ahead: VecDeque<Stored>,
     /// What is still to be read.
-    rest: Option<Span>,
+    rest: Span,
+    /// Whether all of it has been read, and what was added since is ignored.
+    is_read: bool,
 }
 
 /// Limits of the number of entries that are read from one stream at a time.
@@ -33,7 +35,7 @@ impl<'a> Walk<'a> {
     pub fn new(inbox: &'a Inbox, filter: &Filter, order: Order, after: Option<Position>, wanted: usize) -> Self {
         let mut walk = Self::through(inbox, &filter.partitions(inbox), filter.sources(), order, wanted);
         for stream in &mut walk.streams {
-            stream.rest = Some(begin(filter.span(), (stream.partition, stream.source), order, after));
+            stream.rest = begin(filter.span(), (stream.partition, stream.source), order, after);
         }
         walk
     }
@@ -48,9 +50,7 @@ impl<'a> Walk<'a> {
     ) -> Self {
         let mut streams = Vec::new();
         for &partition in partitions {
-            let rest = Some(Span::between(None, None));
-            let stream = |source| Stream { partition, source, ahead: VecDeque::new(), rest: rest.clone() };
-            streams.extend(sources.clone().map(stream));
+            streams.extend(sources.clone().map(|source| Stream::new(partition, source)));
         }
         Self { inbox, order, page: wanted.clamp(MIN_PAGE, MAX_PAGE), streams }
     }
@@ -70,6 +70,37 @@ impl<'a> Walk<'a> {
         Ok(first.and_then(|(_, place)| self.streams[place].ahead.pop_front()))
     }
 
+    /// Leaves out what was added before `since`.
+    pub fn skip_before(&mut self, since: SystemTime) {
+        for stream in &mut self.streams {
+            stream.rest = Span::between(Some(since), None);
+        }
+    }
+
+    /// Leaves out everything that is in the streams now. For a walk in the order
+    /// [`Order::OldestFirst`].
+    ///
+    /// # Errors
+    /// If Redis does not answer.
+    pub async fn skip_all(&mut self) -> Result<(), InboxError> {
+        for stream in &mut self.streams {
+            let whole = [(stream.source, Span::between(None, None))];
+            let pages = self.inbox.read(stream.partition, &whole, Order::NewestFirst, 1).await?;
+            let newest = pages.iter().flat_map(|page| &page.entries).map(|stored| stored.position.id).max();
+            if let Some(newest) = newest {
+                stream.rest = stream.rest.clone().after(newest, Order::OldestFirst);
+            }
+        }
+        Ok(())
+    }
+
+    /// Continues a walk that has come to the end, with the entries that were added since.
+    pub fn resume(&mut self) {
+        for stream in &mut self.streams {
+            stream.is_read = false;
+        }
+    }
+
     /// Makes sure that the next entry of each stream is in memory. Streams of one partition are read
     /// with one call.
     async fn read_ahead(&mut self) -> Result<(), InboxError> {
@@ -77,18 +108,24 @@ impl<'a> Walk<'a> {
             // A page may consist of damaged entries only.
             loop {
                 let mut empty: Vec<_> =
-                    streams.iter_mut().filter(|stream| stream.ahead.is_empty() && stream.rest.is_some()).collect();
-                let wanted: Vec<_> =
-                    empty.iter().filter_map(|stream| Some((stream.source, stream.rest.clone()?))).collect();
+                    streams.iter_mut().filter(|stream| stream.ahead.is_empty() && !stream.is_read).collect();
+                let wanted: Vec<_> = empty.iter().map(|stream| (stream.source, stream.rest.clone())).collect();
                 let Some(partition) = empty.first().map(|stream| stream.partition) else { break };
                 let pages = self.inbox.read(partition, &wanted, self.order, self.page).await?;
                 for (stream, page) in empty.iter_mut().zip(pages) {
                     stream.ahead.extend(page.entries);
                     stream.rest = page.rest;
+                    stream.is_read = page.is_last;
                 }
             }
         }
         Ok(())
+    }
+}
+
+impl Stream {
+    fn new(partition: u32, source: Source) -> Self {
+        Self { partition, source, ahead: VecDeque::new(), rest: Span::between(None, None), is_read: false }
     }
 }
 

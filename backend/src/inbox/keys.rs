@@ -96,6 +96,19 @@ impl PartitionKeys {
         format!("{}:seen:{event_key}", self.tag)
     }
 
+    /// Returns a pattern that matches the seen keys of a case, and possibly a few others.
+    pub fn seen_pattern(&self, case: &CaseId<'_>) -> String {
+        let is_special = |character| matches!(character, '*' | '?' | '[' | ']' | '^' | '\\');
+        let escaped = |character| is_special(character).then_some('\\').into_iter().chain([character]);
+        let tag: String = self.tag.chars().flat_map(escaped).collect();
+        format!("{tag}:seen:*:{case}:*")
+    }
+
+    /// Returns the event key in the name of a seen key.
+    pub fn event_key<'a>(&self, seen: &'a str) -> Option<&'a str> {
+        seen.strip_prefix(self.tag.as_str())?.strip_prefix(":seen:")
+    }
+
     /// `{…}:inbox:<feature>`, a stream: the events that are neither completed nor dead letters.
     /// Fields: `key`, `body`, `received` and `missed` (1 for a backfilled event).
     pub fn inbox(&self, feature: Feature) -> String {
@@ -211,5 +224,15 @@ mod tests {
         ] {
             assert_eq!(key, name);
         }
+    }
+
+    #[test]
+    fn the_pattern_of_a_case_matches_no_other_prefix() {
+        let case = CaseId::new("c1").unwrap();
+        assert_eq!(Keys::new("edge", 16).of_partition(3).seen_pattern(&case), "{edge:3}:seen:*:c1:*");
+        let partition = Keys::new("a[b]*", 16).of_partition(3);
+        assert_eq!(partition.seen_pattern(&case), r"{a\[b\]\*:3}:seen:*:c1:*");
+        assert_eq!(partition.event_key(&partition.seen_as("x:c1:t")), Some("x:c1:t"));
+        assert_eq!(partition.event_key("{a:3}:seen:x:c1:t"), None);
     }
 }

@@ -220,7 +220,8 @@ impl Lease {
     ) -> Result<(), LeaseError> {
         let call = |script, rest: &str| {
             let mut call = self.call(script);
-            call.key(self.keys.attempts(entry.feature())).arg(entry.to_string()).arg(attempts).arg(rest);
+            call.key(self.keys.attempts(entry.feature())).key(self.keys.inbox(entry.feature()));
+            call.arg(entry.to_string()).arg(attempts).arg(rest);
             call
         };
         let due = to_millis(due);

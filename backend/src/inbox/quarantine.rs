@@ -80,17 +80,8 @@ impl Inbox {
         Ok(events)
     }
 
-    /// Returns up to 500 events in a partition's quarantine, oldest first, that come after the
-    /// entry `after`. Returns none if there are no more.
-    ///
-    /// # Errors
-    /// If Redis does not answer.
-    pub async fn quarantined(&self, partition: u32, after: Option<&str>) -> Result<Vec<Quarantined>, InboxError> {
-        self.quarantined_until(partition, after, u64::MAX, PAGE).await
-    }
-
-    /// The same for at most `wanted` events that entered the quarantine up to `until_ms`, by the clock
-    /// of Redis.
+    /// Returns up to `wanted` events in a partition's quarantine, oldest first, that come after the
+    /// entry `after` and entered the quarantine up to `until_ms`, by the clock of Redis.
     async fn quarantined_until(
         &self,
         partition: u32,

@@ -19,6 +19,7 @@ pub(super) static COMPLETE: LazyLock<Script> = LazyLock::new(|| script(include_s
 pub(super) static CONFIRM_PAUSE: LazyLock<Script> = LazyLock::new(|| script(include_str!("confirm_pause.lua")));
 pub(super) static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| script(include_str!("dead_letter.lua")));
 pub(super) static EXPIRE: LazyLock<Script> = LazyLock::new(|| script(include_str!("expire.lua")));
+pub(super) static FORGET: LazyLock<Script> = LazyLock::new(|| script(include_str!("forget.lua")));
 pub(super) static PAUSE: LazyLock<Script> = LazyLock::new(|| script(include_str!("pause.lua")));
 pub(super) static QUARANTINE: LazyLock<Script> = LazyLock::new(|| script(include_str!("quarantine.lua")));
 pub(super) static RAISE_FORMAT: LazyLock<Script> = LazyLock::new(|| script(include_str!("raise_format.lua")));

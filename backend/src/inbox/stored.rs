@@ -75,8 +75,10 @@ pub struct Span {
 pub struct Page {
     /// The entries, in the order that was asked for. Damaged ones are left out.
     pub entries: Vec<Stored>,
-    /// What is left to read; `None` at the end of the stream.
-    pub rest: Option<Span>,
+    /// The part of the stream that comes after them.
+    pub rest: Span,
+    /// Whether that part was empty.
+    pub is_last: bool,
 }
 
 impl Source {
@@ -175,12 +177,13 @@ impl Inbox {
         let mut attempts = attempts.into_iter().flatten();
         let pages = streams.iter().zip(found).map(|((source, span), entries)| {
             let last = entries.last().and_then(|last| StreamId::parse(&last.id));
-            let rest = last.filter(|_| entries.len() >= limit).map(|last| span.clone().after(last, order));
+            let rest = last.map_or(span.clone(), |last| span.clone().after(last, order));
+            let is_last = entries.len() < limit;
             let entries = entries.into_iter().filter_map(|entry| {
                 let attempts = if let Source::Inbox(_) = source { attempts.next().flatten() } else { None };
                 Stored::read(partition, *source, entry, attempts.as_deref())
             });
-            Page { entries: entries.collect(), rest }
+            Page { entries: entries.collect(), rest, is_last }
         });
         Ok(pages.collect())
     }

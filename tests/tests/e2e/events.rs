@@ -1,10 +1,14 @@
 //! What the commands say about events: their states, their stories, and what is not found.
 
-use std::time::Duration;
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use axum::http::StatusCode;
 use envelope::{Feature, Stage};
-use harness::{backend_settings::BackendSettings, simulator::sender::Answer, stack::Options};
+use harness::{backend_settings::BackendSettings, process::Process, simulator::sender::Answer, stack::Options};
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, eventually};
@@ -195,4 +199,157 @@ async fn what_is_not_found_is_explained() {
     }
     let output = fixture.stack.backend_output(&["show", "not a key"], &BackendSettings::default()).unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+/// The keys of the events that a running `backend tail` has printed, and what happened to them.
+fn followed(file: &Path) -> Vec<(String, String)> {
+    let printed = fs::read_to_string(file).unwrap();
+    let lines = printed.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let text = |line: &Value, name: &str| line[name].as_str().unwrap().to_owned();
+    lines.map(|line| (text(&line, "eventKey"), text(&line, "happened"))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_survives_a_restart_of_redis() {
+    let mut fixture = Fixture::start().await;
+    let event = |fixture: &Fixture, number: usize| {
+        fixture.event(&format!("tail-{number}"), Feature::Extraction, Stage::Completed, AT)
+    };
+    let earlier = event(&fixture, 0);
+    fixture.send_accepted(&earlier).await;
+    has_state(&fixture, &earlier.key, "completed").await;
+
+    let start = |fixture: &Fixture, name: &'static str, arguments: &[&str]| {
+        let mut command = fixture.stack.backend_process(arguments, &BackendSettings::default()).unwrap();
+        let file = fixture.stack.folder().join(name);
+        (Process::start(name, &mut command, &file).unwrap(), file)
+    };
+    let (mut tail, all) = start(&fixture, "tail", &["tail", "--since", "2020-01-01T00:00:00Z"]);
+    let (mut filtered, forensics) = start(&fixture, "filtered", &["tail", "--feature", "forensics"]);
+    eventually("the earlier event is printed", async || followed(&all).len() == 1).await;
+    let mut expected = vec![(earlier.key, "completed".to_owned())];
+    for number in 1..10 {
+        let event = event(&fixture, number);
+        fixture.send_accepted(&event).await;
+        expected.push((event.key, "completed".to_owned()));
+        if number == 5 {
+            fixture.stack.redis.as_mut().unwrap().process.kill().unwrap();
+            eventually("both wait for Redis", async || {
+                [&all, &forensics].iter().all(|file| fs::read_to_string(file).unwrap().contains("waiting for Redis"))
+            })
+            .await;
+            fixture.stack.start_redis().unwrap();
+        }
+    }
+    eventually("every event is completed", async || followed(&all).len() == expected.len()).await;
+    fail(&fixture, StatusCode::GONE, 1);
+    let dead = fixture.event("tail-dead", Feature::Forensics, Stage::Completed, AT);
+    fixture.send_accepted(&dead).await;
+    let of_dead = [(dead.key, "deadLettered".to_owned())];
+    eventually("the other one prints what it is to follow", async || followed(&forensics) == of_dead).await;
+    expected.extend(of_dead);
+    expected.sort();
+    let mut found = Vec::new();
+    eventually("every event is printed", async || {
+        found = followed(&all);
+        found.len() >= expected.len()
+    })
+    .await;
+    found.sort();
+    assert_eq!(found, expected, "each one once");
+    tail.kill().unwrap();
+    filtered.kill().unwrap();
+}
+
+/// All keys in Redis whose names contain `text`.
+fn keys_with(fixture: &Fixture, text: &str) -> Vec<String> {
+    fixture.redis(redis::cmd("KEYS").arg(format!("*{text}*")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_case_is_forgotten_and_no_other() {
+    let fixture = Fixture::start().await;
+    let event = |case, feature| fixture.event(case, feature, Stage::Completed, AT);
+    let forget = |arguments: &[&str]| {
+        let arguments = [&["forget", "--case", "10"], arguments].concat();
+        let output = fixture.stack.backend_output(&arguments, &BackendSettings::default()).unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), serde_json::from_str::<Value>(&printed).ok(), String::from_utf8(output.stderr).unwrap())
+    };
+    // The pattern for the case `10` also matches the time of this one.
+    let other = fixture.event("other", Feature::Extraction, Stage::Completed, "2025-06-22T10:10:10Z");
+    fixture.send_accepted(&other).await;
+    has_state(&fixture, &other.key, "completed").await;
+    let others = keys_with(&fixture, "other").len();
+
+    let completed = event("10", Feature::Extraction);
+    fixture.send_accepted(&completed).await;
+    has_state(&fixture, &completed.key, "completed").await;
+    fail(&fixture, StatusCode::GONE, 1);
+    let dead = event("10", Feature::Translation);
+    fixture.send_accepted(&dead).await;
+    has_state(&fixture, &dead.key, "dead").await;
+    fixture.stack.backend_command(&["pause", "forensics"]).unwrap();
+    let pending = event("10", Feature::Forensics);
+    fixture.send_accepted(&pending).await;
+
+    let (code, erased, said) = forget(&[]);
+    let expected = json!({ "records": 2, "deadLetters": 1, "quarantined": 0, "pending": 0, "keys": 2 });
+    assert_eq!(
+        (code, erased),
+        (Some(0), Some(json!({ "case": "10", "erased": expected, "keptPending": 1 }))),
+        "{said}"
+    );
+    assert_eq!(states(&fixture, &["--case", "10"]), [(pending.key.clone(), "pending".to_owned())]);
+    assert_eq!(fixture.sender.send(&pending).await, Answer::Duplicate(pending.key.clone()), "its seen key is kept");
+
+    let (code, erased, said) = forget(&["--pending"]);
+    let expected = json!({ "records": 0, "deadLetters": 0, "quarantined": 0, "pending": 1, "keys": 1 });
+    assert_eq!(
+        (code, erased),
+        (Some(0), Some(json!({ "case": "10", "erased": expected, "keptPending": 0 }))),
+        "{said}"
+    );
+    assert!(said.contains("TruEnroll still has the case"), "{said}");
+    assert_eq!(states(&fixture, &["--case", "10"]), []);
+    assert_eq!(keys_with(&fixture, ":seen:*:10:"), keys_with(&fixture, ":seen:*:other:"));
+    assert_eq!(keys_with(&fixture, ":case:10"), [""; 0]);
+    assert_eq!(keys_with(&fixture, "other").len(), others);
+    let (code, _, said) = forget(&[]);
+    assert_eq!((code, said.trim()), (Some(3), "backend: nothing is stored about the case 10"));
+    fixture.stack.backend_command(&["resume", "forensics"]).unwrap();
+    // A redelivery is a new event.
+    fixture.send_accepted(&dead).await;
+    has_state(&fixture, &dead.key, "completed").await;
+    fixture.nothing_left_over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_erased_between_two_attempts_leaves_nothing() {
+    let fixture = Fixture::start().await;
+    fail(&fixture, StatusCode::SERVICE_UNAVAILABLE, 10_000);
+    let event = fixture.event("erased", Feature::Extraction, Stage::Completed, AT);
+    fixture.send_accepted(&event).await;
+    has_state(&fixture, &event.key, "retrying").await;
+    fixture.stack.backend_command(&["forget", "--case", "erased", "--pending"]).unwrap();
+    let next = fixture.event("erased", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:01Z");
+    fixture.send_accepted(&next).await;
+    fixture.simulator.application.heal();
+    has_state(&fixture, &next.key, "completed").await;
+    fixture.nothing_left_over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_history_is_listed_fast() {
+    let fixture = Fixture::start().await;
+    let script = "for n = 1, 100000 do redis.call('XADD', KEYS[1], '*', 'event', \
+                  'result 1 1 1 sent case.extraction.completed:c' .. n .. ':2025-06-22T10:30:00Z') end";
+    let history = harness::keys::of_partition(3).history();
+    fixture.redis::<()>(redis::cmd("EVAL").arg(script).arg(1).arg(history));
+    let began = Instant::now();
+    let listed = states(&fixture, &["--limit", "20"]);
+    let took = began.elapsed();
+    println!("20 of 100,000 events listed in {took:?}");
+    assert_eq!(listed[0].0, "case.extraction.completed:c100000:2025-06-22T10:30:00Z");
+    assert!(listed.len() == 20 && took < Duration::from_secs(2), "{} events in {took:?}", listed.len());
 }
