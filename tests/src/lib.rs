@@ -34,6 +34,7 @@
 
 pub mod backend_settings;
 pub mod balancer;
+pub mod browser;
 pub mod chaos;
 pub mod containers;
 pub mod contract;

@@ -22,7 +22,7 @@ mod wasm;
 
 pub use faketime::{faketime, has_faketime};
 pub use kubernetes::{kustomize, validate_resources, yaml};
-pub use servers::{envoy, ip, redis_server};
+pub use servers::{chromedriver, envoy, ip, redis_server};
 pub use wasm::{run_filter_tests, wasm_filter, wasm_module};
 
 /// The root of the workspace.

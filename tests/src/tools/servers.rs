@@ -1,4 +1,4 @@
-//! Envoy, Redis and the network tool `ip`.
+//! Envoy, Redis, the network tool `ip`, and Chromium.
 
 use std::{
     fs,
@@ -66,6 +66,21 @@ pub fn ip() -> Result<PathBuf> {
         say("ip is not on the PATH; installing iproute2 with apt-get");
         apt_install(&["iproute2"]).context("`ip` is missing")?;
         on_path("ip").context("apt-get installed iproute2, but `ip` is not on the PATH")
+    })
+}
+
+/// Returns the path of `chromedriver`, which drives Chromium: from the PATH, or from Debian.
+///
+/// # Errors
+/// If neither works.
+pub fn chromedriver() -> Result<PathBuf> {
+    once("chromedriver", || {
+        if let Some(found) = on_path("chromedriver") {
+            return Ok(found);
+        }
+        say("chromedriver is not on the PATH; installing Chromium with apt-get");
+        apt_install(&["chromium", "chromium-driver"]).context("Chromium is missing")?;
+        on_path("chromedriver").context("apt-get installed Chromium, but chromedriver is not on the PATH")
     })
 }
 

@@ -1,11 +1,16 @@
 //! The console, as browsers and programs see it.
 
+use std::{collections::BTreeSet, fs};
+
 use envelope::{Feature, Stage};
-use harness::{keys, process::free_port, stack::Options};
+use harness::{keys, process::free_port, stack::Options, tools};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
 use serde_json::Value;
 
-use crate::fixture::{Fixture, eventually};
+use crate::{
+    fixture::{Fixture, eventually},
+    openapi::Document,
+};
 
 const OPERATOR: &str = "a-token-of-the-operator";
 const VIEWER: &str = "a-token-of-the-viewer";
@@ -14,14 +19,14 @@ const CREDENTIALS: &str = "ada:operate:c1515f79d3019e4d865293e62a8c5569f7ddb4a59
                            bob:view:2585eaf3c4a8db625b3065f4a398c4fd2f0386966eaf2ed9b1e3c261ec10e6fa\n";
 
 /// A stack with a console, and its client.
-struct WithConsole {
-    fixture: Fixture,
-    url: String,
+pub(crate) struct WithConsole {
+    pub(crate) fixture: Fixture,
+    pub(crate) url: String,
     client: Client,
 }
 
 impl WithConsole {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(|options| options).await
     }
 
@@ -209,7 +214,7 @@ async fn there_is_no_console_unless_it_is_set() {
 }
 
 /// Adds an event to the quarantine, as a version that did not know its name has.
-fn quarantine(fixture: &Fixture, partition: u32, key: &str, body: &str) {
+pub(crate) fn quarantine(fixture: &Fixture, partition: u32, key: &str, body: &str) {
     let mut add = redis::cmd("XADD");
     add.arg(keys::of_partition(partition).quarantine()).arg("*").arg("key").arg(key).arg("body").arg(body);
     let _: String = fixture.redis(add.arg("received").arg(1_750_588_200_000_u64));
@@ -286,4 +291,37 @@ async fn a_readmission_runs_once_and_can_be_cancelled() {
     eventually("no readmission is running", async || state().await != "running").await;
     let page = console.page("/quarantine").await;
     assert!(page.contains("100 of 20000 events"), "{page}");
+}
+
+/// The paths of the JSON API, as the sources write them.
+fn paths_in_sources() -> BTreeSet<String> {
+    let source = fs::read_to_string(tools::workspace().join("backend/src/console.rs")).unwrap();
+    source.split('"').filter(|text| text.starts_with("/api/")).map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answers_are_as_the_openapi_document_says() {
+    let document = Document::read();
+    assert_eq!(document.paths(), paths_in_sources());
+    let mut console = WithConsole::start().await;
+    let unknown = console.fixture.events("described", 1).remove(0).body.replace("classification", "verification");
+    quarantine(&console.fixture, 1, "unknown.1:case:2025-06-22T10:30:00Z", &unknown);
+    console.post("/quarantine/readmit", &format!("until_ms={}&total=1", u64::MAX)).send().await.unwrap();
+    let check = async |console: &WithConsole, kind: &str| {
+        for path in document.paths() {
+            let answer = console.get(&path).send().await.unwrap();
+            let status = answer.status();
+            let text = answer.text().await.unwrap();
+            document.assert_describes(&path, status.as_u16(), &serde_json::from_str(&text).unwrap());
+            println!("{kind}: {path} {status}");
+        }
+    };
+    eventually("the readmission has ended", async || {
+        console.json("/api/v1/quarantine").await["job"]["state"] == "completed"
+    })
+    .await;
+    check(&console, "healthy").await;
+    console.fixture.stack.envoy.kill().unwrap();
+    console.fixture.stack.redis.as_mut().unwrap().process.kill().unwrap();
+    check(&console, "without Redis and Envoy").await;
 }

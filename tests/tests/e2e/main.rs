@@ -22,6 +22,8 @@
 //!
 //! Operations:
 //! - [`console`]: the web pages for operators.
+//! - [`browser`]: the same in a real browser.
+//! - [`openapi`]: holds the console's answers against their description.
 //! - [`start`]: errors at startup.
 //! - [`doctor`]: `backend doctor`, and what it says about faults.
 //! - [`versions`]: the programs, the filter and the changelog agree on the version.
@@ -58,6 +60,7 @@
 #![allow(clippy::print_stdout, reason = "what was measured is shown with `--nocapture`")]
 
 mod bootstrap;
+mod browser;
 mod chaos;
 mod clients;
 mod clock;
@@ -84,6 +87,7 @@ mod logs;
 mod manifests;
 mod mounted;
 mod network;
+mod openapi;
 mod own_envoy;
 mod path;
 mod planned;
