@@ -10,7 +10,7 @@ use std::{
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use envelope::Feature;
+use envelope::{CaseId, Feature};
 
 use crate::{
     config::{Config, ConfigError},
@@ -101,6 +101,9 @@ enum Command {
     Forget(forget::Options),
     /// Compare all cases with the events received, and backfill events that never arrived.
     Reconcile {
+        /// Only this case.
+        #[arg(long, value_parser = parse::case)]
+        case: Option<CaseId<'static>>,
         /// Also backfill missing events that a first round assumed received, if their stage
         /// finished at this time or later (RFC 3339). The times are those that the Partner API
         /// states for uploads. For use after Redis has lost its data.
@@ -176,7 +179,7 @@ pub async fn main_with(extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -
         Command::Tail(options) => tail::run(&config, &options).await,
         Command::Dead { filter, output } => dead::list(&config, &filter, output).await,
         Command::Replay { filter, options, output } => dead::replay(&config, &filter, options, output).await,
-        Command::Reconcile { since } => reconcile::run(&config, since).await,
+        Command::Reconcile { case, since } => reconcile::run(&config, case.as_ref(), since).await,
         Command::Pause { feature } => pause::pause(&config, feature).await,
         Command::Resume { feature } => pause::resume(&config, feature).await,
         Command::Serve => {

@@ -44,6 +44,17 @@ pub struct PartnerApi {
     known: Arc<KnownCases>,
 }
 
+/// The result of a search by the partner's own reference.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Search {
+    /// The case.
+    Found(Case),
+    /// There is no such case.
+    None,
+    /// The API returned other cases: it does not know the query parameter.
+    Ignored,
+}
+
 impl PartnerApi {
     /// Returns a client for the configured account.
     ///
@@ -119,6 +130,19 @@ impl PartnerApi {
             self.known.is_listed(&case.id);
         }
         Ok(cases)
+    }
+
+    /// Searches for the case that the partner knows as `external_id`: `GET /cases`.
+    ///
+    /// # Errors
+    /// If the API does not return cases.
+    pub(crate) async fn search(&self, external_id: &str) -> Result<Search, PartnerApiError> {
+        let mut url = self.page_url(self.paging.size, 0);
+        url.query_pairs_mut().append_pair(&self.paging.external_id_parameter, external_id);
+        let cases: Vec<Case> = self.get(url, None).await?;
+        let is_ignored = !cases.is_empty();
+        let found = cases.into_iter().find(|case| case.external_id.as_deref() == Some(external_id));
+        Ok(found.map_or(if is_ignored { Search::Ignored } else { Search::None }, Search::Found))
     }
 
     /// Fetches the result of a feature. Classification has no result of its own: its result is the

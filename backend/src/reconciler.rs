@@ -15,6 +15,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use envelope::CaseId;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -101,8 +102,26 @@ impl Reconciler {
     /// If the Partner API or Redis does not answer, or the round takes too long. Events that were
     /// backfilled before the error stay backfilled.
     pub async fn round(&self, since: Option<SystemTime>) -> Result<Round, ReconcilerError> {
+        self.compare(None, since).await
+    }
+
+    /// Does the same for one case only. This does not count as a round.
+    ///
+    /// # Errors
+    /// As for a round; also if the case does not exist.
+    pub async fn one_case(&self, case: &CaseId<'_>, since: Option<SystemTime>) -> Result<Round, ReconcilerError> {
+        self.compare(Some(case), since).await
+    }
+
+    async fn compare(&self, only: Option<&CaseId<'_>>, since: Option<SystemTime>) -> Result<Round, ReconcilerError> {
         let mut round = Round::default();
-        let compared = timeout(self.settings.round_timeout, self.compare_all(since, &mut round)).await;
+        let compare = async {
+            match only {
+                Some(case) => self.compare_one(case, since, &mut round).await,
+                None => self.compare_all(since, &mut round).await,
+            }
+        };
+        let compared = timeout(self.settings.round_timeout, compare).await;
         match compared.unwrap_or(Err(ReconcilerError::Timeout)) {
             Ok(()) => Ok(round),
             Err(error) if round.assumed_received > 0 => {

@@ -1,11 +1,13 @@
 //! `backend show`.
 
 use std::{
-    io::{Write, stdout},
+    io::{self, Write, stdin, stdout},
     time::SystemTime,
 };
 
+use anyhow::{Context, bail};
 use clap::Args;
+use envelope::CaseId;
 use serde_json::json;
 
 use super::{
@@ -18,25 +20,36 @@ use crate::{
     config::Config,
     events::{Event, State, Step, Story, Subject, WaitsFor, stories},
     inbox::Inbox,
-    partner_api::PartnerApi,
+    partner_api::{PartnerApi, Search},
 };
 
 /// What to show.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Options {
     /// The key of an event, or the identifier of a case.
-    #[arg(value_name = "KEY|CASE", value_parser = parse::subject)]
-    subject: Subject,
+    #[arg(value_name = "KEY|CASE", value_parser = parse::subject, required_unless_present = "external_id")]
+    subject: Option<Subject>,
+    /// Ask the Partner API for the case with this reference of yours, and show that case.
+    ///
+    /// With `-`, the reference is read from standard input, so that it does not appear in the list
+    /// of processes.
+    #[arg(long, conflicts_with = "subject")]
+    external_id: Option<String>,
     #[command(flatten)]
     output: Output,
 }
 
 /// Prints the story of an event, or of all events of a case.
 pub(super) async fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
+    let subject = match (&options.subject, options.external_id.as_deref()) {
+        (Some(subject), _) => subject.clone(),
+        (None, Some("-")) => search(config, io::read_to_string(stdin())?.trim_end_matches(['\r', '\n'])).await?,
+        (None, external_id) => search(config, external_id.unwrap_or_default()).await?,
+    };
     let inbox = Inbox::connect_command(config).await?;
-    let stories = stories(&inbox, &options.subject).await?;
+    let stories = stories(&inbox, &subject).await?;
     if stories.is_empty() {
-        return not_found(config, &inbox, options).await;
+        return not_found(config, &inbox, &subject, options.output).await;
     }
     for story in &stories {
         if options.output.is_table() {
@@ -48,11 +61,26 @@ pub(super) async fn run(config: &Config, options: &Options) -> anyhow::Result<()
     warn_without_history(&inbox)
 }
 
+/// Asks the Partner API for a case by the partner's own reference, which Redis has no index of because
+/// it may be personal data.
+async fn search(config: &Config, external_id: &str) -> anyhow::Result<Subject> {
+    match PartnerApi::new(&config.partner_api)?.search(external_id).await? {
+        Search::Found(case) => {
+            Ok(Subject::Case(CaseId::new(case.id).context("the case has an undocumented identifier")?))
+        }
+        Search::None => Err(NotFound("TruEnroll has no case with this reference".to_owned()).into()),
+        Search::Ignored => bail!(
+            "the Partner API returned other cases: check whether it knows the query parameter that \
+             `partner_api.paging.external_id_parameter` names"
+        ),
+    }
+}
+
 /// Says why nothing is stored: the event was received before and is no longer kept, it was never
 /// received, or its case does not exist.
-async fn not_found(config: &Config, inbox: &Inbox, options: &Options) -> anyhow::Result<()> {
-    let case = options.subject.case();
-    let (what, was_received) = match &options.subject {
+async fn not_found(config: &Config, inbox: &Inbox, subject: &Subject, output: Output) -> anyhow::Result<()> {
+    let case = subject.case();
+    let (what, was_received) = match subject {
         Subject::Event { key, case } => ("the event", inbox.was_received(case, key).await?),
         Subject::Case(case) => ("an event of the case", inbox.knows(case).await?),
     };
@@ -62,8 +90,8 @@ async fn not_found(config: &Config, inbox: &Inbox, options: &Options) -> anyhow:
         Err(error) => Err(error),
     };
     let state = if was_received { "notKept" } else { "neverReceived" };
-    if !options.output.is_table() {
-        let key = if let Subject::Event { key, .. } = &options.subject { Some(key) } else { None };
+    if !output.is_table() {
+        let key = if let Subject::Event { key, .. } = subject { Some(key) } else { None };
         json(&json!({ "eventKey": key, "case": case.as_str(), "state": state, "caseExists": exists.as_ref().ok() }))?;
     }
     let received = if was_received {

@@ -162,6 +162,7 @@ pub struct Paging {
     pub size: usize,
     pub size_parameter: String,
     pub skip_parameter: String,
+    pub external_id_parameter: String,
 }
 
 /// The settings in `[reconciler]`.

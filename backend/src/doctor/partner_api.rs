@@ -86,7 +86,12 @@ mod tests {
 
     #[test]
     fn paging_that_does_not_work_is_noticed_as_soon_as_there_are_two_cases() {
-        let settings = Paging { size: 100, size_parameter: "limit".to_owned(), skip_parameter: "skip".to_owned() };
+        let settings = Paging {
+            size: 100,
+            size_parameter: "limit".to_owned(),
+            skip_parameter: "skip".to_owned(),
+            external_id_parameter: "externalId".to_owned(),
+        };
         let cases = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
         for (first, second, status, said) in [
             (&["a"][..], &["b"][..], Status::Pass, "`limit` and `skip` work"),

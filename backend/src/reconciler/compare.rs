@@ -34,10 +34,7 @@ impl Reconciler {
         since: Option<SystemTime>,
         round: &mut Round,
     ) -> Result<(), ReconcilerError> {
-        let is_first = !self.settings.backfill_first_round && !self.inbox.had_round().await?;
-        let missing = if is_first { MissingEvents::AssumedReceived } else { MissingEvents::Noted };
-        let features = policy::enabled_features(&self.settings.policy_file)?;
-        let mut progress = Progress { scope: Scope { missing, since, features }, round };
+        let mut progress = Progress { scope: self.scope(since).await?, round };
         let mut pages = Pages::new();
         loop {
             let cases = patiently(|| self.api.cases(pages.skip())).await?;
@@ -51,6 +48,25 @@ impl Reconciler {
             }
         }
         Ok(self.inbox.end_round().await?)
+    }
+
+    /// Compares one case.
+    pub(super) async fn compare_one(
+        &self,
+        id: &CaseId<'_>,
+        since: Option<SystemTime>,
+        round: &mut Round,
+    ) -> Result<(), ReconcilerError> {
+        let case = patiently(|| self.api.case(id)).await?;
+        let mut progress = Progress { scope: self.scope(since).await?, round };
+        self.compare_case(case, &mut progress).await
+    }
+
+    async fn scope(&self, since: Option<SystemTime>) -> Result<Scope, ReconcilerError> {
+        let is_first = !self.settings.backfill_first_round && !self.inbox.had_round().await?;
+        let missing = if is_first { MissingEvents::AssumedReceived } else { MissingEvents::Noted };
+        let features = policy::enabled_features(&self.settings.policy_file)?;
+        Ok(Scope { missing, since, features })
     }
 
     /// Compares a case, and skips it if the API's answer about it is not as documented, so that it

@@ -261,6 +261,33 @@ async fn a_tail_survives_a_restart_of_redis() {
     filtered.kill().unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_case_is_found_by_the_partners_reference_and_reconciled() {
+    let fixture = Fixture::start_with(|options| options.backend("reconciler.backfill_first_round", true)).await;
+    let event = fixture.event("found", Feature::Extraction, Stage::Completed, AT);
+    fixture.send_accepted(&event).await;
+    has_state(&fixture, &event.key, "completed").await;
+    let shown = lines(&fixture, &["show", "--external-id", "applicant-1"]);
+    assert_eq!(shown[0]["eventKey"], json!(event.key));
+    let run = |arguments: &[&str], own: BackendSettings| {
+        let output = fixture.stack.backend_output(arguments, &own).unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let usual = BackendSettings::default;
+    assert_eq!(run(&["show", "--external-id", "other"], usual()).0, Some(3));
+    let ignored = usual().with("partner_api.paging.external_id_parameter", "ref");
+    let (code, said) = run(&["show", "--external-id", "other"], ignored);
+    assert!(code == Some(1) && said.contains("external_id_parameter") && !said.contains("other\""), "{said}");
+
+    for feature in Feature::ALL {
+        fixture.simulator.world.finish("found", feature, Stage::Completed, AT);
+    }
+    let said = fixture.stack.backend_command(&["reconcile", "--case", "found"]).unwrap();
+    assert!(said.starts_with("compared 1 case: 0 events backfilled, 3 within the grace period"), "{said}");
+    assert!(said.contains("noted 3 missing events: a round backfills each of them"), "{said}");
+    assert_eq!(run(&["reconcile", "--case", "strange"], usual()).0, Some(3));
+}
+
 /// All keys in Redis whose names contain `text`.
 fn keys_with(fixture: &Fixture, text: &str) -> Vec<String> {
     fixture.redis(redis::cmd("KEYS").arg(format!("*{text}*")))
