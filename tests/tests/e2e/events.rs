@@ -2,7 +2,9 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::Path,
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -379,4 +381,12 @@ async fn a_long_history_is_listed_fast() {
     println!("20 of 100,000 events listed in {took:?}");
     assert_eq!(listed[0].0, "case.extraction.completed:c100000:2025-06-22T10:30:00Z");
     assert!(listed.len() == 20 && took < Duration::from_secs(2), "{} events in {took:?}", listed.len());
+
+    let mut command =
+        fixture.stack.backend_process(&["events", "--limit", "100000"], &BackendSettings::default()).unwrap();
+    let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let output = process.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "a reader may stop early: {output:?}");
 }
