@@ -33,6 +33,7 @@ mod edge;
 mod guard;
 mod health;
 mod job;
+mod listener;
 mod live;
 mod overview;
 mod pause;
@@ -41,6 +42,7 @@ mod rates;
 
 use access::Access;
 use job::Jobs;
+use listener::Limited;
 use rates::Rates;
 
 /// Where the console is served, and what only the command line knows.
@@ -112,7 +114,7 @@ impl Console {
         let stopped = stop.clone().cancelled_owned();
         // axum retries failed accepts, so serving never returns an error.
         tasks.spawn(async move {
-            _ = axum::serve(listener, routes(context)).with_graceful_shutdown(stopped).await;
+            _ = axum::serve(Limited::new(listener), routes(context)).with_graceful_shutdown(stopped).await;
         });
         Ok(())
     }

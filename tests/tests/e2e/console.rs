@@ -1,6 +1,6 @@
 //! The console, as browsers and programs see it.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, net::TcpStream, time::Duration};
 
 use envelope::{Feature, Stage};
 use harness::{keys, process::free_port, stack::Options, tools};
@@ -202,7 +202,7 @@ async fn an_open_page_learns_of_changes_and_does_not_delay_a_shutdown() {
     assert!(page.chunk().await.unwrap().unwrap().starts_with(b"event: changed"));
     let started = std::time::Instant::now();
     console.fixture.stack.stop_backends().unwrap();
-    assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     while page.chunk().await.unwrap().is_some() {}
 }
 
@@ -324,4 +324,24 @@ async fn the_answers_are_as_the_openapi_document_says() {
     console.fixture.stack.envoy.kill().unwrap();
     console.fixture.stack.redis.as_mut().unwrap().process.kill().unwrap();
     check(&console, "without Redis and Envoy").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_connections_to_the_console_take_nothing_from_the_ingest() {
+    let console = WithConsole::start().await;
+    let address = console.url.trim_start_matches("http://");
+    let files = || fs::read_dir(format!("/proc/{}/fd", console.fixture.stack.backend.pid())).unwrap().count();
+    let before = files();
+    let silent: Vec<_> = (0..1_000).map(|_| TcpStream::connect(address).unwrap()).collect();
+    eventually("the console accepts connections", async || files() >= before + 256).await;
+    assert!(console.get("/").timeout(Duration::from_secs(1)).send().await.is_err(), "all connections are taken");
+    assert!(files() < before + 300, "{} files are open", files());
+    for event in console.fixture.events("meanwhile", 4) {
+        console.fixture.send_accepted(&event).await;
+    }
+    drop(silent);
+    eventually("the console answers again", async || {
+        console.get("/").timeout(Duration::from_secs(1)).send().await.is_ok_and(|answer| answer.status().is_success())
+    })
+    .await;
 }
