@@ -30,9 +30,10 @@ fn in_compose_file(text: &str) -> Defaults {
     defaults
 }
 
-/// The variables in a table whose first column is headed `variable`.
-fn in_page(text: &str) -> Defaults {
-    let rows = text.lines().skip_while(|line| !line.starts_with("| variable |")).skip(2);
+/// The variables in a table whose first column has this heading.
+fn in_page(text: &str, heading: &str) -> Defaults {
+    let heading = format!("| {heading} |");
+    let rows = text.lines().skip_while(|line| !line.starts_with(&heading)).skip(2);
     let row = |line: &str| {
         let mut cells = line.split('|').skip(1).map(|cell| cell.trim().trim_matches('`').to_owned());
         let (name, default) = (cells.next().unwrap(), cells.next().unwrap());
@@ -55,11 +56,16 @@ fn in_example(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_variables_and_their_defaults_are_documented() {
-    let compose = in_compose_file(&read("docker-compose.yml"));
+    let mut compose = in_compose_file(&read("docker-compose.yml"));
+    compose.retain(|name, _| !name.starts_with("DEMO_"));
+    let console = in_compose_file(&read("deploy/compose/console.yml"));
     assert_eq!(compose["WEBHOOK_TOKEN"], None);
     assert_eq!(compose["EDGE_PORT"].as_deref(), Some("8080"));
-    assert_eq!(in_page(&read("docs/OPERATIONS.md")), compose, "docs/OPERATIONS.md and docker-compose.yml");
-    assert_eq!(in_example(&read(".env.example")), compose.into_keys().collect(), ".env.example and docker-compose.yml");
+    let page = read("docs/OPERATIONS.md");
+    assert_eq!(in_page(&page, "variable"), compose, "docs/OPERATIONS.md and docker-compose.yml");
+    assert_eq!(in_page(&page, "variable of the console"), console, "docs/OPERATIONS.md and console.yml");
+    let all: BTreeSet<_> = compose.into_keys().chain(console.into_keys()).chain(["COMPOSE_FILE".to_owned()]).collect();
+    assert_eq!(in_example(&read(".env.example")), all, ".env.example and the Compose files");
 }
 
 #[test]

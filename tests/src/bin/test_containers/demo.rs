@@ -34,7 +34,7 @@ pub(crate) async fn run(session: &mut Session) -> Result<()> {
             let log = up.log();
             let (_, token) =
                 log.split_once("sign in as demo with the password ").context("the console is announced")?;
-            let address = project.compose(&["port", "backend", "9091"]).await?;
+            let address = project.compose(&["--env-file", "demo.env", "port", "backend", "9091"]).await?;
             let request = reqwest::Client::builder().no_proxy().build()?.get(format!("http://{}", address.trim()));
             let token = token.split_whitespace().next();
             let page = request.basic_auth("demo", token).send().await?.error_for_status()?.text().await?;
