@@ -1,6 +1,6 @@
 //! The errors of the inbox.
 
-use std::time::Duration;
+use std::{error::Error, io, sync::Arc, time::Duration};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
@@ -124,16 +124,26 @@ impl InboxError {
     }
 }
 
-/// Returns whether Redis could not be reached, or answered that it cannot serve this command yet.
+/// Returns whether Redis could not be reached, or answered that it cannot serve this command yet. A
+/// certificate that is not trusted stays so.
 pub(super) fn is_temporary(error: &RedisError) -> bool {
     use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, TryAgain};
-    matches!(error.kind(), ErrorKind::Io | ErrorKind::Server(BusyLoading | ClusterDown | MasterDown | TryAgain))
+    match error.kind() {
+        ErrorKind::Io => io_kind(error) != Some(io::ErrorKind::InvalidData),
+        ErrorKind::Server(kind) => matches!(kind, BusyLoading | ClusterDown | MasterDown | TryAgain),
+        _ => false,
+    }
+}
+
+/// The kind of the error of the connection. TLS reports what it does not trust as invalid data.
+fn io_kind(error: &RedisError) -> Option<io::ErrorKind> {
+    // The client library returns the pointer that it holds.
+    let source = error.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?;
+    Some(source.downcast_ref::<io::Error>()?.kind())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
 
     #[test]
@@ -151,6 +161,7 @@ mod tests {
             (InboxError::Timeout(Duration::from_secs(3)), true),
             (InboxError::NotReady(String::new()), true),
             (InboxError::from(RedisError::from(io::Error::other("connection refused"))), true),
+            (InboxError::from(RedisError::from(io::Error::new(io::ErrorKind::InvalidData, "certificate"))), false),
             (answer(ServerErrorKind::BusyLoading), true),
             (answer(ServerErrorKind::NoPerm), false),
             (InboxError::NotPrimary(String::new()), true),
