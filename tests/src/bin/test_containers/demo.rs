@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use harness::containers::{Session, docker::BUILD, hardening::ensure_hardened, pages};
+use harness::{
+    containers::{Session, docker::BUILD, hardening::ensure_hardened, pages},
+    simulator::sender::client,
+};
 
 const COMMAND: &str = "docker compose --env-file demo.env --profile demo up --build";
 /// How long the demo may take to show further progress.
@@ -35,7 +38,7 @@ pub(crate) async fn run(session: &mut Session) -> Result<()> {
             let (_, token) =
                 log.split_once("sign in as demo with the password ").context("the console is announced")?;
             let address = project.compose(&["--env-file", "demo.env", "port", "backend", "9091"]).await?;
-            let request = reqwest::Client::builder().no_proxy().build()?.get(format!("http://{}", address.trim()));
+            let request = client().get(format!("http://{}", address.trim()));
             let token = token.split_whitespace().next();
             let page = request.basic_auth("demo", token).send().await?.error_for_status()?.text().await?;
             ensure!(page.contains("Overview"), "this is not the console: {page}");
