@@ -110,7 +110,9 @@ fn commands(page: &str) -> Vec<String> {
             prose.push(' ');
         }
     }
-    let inline = prose.split('`').skip(1).step_by(2).filter(|code| code.starts_with("docker "));
+    // `docker compose` alone names the program.
+    let is_command = |code: &&str| code.starts_with("docker ") && code.split_whitespace().count() > 2;
+    let inline = prose.split('`').skip(1).step_by(2).filter(is_command);
     found.extend(inline.map(str::to_owned));
     found
 }
@@ -122,7 +124,7 @@ mod tests {
     const PAGE: &str = "\
 # A page
 
-Run `docker compose up` or `cargo up`, or `docker compose
+With `docker compose`, run `docker compose up` or `cargo up`, or `docker compose
 down`.
 
 ```sh
