@@ -59,8 +59,8 @@ struct Running {
     stop_ingest: CancellationToken,
     /// Resolves when the ingest has stopped.
     ingest_stopped: oneshot::Receiver<()>,
-    /// The admin server, the console, and the watch over the Redis servers, which the ingest needs until it has
-    /// stopped.
+    /// The admin server, the console, and the watch over the Redis servers, which the ingest needs
+    /// until it has stopped.
     background: TaskTracker,
     stop_background: CancellationToken,
 }

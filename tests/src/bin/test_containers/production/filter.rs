@@ -68,7 +68,7 @@ async fn publish(production: &Production, expected: i32) -> Result<String> {
     Ok(said)
 }
 
-/// The status of a request with a body that is no event.
+/// Sends a body that is larger than the test's policy allows, and returns the status of the answer.
 async fn too_large(production: &Production) -> Result<u16> {
     let request = client().post(&production.outside.webhook);
     let answer = request.header("content-type", "application/json").body("x".repeat(BODY_BYTES)).send().await?;
