@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     backend_settings::{API_KEY, SINK_SECRET},
+    outcomes::Contract,
     stack::{Options, Stack, group},
     tools,
 };
@@ -87,6 +88,7 @@ pub async fn run(chaos: &Chaos) -> Result<Report> {
     }
     let clocks = kinds.contains(&Kind::ClockJumped);
     let simulator = Simulator::start("127.0.0.1:0", API_KEY, SINK_SECRET).await?;
+    Contract::hold(&simulator.application)?;
     if clocks {
         simulator.application.accept_any_time();
     }

@@ -18,6 +18,7 @@
 //! - [`keys`] names the backend's keys in Redis.
 //! - [`contract`] records what filter and backend send each other.
 //! - [`stored`] records what a backend stores in Redis.
+//! - [`outcomes`] holds what the application receives against its description.
 //!
 //! The network around it, and its failures:
 //! - [`balancer`] is a load balancer for several Envoys.
@@ -44,6 +45,7 @@ pub mod load;
 pub mod metrics;
 pub mod mounted_secret;
 pub mod namespace;
+pub mod outcomes;
 pub mod process;
 pub mod proxy;
 pub mod redis_server;

@@ -21,7 +21,7 @@ mod servers;
 mod wasm;
 
 pub use faketime::{faketime, has_faketime};
-pub use kubernetes::{kustomize, validate_resources, yaml};
+pub use kubernetes::{kustomize, python, validate_resources, yaml};
 pub use servers::{chromedriver, envoy, ip, redis_server};
 pub use wasm::{run_filter_tests, wasm_filter, wasm_module};
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -20,8 +20,12 @@ use standardwebhooks::{Webhook, WebhookError};
 /// The partner's application, and what it has received.
 pub struct Application {
     signature: Webhook,
+    contract: OnceLock<Box<Contract>>,
     state: Mutex<State>,
 }
+
+/// A further check of each outcome. It returns what is wrong.
+pub type Contract = dyn Fn(&HeaderMap, &Value) -> Result<(), String> + Send + Sync;
 
 #[derive(Default)]
 struct State {
@@ -41,6 +45,8 @@ pub struct Delivery {
     pub key: String,
     /// The case and the feature.
     pub lane: (String, String),
+    /// The request's headers.
+    pub headers: HeaderMap,
     /// The whole body.
     pub body: Arc<Value>,
     /// When the application accepted it.
@@ -112,7 +118,7 @@ impl Application {
     /// # Errors
     /// If the secret is invalid.
     pub fn new(secret: &str) -> Result<Self> {
-        Ok(Self { signature: Webhook::new(secret)?, state: Mutex::default() })
+        Ok(Self { signature: Webhook::new(secret)?, contract: OnceLock::new(), state: Mutex::default() })
     }
 
     /// All accepted outcomes, in the order of arrival.
@@ -168,6 +174,11 @@ impl Application {
         self.state().any_time = true;
     }
 
+    /// Holds each outcome against this contract as well. Only the first contract counts.
+    pub fn hold_against(&self, contract: Box<Contract>) {
+        _ = self.contract.set(contract);
+    }
+
     /// Cancels the remaining faults.
     pub fn heal(&self) {
         self.state().faults.clear();
@@ -181,7 +192,9 @@ impl Application {
         if headers.get("idempotency-key").is_none_or(|stated| stated.as_bytes() != key.as_bytes()) {
             return Err("Idempotency-Key is not the event key".to_owned());
         }
-        Ok(Delivery { key, lane: (text("caseId")?, text("feature")?), body: Arc::new(body), at: Instant::now() })
+        self.contract.get().map_or(Ok(()), |holds| holds(headers, &body))?;
+        let lane = (text("caseId")?, text("feature")?);
+        Ok(Delivery { key, lane, headers: headers.clone(), body: Arc::new(body), at: Instant::now() })
     }
 
     fn check_test(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), String> {

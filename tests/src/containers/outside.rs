@@ -16,6 +16,7 @@ use super::{docker::Docker, gateway, project::Project};
 use crate::{
     backend_settings::{API_KEY, SINK_SECRET},
     keys,
+    outcomes::Contract,
 };
 
 /// The events per second of the steady sender.
@@ -68,6 +69,7 @@ impl Outside {
         let mut simulator = Simulator::start(&any_port, API_KEY, &secrets.sink)
             .await
             .with_context(|| format!("cannot listen on {gateway}, the host's address for containers"))?;
+        Contract::hold(&simulator.application)?;
         let partner_api = simulator.address();
         let application = simulator.also_on(&any_port).await?;
         let webhook = format!("{}/webhooks/truenroll/{}", project.edge(), secrets.token);

@@ -78,8 +78,12 @@ fn kubectl() -> Result<PathBuf> {
     })
 }
 
-/// Python with the package [`VALIDATE`], which is installed to a directory of its own.
-fn python() -> Result<Command> {
+/// Returns Python with the package [`VALIDATE`], which is installed to a directory of its own, and
+/// those that it depends on, `jsonschema` and `yaml`.
+///
+/// # Errors
+/// If Python is missing, or the package cannot be installed.
+pub fn python() -> Result<Command> {
     let modules = once("kubernetes-validate", || {
         let modules = folder()?.join("kubernetes-validate");
         if !modules.is_dir() {

@@ -1,15 +1,21 @@
 //! What the tests share: a stack with a simulator, and waiting for a condition.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, LazyLock, Mutex},
+    time::Duration,
+};
 
 use backend::test_support::config::Config;
 use envelope::{Feature, Stage};
 use harness::{
     backend_settings::{API_KEY, BackendSettings, SINK_SECRET},
     keys,
+    outcomes::Contract,
     redis_server::{RedisOptions, RedisServer},
     simulator::{
         Simulator,
+        application::Application,
         sender::{Answer, Sender},
         steady::{Report, Steady},
         world::Event,
@@ -23,6 +29,39 @@ pub(crate) struct Fixture {
     pub(crate) simulator: Simulator,
     pub(crate) sender: Arc<Sender>,
     pub(crate) stack: Stack,
+    /// Dropped last.
+    _contract: Held,
+}
+
+/// Fails a test in which the application received what `docs/outcomes.openapi.yaml` does not allow.
+struct Held(Arc<Mutex<Option<String>>>);
+
+impl Held {
+    /// Holds what the application receives from now on against the description.
+    fn by(application: &Application) -> Self {
+        static CONTRACT: LazyLock<Contract> = LazyLock::new(|| Contract::start().unwrap());
+        let first = Arc::<Mutex<Option<String>>>::default();
+        let violation = Arc::clone(&first);
+        application.hold_against(Box::new(move |headers, body| {
+            CONTRACT.check(headers, body).map_err(|error| {
+                let error = error.to_string();
+                violation.lock().unwrap().get_or_insert_with(|| error.clone());
+                error
+            })
+        }));
+        Self(first)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let violation = self.0.lock().unwrap().take();
+        match violation {
+            Some(violation) if std::thread::panicking() => println!("{violation}"),
+            Some(violation) => panic!("{violation}"),
+            None => {}
+        }
+    }
 }
 
 /// How long an expected event may take.
@@ -39,11 +78,12 @@ impl Fixture {
 
     /// Starts a stack beside a simulator that already runs.
     pub(crate) fn beside(simulator: Simulator, change: impl FnOnce(Options) -> Options) -> Self {
+        let _contract = Held::by(&simulator.application);
         let options =
             Options::new(simulator.url()).backend("worker.backoff_base_ms", 20).backend("worker.backoff_cap_ms", 500);
         let stack = Stack::start(change(options)).unwrap();
         let sender = Arc::new(Sender::new(stack.webhook()));
-        Self { simulator, sender, stack }
+        Self { simulator, sender, stack, _contract }
     }
 
     /// Finishes a stage of a case, which is created with one upload for all features, and returns

@@ -3,6 +3,7 @@
 //! The path of an event:
 //! - [`edge`]: the filter's verdicts, for every golden vector and transport ([`transport`]).
 //! - [`path`]: events reach the application once, in order, and with the right outcome.
+//! - [`outcomes`]: what the application receives is as described.
 //! - [`large`]: large results.
 //! - [`ingest`]: the ingest is independent of handlers.
 //! - [`forged`]: events that are not true.
@@ -88,6 +89,7 @@ mod manifests;
 mod mounted;
 mod network;
 mod openapi;
+mod outcomes;
 mod own_envoy;
 mod path;
 mod planned;
