@@ -17,11 +17,13 @@ use anyhow::{Context, Result, bail};
 
 mod faketime;
 mod kubernetes;
+mod receivers;
 mod servers;
 mod wasm;
 
 pub use faketime::{faketime, has_faketime};
 pub use kubernetes::{kustomize, python, validate_resources, yaml};
+pub use receivers::Receiver;
 pub use servers::{chromedriver, envoy, ip, redis_server};
 pub use wasm::{run_filter_tests, wasm_filter, wasm_module};
 
