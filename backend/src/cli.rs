@@ -107,7 +107,7 @@ enum Command {
         /// Also backfill missing events that a first round assumed received, if their stage
         /// finished at this time or later (RFC 3339). The times are those that the Partner API
         /// states for uploads. For use after Redis has lost its data.
-        #[arg(long, value_parser = parse::time)]
+        #[arg(long, value_parser = crate::time::parse_rfc3339)]
         since: Option<SystemTime>,
     },
     /// Pause a feature: all backends store its events, but do not handle them.

@@ -30,6 +30,7 @@ mod answer;
 mod assets;
 mod chart;
 mod edge;
+mod events;
 mod guard;
 mod health;
 mod job;
@@ -39,6 +40,7 @@ mod overview;
 mod pause;
 mod quarantine;
 mod rates;
+mod stories;
 
 use access::Access;
 use job::Jobs;
@@ -131,6 +133,14 @@ fn routes(context: Arc<Context>) -> Router {
     Router::new()
         .route("/", get(overview::page))
         .route("/api/v1/overview", get(overview::json))
+        .route("/events", get(events::page))
+        .route(access::SEARCHES[0], post(events::search))
+        .route(access::SEARCHES[1], post(stories::ask_api))
+        .route("/api/v1/events", get(events::json))
+        .route("/event", get(stories::event))
+        .route("/api/v1/event", get(stories::event_json))
+        .route("/case/{case}", get(stories::case))
+        .route("/api/v1/cases/{case}", get(stories::case_json))
         .route("/quarantine", get(quarantine::page))
         .route("/quarantine/readmit", post(quarantine::readmit))
         .route("/quarantine/cancel", post(quarantine::cancel))

@@ -22,10 +22,11 @@ mod list;
 mod story;
 mod tail;
 mod walk;
+mod words;
 
 pub use filter::Filter;
 pub use forget::{Forgotten, PendingEvents, forget};
-pub use list::{Cursor, list};
+pub use list::{Budget, Cursor, list};
 pub use story::{Happened, Step, Story, Subject, WaitsFor, stories};
 pub use tail::{Occurrence, Tail};
 pub use walk::Walk;
@@ -97,6 +98,11 @@ pub enum State {
 impl State {
     /// The states by which events can be listed. An expired event is in no place.
     pub const LISTED: [Self; 5] = [Self::Pending, Self::Retrying, Self::Completed, Self::Dead, Self::Quarantined];
+
+    /// Returns the state with this name, if events can be listed by it.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::LISTED.into_iter().find(|state| state.as_str() == name)
+    }
 
     /// Returns the name of the state.
     pub fn as_str(self) -> &'static str {

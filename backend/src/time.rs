@@ -1,7 +1,8 @@
-//! Conversion between times and the milliseconds in which Redis and JSON hold them.
+//! Conversion between times, the milliseconds in which Redis and JSON hold them, and text.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use envelope::Timestamp;
 use serde::{Serialize as _, Serializer};
 
 /// Returns a time in milliseconds since 1970. Earlier times count as 1970.
@@ -12,6 +13,18 @@ pub(crate) fn to_millis(time: SystemTime) -> u64 {
 /// Returns the time that is `millis` milliseconds after the beginning of 1970.
 pub(crate) fn from_millis(millis: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(millis)
+}
+
+/// Returns a time as RFC 3339 writes it, in UTC.
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    let millis = i64::try_from(to_millis(time)).unwrap_or(i64::MAX);
+    Timestamp::from_unix_millis(millis).to_string()
+}
+
+/// Reads a time that RFC 3339 permits.
+pub(crate) fn parse_rfc3339(text: &str) -> Result<SystemTime, &'static str> {
+    let instant = Timestamp::parse(text).ok_or("must be a time such as 2025-06-22T10:30:00Z")?;
+    u64::try_from(instant.unix_millis()).map(from_millis).map_err(|_| "must not be before 1970")
 }
 
 /// Returns a duration in whole milliseconds, `u64::MAX` if it is longer than that.
@@ -43,6 +56,14 @@ mod tests {
             assert!(from_millis(millis).duration_since(UNIX_EPOCH).is_ok());
         }
         assert_eq!(to_millis(UNIX_EPOCH - Duration::from_secs(1)), 0, "a time before 1970 counts as 1970");
+    }
+
+    #[test]
+    fn times_are_rfc_3339_and_not_before_1970() {
+        assert_eq!(parse_rfc3339("1970-01-01T00:00:01Z"), Ok(from_millis(1_000)));
+        for text in ["", "2025-06-22", "2025-06-22 10:30:00Z", "1969-12-31T23:59:59Z"] {
+            assert!(parse_rfc3339(text).is_err(), "{text}");
+        }
     }
 
     #[test]

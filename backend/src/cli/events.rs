@@ -7,7 +7,7 @@ use clap::Args;
 use super::{filter::Filter, output::Output, parse};
 use crate::{
     config::Config,
-    events::{Cursor, State, list},
+    events::{Budget, Cursor, State, list},
     inbox::Inbox,
 };
 
@@ -32,7 +32,8 @@ pub(super) struct Options {
 /// Lists events, the one that changed last first. Says on standard error if there are more.
 pub(super) async fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
     let inbox = Inbox::connect_command(config).await?;
-    let listing = list(&inbox, &options.filter.with(options.state), options.cursor, options.limit).await?;
+    let filter = options.filter.with(options.state);
+    let listing = list(&inbox, &filter, options.cursor, options.limit, Budget::UNLIMITED).await?;
     if !listing.events.is_empty() {
         options.output.heading()?;
     }

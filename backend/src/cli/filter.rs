@@ -6,7 +6,10 @@ use clap::Args;
 use envelope::{CaseId, Feature};
 
 use super::parse;
-use crate::events::{self, State};
+use crate::{
+    events::{self, State},
+    time::parse_rfc3339,
+};
 
 /// Which events to select. Without options, all of them.
 #[derive(Debug, Clone, Args)]
@@ -24,10 +27,10 @@ pub(super) struct Filter {
     #[arg(long)]
     key: Option<String>,
     /// Only events that have been in their state since this time, or a later one (RFC 3339).
-    #[arg(long, value_parser = parse::time)]
+    #[arg(long, value_parser = parse_rfc3339)]
     since: Option<SystemTime>,
     /// Only events that have been in their state since before this time (RFC 3339).
-    #[arg(long, value_parser = parse::time)]
+    #[arg(long, value_parser = parse_rfc3339)]
     until: Option<SystemTime>,
 }
 

@@ -1,18 +1,13 @@
 //! How commands print: tables for people, lines of JSON for programs.
 
-use std::{
-    io::{IsTerminal, Write, stdout},
-    time::SystemTime,
-};
+use std::io::{IsTerminal, Write, stdout};
 
 use clap::Args;
-use envelope::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    events::{Event, Happened, State},
-    inbox::LastError,
-    time::to_millis,
+    events::{Event, State},
+    time::rfc3339,
 };
 
 /// How to print.
@@ -54,12 +49,6 @@ pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(writeln!(stdout(), "{}", serde_json::to_string(value)?)?)
 }
 
-/// Returns a time with milliseconds, in UTC.
-pub(super) fn time(time: SystemTime) -> String {
-    let millis = i64::try_from(to_millis(time)).unwrap_or(i64::MAX);
-    Timestamp::from_unix_millis(millis).to_string()
-}
-
 /// Returns text from Redis without the control characters, which a terminal might obey.
 pub(super) fn plain(text: &str) -> String {
     text.replace(|character: char| character.is_control(), "\u{fffd}")
@@ -70,7 +59,7 @@ fn row(event: &Event) -> String {
     let Event { key, state, since, attempts, .. } = event;
     let row = format!(
         "{:TIME$}  {:11}  {attempts:>8}  {:KEY$}  {}",
-        time(*since),
+        rfc3339(*since),
         state.as_str(),
         plain(key),
         details(event)
@@ -89,49 +78,12 @@ fn details(event: &Event) -> String {
         details.push(outcome.as_str().to_owned());
     }
     if let Some(due) = event.next_attempt_at {
-        details.push(format!("next attempt {}", time(due)));
+        details.push(format!("next attempt {}", rfc3339(due)));
     }
     if event.backfilled {
         details.push("backfilled".to_owned());
     }
     details.join("; ")
-}
-
-/// Returns what happened to an event, in words.
-pub(super) fn happened(what: &Happened) -> String {
-    match what {
-        Happened::Received { backfilled: false } => "received".to_owned(),
-        Happened::Received { backfilled: true } => "backfilled, because it never arrived".to_owned(),
-        Happened::Failed(failure) => {
-            let error = format!("{}: {}", failure.code, failure.detail);
-            let took = failure.took.as_millis();
-            match failure.count {
-                1 => format!("an attempt failed after {took} ms: {error}"),
-                count => {
-                    format!("{count} attempts failed, the last one at {} after {took} ms: {error}", time(failure.last))
-                }
-            }
-        }
-        Happened::Completed { outcome, attempts, took, error } => {
-            let took = took.as_millis();
-            let done =
-                format!("completed at attempt {attempts}, which took {took} ms; delivered: {}", outcome.as_str());
-            done + &error
-                .as_ref()
-                .map(|error| format!("; the last failed attempt: {}", cause(Some(error))))
-                .unwrap_or_default()
-        }
-        Happened::DeadLettered { attempts, error } => {
-            format!("became a dead letter at attempt {attempts}: {}", cause(error.as_ref()))
-        }
-        Happened::Replayed => "replayed by an operator".to_owned(),
-        Happened::Revived => "arrived again, which returned it to the inbox".to_owned(),
-        Happened::Unknown => "something that only a newer version knows".to_owned(),
-    }
-}
-
-fn cause(error: Option<&LastError>) -> String {
-    error.map_or("for an unknown reason".to_owned(), |LastError { code, detail }| format!("{code}: {detail}"))
 }
 
 #[cfg(test)]

@@ -13,14 +13,15 @@ use serde_json::json;
 use super::{
     NotFound,
     events::warn_without_history,
-    output::{Output, TIME, happened, json, plain, time},
+    output::{Output, TIME, json, plain},
     parse,
 };
 use crate::{
     config::Config,
-    events::{Event, State, Step, Story, Subject, WaitsFor, stories},
+    events::{Step, Story, Subject, stories},
     inbox::Inbox,
     partner_api::{PartnerApi, Search},
+    time::rfc3339,
 };
 
 /// What to show.
@@ -109,34 +110,11 @@ async fn not_found(config: &Config, inbox: &Inbox, subject: &Subject, output: Ou
 
 /// Returns the story for a person to read.
 fn text(story: &Story, now: SystemTime) -> String {
-    let Story { event, waits_for, timeline } = story;
-    let mut text = format!("{}\n", plain(&event.key));
-    text +=
-        &format!("  {} since {}{}\n", event.state.as_str(), time(event.since), more(event, waits_for.as_ref(), now));
+    let Story { event, timeline, .. } = story;
+    let why = story.reason(now).map(|reason| format!(": {}", plain(&reason))).unwrap_or_default();
+    let mut text = format!("{}\n  {} since {}{why}\n", plain(&event.key), event.state.as_str(), rfc3339(event.since));
     for Step { at, what } in timeline {
-        text += &format!("  {:TIME$}  {}\n", time(*at), plain(&happened(what)));
+        text += &format!("  {:TIME$}  {}\n", rfc3339(*at), plain(&what.words()));
     }
     text
-}
-
-/// Returns what to add to the state of an event.
-fn more(event: &Event, waits_for: Option<&WaitsFor>, now: SystemTime) -> String {
-    if event.state == State::Quarantined {
-        return format!(", because this version does not know {}", plain(&event.name));
-    }
-    let due = event.next_attempt_at.map(|due| match due.duration_since(now) {
-        Ok(left) => format!("the next attempt is due {} (in {} s)", time(due), left.as_secs()),
-        Err(_) => format!("the next attempt has been due since {}", time(due)),
-    });
-    let reason = match waits_for {
-        None => return String::new(),
-        Some(WaitsFor::Turn) => "it is its turn, or an attempt is in progress".to_owned(),
-        Some(WaitsFor::Retry) => return due.map(|due| format!(": {due}")).unwrap_or_default(),
-        Some(WaitsFor::EarlierEvent(key)) => {
-            format!("an earlier event of its lane has to be handled first: {}", plain(key))
-        }
-        Some(WaitsFor::Resume) => "its feature is paused".to_owned(),
-        Some(WaitsFor::Backend) => "no backend works on its partition".to_owned(),
-    };
-    format!(": {reason}")
 }

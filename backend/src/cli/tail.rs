@@ -12,12 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     filter::Filter,
-    output::{KEY, Output, TIME, happened, json, plain, time},
+    output::{KEY, Output, TIME, json, plain},
 };
 use crate::{
     config::Config,
     events::{Occurrence, Tail},
     inbox::Inbox,
+    time::rfc3339,
 };
 
 /// What to follow.
@@ -67,5 +68,5 @@ fn print(output: Output, occurrence: &Occurrence) -> anyhow::Result<()> {
         return json(occurrence);
     }
     let Occurrence { key, step, .. } = occurrence;
-    Ok(writeln!(stdout(), "{:TIME$}  {:KEY$}  {}", time(step.at), plain(key), plain(&happened(&step.what)))?)
+    Ok(writeln!(stdout(), "{:TIME$}  {:KEY$}  {}", rfc3339(step.at), plain(key), plain(&step.what.words()))?)
 }

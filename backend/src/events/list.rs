@@ -1,6 +1,10 @@
 //! Lists events, the one that changed last first.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, Instant, SystemTime},
+};
 
 use super::{Event, Filter, Walk};
 use crate::inbox::{Inbox, InboxError, Order, Position, Source, StreamId};
@@ -12,32 +16,58 @@ pub struct Listing {
     pub events: Vec<Event>,
     /// Where the next events begin; `None` if there are no more.
     pub next: Option<Cursor>,
+    /// If the budget was used up: the time down to which the events were searched.
+    pub searched_to: Option<SystemTime>,
 }
 
-/// Where a list continues: after the last event that was returned.
+/// How much one call may read. If few events match, it would otherwise read on to the oldest event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// How long the call may read.
+    pub time: Duration,
+    /// How many entries it may read.
+    pub entries: usize,
+}
+
+impl Budget {
+    /// No limit.
+    pub const UNLIMITED: Self = Self { time: Duration::MAX, entries: usize::MAX };
+}
+
+/// Where a list continues: after the last entry that the earlier one has dealt with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor(Position);
 
 /// Returns the latest events that `filter` selects, up to `limit`, and continues an earlier list at
-/// `cursor`. Reads about as much as it returns, unless few events match: then it reads on to the
-/// oldest event.
+/// `cursor`. Reads about as much as it returns, unless few events match: then it reads on until
+/// `budget` is used up.
 ///
 /// # Errors
 /// If Redis does not answer.
-pub async fn list(inbox: &Inbox, filter: &Filter, cursor: Option<Cursor>, limit: usize) -> Result<Listing, InboxError> {
+pub async fn list(
+    inbox: &Inbox,
+    filter: &Filter,
+    cursor: Option<Cursor>,
+    limit: usize,
+    budget: Budget,
+) -> Result<Listing, InboxError> {
+    let began = Instant::now();
     let after = cursor.map(|cursor| cursor.0);
     let mut walk = Walk::new(inbox, filter, Order::NewestFirst, after, limit.saturating_add(1));
-    let mut events = Vec::new();
-    let mut last = None;
+    let (mut events, mut last, mut read) = (Vec::new(), None, 0);
     while let Some(stored) = walk.next().await? {
-        let Some(event) = Event::of(&stored).filter(|event| filter.selects(event)) else { continue };
-        if events.len() >= limit {
-            return Ok(Listing { events, next: last.map(Cursor) });
+        let selected = Event::of(&stored).filter(|event| filter.selects(event));
+        if selected.is_some() && events.len() >= limit {
+            return Ok(Listing { events, next: last.map(Cursor), searched_to: None });
         }
-        events.push(event);
+        events.extend(selected);
         last = Some(stored.position);
+        read += 1;
+        if read >= budget.entries || began.elapsed() >= budget.time {
+            return Ok(Listing { events, next: last.map(Cursor), searched_to: Some(stored.position.id.added_at()) });
+        }
     }
-    Ok(Listing { events, next: None })
+    Ok(Listing { events, next: None, searched_to: None })
 }
 
 /// Written as `<entry>-<partition>-<number of the stream>`.

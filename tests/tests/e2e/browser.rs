@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Every page of the console.
-const PAGES: [&str; 3] = ["/", "/quarantine", "/health"];
+const PAGES: [&str; 5] = ["/", "/events", "/case/quarantined-0", "/quarantine", "/health"];
 /// As wide as a small telephone.
 const NARROW: u32 = 360;
 const WIDE: u32 = 1_200;
@@ -79,4 +79,30 @@ async fn the_pages_work_without_a_script_on_a_narrow_screen() {
         shows(&browser, ".notice", "readmitted 1 event").await
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_is_followed_from_waiting_to_delivered() {
+    let console = WithConsole::start().await;
+    console.fixture.stack.backend_command(&["pause", "extraction"]).unwrap();
+    let event = console.fixture.event("followed", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+    console.fixture.send_accepted(&event).await;
+    let browser = Browser::open(WIDE, Script::On).await.unwrap();
+    browser.go_to(&format!("{}/events?feature=extraction", console.url)).await.unwrap();
+    eventually("the event is listed", async || shows(&browser, "tbody", &event.key).await).await;
+    eventually("the page is live", async || shows(&browser, "#live", "live, as of").await).await;
+    browser.press_enter("tbody a").await.unwrap();
+    eventually("the page says what the event waits for", async || {
+        shows(&browser, ".state", "its feature is paused").await
+    })
+    .await;
+    console
+        .fixture
+        .simulator
+        .application
+        .fail_next([(axum::http::StatusCode::SERVICE_UNAVAILABLE, std::time::Duration::ZERO)]);
+    console.fixture.stack.backend_command(&["resume", "extraction"]).unwrap();
+    eventually("the page shows the delivery", async || shows(&browser, ".state", "delivered: result").await).await;
+    assert!(shows(&browser, ".timeline", "sink_rejected: the application answered 503").await);
+    assert_eq!(browser.errors().await.unwrap(), [""; 0]);
 }

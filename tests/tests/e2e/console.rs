@@ -293,6 +293,46 @@ async fn a_readmission_runs_once_and_can_be_cancelled() {
     assert!(page.contains("100 of 20000 events"), "{page}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_needs_no_right_to_change_anything_and_leaves_no_trace_of_the_reference() {
+    let console = WithConsole::start_with(|options| options.backend("console.credentials", CREDENTIALS)).await;
+    let event = console.fixture.event("sought", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+    console.fixture.send_accepted(&event).await;
+    console.fixture.delivered_once(1).await;
+    let search = |form: String| console.post("/events/search", &form).bearer_auth(VIEWER);
+    for (form, status, location) in [
+        (format!("text={}", event.key), 303, format!("/event?key={}", event.key)),
+        ("text= sought ".to_owned(), 303, "/case/sought".to_owned()),
+        ("text=applicant-1&by=externalId".to_owned(), 303, "/case/sought".to_owned()),
+        ("text=applicant-2&by=externalId".to_owned(), 404, String::new()),
+        ("text=&by=externalId".to_owned(), 400, String::new()),
+        ("text=not a case".to_owned(), 400, String::new()),
+        (String::new(), 400, String::new()),
+    ] {
+        let answer = search(form.clone()).send().await.unwrap();
+        let found = answer.headers().get("location").map_or("", |location| location.to_str().unwrap()).to_owned();
+        assert_eq!((answer.status().as_u16(), &found), (status, &location), "{form}");
+        assert!(!answer.text().await.unwrap().contains("applicant"), "{form}");
+    }
+    let cross_site = console.post_from("cross-site", "/events/search", "text=sought").bearer_auth(VIEWER);
+    assert_eq!(cross_site.send().await.unwrap().status(), StatusCode::FORBIDDEN);
+    let page = async |path: &str| console.get(path).bearer_auth(VIEWER).send().await.unwrap().text().await.unwrap();
+    for path in ["/events", "/case/sought", &format!("/event?key={}", event.key)] {
+        let page = page(path).await;
+        assert!(page.contains("completed") && !page.contains("applicant"), "{page}");
+    }
+    for (case, answer) in [("sought-2", "does not exist at TruEnroll"), ("sought", "delivered: result")] {
+        let answered =
+            console.post("/events/ask", &format!("subject={case}")).bearer_auth(VIEWER).send().await.unwrap();
+        assert!(answered.text().await.unwrap().contains(answer), "{case}");
+    }
+    assert!(page("/case/sought-2").await.contains("No event of this case was ever received"));
+    for path in ["/event?key=sought", "/event", "/case/a%20b", "/events?state=expired", "/events?cursor=1"] {
+        assert_eq!(console.get(path).bearer_auth(VIEWER).send().await.unwrap().status(), 400, "{path}");
+    }
+    assert!(!console.fixture.stack.backend.log().contains("applicant"));
+}
+
 /// The paths of the JSON API, as the sources write them.
 fn paths_in_sources() -> BTreeSet<String> {
     let source = fs::read_to_string(tools::workspace().join("backend/src/console.rs")).unwrap();
@@ -304,12 +344,21 @@ async fn the_answers_are_as_the_openapi_document_says() {
     let document = Document::read();
     assert_eq!(document.paths(), paths_in_sources());
     let mut console = WithConsole::start().await;
-    let unknown = console.fixture.events("described", 1).remove(0).body.replace("classification", "verification");
+    let events = console.fixture.events("described", 2);
+    let (unknown, key) = (events[0].body.replace("classification", "verification"), &events[1].key);
+    console.fixture.simulator.application.fail_next([(StatusCode::GONE, Duration::ZERO)]);
+    console.fixture.send_accepted(&events[1]).await;
+    eventually("the event is a dead letter", async || {
+        console.json(&format!("/api/v1/event?key={key}")).await["events"][0]["state"] == "dead"
+    })
+    .await;
     quarantine(&console.fixture, 1, "unknown.1:case:2025-06-22T10:30:00Z", &unknown);
     console.post("/quarantine/readmit", &format!("until_ms={}&total=1", u64::MAX)).send().await.unwrap();
     let check = async |console: &WithConsole, kind: &str| {
         for path in document.paths() {
-            let answer = console.get(&path).send().await.unwrap();
+            let request = path.replace("{case}", "described-1").replace("/event", &format!("/event?key={key}"));
+            let request = if path.ends_with("/events") { path.clone() } else { request };
+            let answer = console.get(&request).send().await.unwrap();
             let status = answer.status();
             let text = answer.text().await.unwrap();
             document.assert_describes(&path, status.as_u16(), &serde_json::from_str(&text).unwrap());

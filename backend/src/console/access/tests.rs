@@ -109,12 +109,21 @@ fn only_the_consoles_own_pages_may_change_anything() {
 fn a_viewer_may_change_nothing() {
     let lines = [("host", "localhost"), ("authorization", "Bearer b-token"), ("sec-fetch-site", "same-origin")];
     let access = access("");
-    for (method, expected) in [
-        (Method::GET, Ok("bob".to_owned())),
-        (Method::HEAD, Ok("bob".to_owned())),
-        (Method::POST, Err(Denied::NotAllowed)),
-        (Method::DELETE, Err(Denied::NotAllowed)),
+    for (method, uri, may) in [
+        (Method::GET, "/", true),
+        (Method::HEAD, "/", true),
+        (Method::POST, "/", false),
+        (Method::DELETE, "/", false),
+        (Method::POST, "/events/search", true),
+        (Method::POST, "/events/ask", true),
+        (Method::POST, "/events/ask?feature=extraction", true),
+        (Method::POST, "/events/search/", false),
+        (Method::POST, "/events/other", false),
+        (Method::PUT, "/events/search", false),
     ] {
-        assert_eq!(check(&access, method.clone(), "/", &lines), expected, "{method}");
+        let expected = if may { Ok("bob".to_owned()) } else { Err(Denied::NotAllowed) };
+        assert_eq!(check(&access, method.clone(), uri, &lines), expected, "{method} {uri}");
     }
+    let cross_site = [lines[0], lines[1], ("sec-fetch-site", "cross-site")];
+    assert_eq!(check(&access, Method::POST, "/events/search", &cross_site), Err(Denied::CrossSite));
 }

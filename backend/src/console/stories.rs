@@ -1,0 +1,237 @@
+//! The pages Event and Case: what became of one event, or of all events of a case.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use askama::Template;
+use axum::{
+    Extension, Form, Json,
+    extract::{Path, State, rejection::FormRejection},
+    http::StatusCode,
+    response::Response,
+};
+use envelope::CaseId;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use super::{
+    Context,
+    answer::{Failure, Frame, html},
+};
+use crate::{
+    doctor::Status,
+    events::{self, Happened, Step, Story, Subject},
+    partner_api::{PartnerApi, PartnerApiError},
+    units::count,
+};
+
+/// What the pages show.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Stories {
+    case: String,
+    /// The event; `None` if the page shows all events of the case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_key: Option<String>,
+    /// How many events are stored.
+    total: usize,
+    /// The stories of the latest of them, in the order in which they were received.
+    events: Vec<Story>,
+    /// Whether the event, or any event of the case, was received, as far as Redis remembers.
+    was_received: bool,
+    /// Whether completed events are recorded at all.
+    has_history: bool,
+}
+
+/// What the operator has asked the Partner API.
+enum Asked {
+    Nothing,
+    CaseExists,
+    NoSuchCase,
+}
+
+#[derive(Template)]
+#[template(path = "stories.html")]
+struct Page {
+    frame: Frame,
+    view: Stories,
+    asked: Asked,
+    now: SystemTime,
+}
+
+/// The query of the page Event.
+#[derive(Deserialize)]
+pub(super) struct Key {
+    key: String,
+}
+
+/// The form that asks the Partner API for a case.
+#[derive(Deserialize)]
+pub(super) struct Question {
+    subject: String,
+}
+
+/// How many stories a page shows.
+const SHOWN: usize = 100;
+/// How long the events of a case may be read.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+pub(super) async fn event(
+    State(context): State<Arc<Context>>,
+    Extension(frame): Extension<Frame>,
+    key: Result<Form<Key>, FormRejection>,
+) -> Result<Response, Failure> {
+    page(&context, frame, &event_of(&key?.0.key)?, Asked::Nothing).await
+}
+
+pub(super) async fn case(
+    State(context): State<Arc<Context>>,
+    Extension(frame): Extension<Frame>,
+    Path(case): Path<String>,
+) -> Result<Response, Failure> {
+    page(&context, frame, &case_of(case)?, Asked::Nothing).await
+}
+
+/// Shows the page with what the Partner API says about the case. Changes nothing.
+pub(super) async fn ask_api(
+    State(context): State<Arc<Context>>,
+    Extension(frame): Extension<Frame>,
+    form: Result<Form<Question>, FormRejection>,
+) -> Result<Response, Failure> {
+    let subject = Subject::parse(&form?.0.subject).ok_or_else(|| not_found("case"))?;
+    let exists = async |api: PartnerApi| match api.case(subject.case()).await {
+        Ok(_) => Ok(Asked::CaseExists),
+        Err(error) if error.is_not_found() => Ok(Asked::NoSuchCase),
+        Err(error) => Err(error),
+    };
+    let asked = ask(&context, exists).await?;
+    page(&context, frame, &subject, asked).await
+}
+
+pub(super) async fn event_json(
+    State(context): State<Arc<Context>>,
+    key: Result<Form<Key>, FormRejection>,
+) -> Result<Json<Stories>, Failure> {
+    Ok(Json(Stories::read(&context, &event_of(&key?.0.key)?).await?))
+}
+
+pub(super) async fn case_json(
+    State(context): State<Arc<Context>>,
+    Path(case): Path<String>,
+) -> Result<Json<Stories>, Failure> {
+    Ok(Json(Stories::read(&context, &case_of(case)?).await?))
+}
+
+/// Returns the path of the page about an event or a case. Neither identifier is personal data.
+pub(super) fn path(subject: &Subject) -> String {
+    match subject {
+        Subject::Case(case) => format!("/case/{}", case.as_str()),
+        Subject::Event { key, .. } => format!("/event?key={}", key.replace('%', "%25").replace('+', "%2B")),
+    }
+}
+
+/// Calls the Partner API.
+pub(super) async fn ask<T>(
+    context: &Context,
+    call: impl AsyncFnOnce(PartnerApi) -> Result<T, PartnerApiError>,
+) -> Result<T, Failure> {
+    let advice = "Look at the page Health.";
+    let api = PartnerApi::new(&context.config.partner_api).map_err(|error| unavailable(&error.to_string(), advice))?;
+    call(api).await.map_err(|error| unavailable(&error.to_string(), advice))
+}
+
+pub(super) fn unavailable(title: &str, advice: &str) -> Failure {
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, title, advice)
+}
+
+fn not_found(what: &str) -> Failure {
+    let title = format!("There can be no such {what}");
+    Failure::new(StatusCode::BAD_REQUEST, title, "Check whether the whole identifier was copied.")
+}
+
+fn event_of(key: &str) -> Result<Subject, Failure> {
+    let subject = Subject::parse(key).filter(|subject| matches!(subject, Subject::Event { .. }));
+    subject.ok_or_else(|| not_found("event"))
+}
+
+fn case_of(case: String) -> Result<Subject, Failure> {
+    CaseId::new(case).map(Subject::Case).ok_or_else(|| not_found("case"))
+}
+
+async fn page(context: &Context, frame: Frame, subject: &Subject, asked: Asked) -> Result<Response, Failure> {
+    let view = Stories::read(context, subject).await?;
+    Ok(html(&Page { frame, view, asked, now: SystemTime::now() }))
+}
+
+impl Page {
+    /// Whether the page shows changes. The answer of the Partner API is shown once.
+    fn is_live(&self) -> bool {
+        matches!(self.asked, Asked::Nothing)
+    }
+}
+
+impl Stories {
+    async fn read(context: &Context, subject: &Subject) -> Result<Self, Failure> {
+        let inbox = &context.inbox;
+        let too_much = |_| {
+            let title = "The events of this case cannot be read in time";
+            unavailable(title, "Its partition holds too many. Use `backend show`, which waits longer.")
+        };
+        let mut events = timeout(PATIENCE, events::stories(inbox, subject)).await.map_err(too_much)??;
+        let total = events.len();
+        let (event_key, was_received) = match subject {
+            Subject::Event { key, case } => (Some(key.clone()), total > 0 || inbox.was_received(case, key).await?),
+            Subject::Case(case) => (None, total > 0 || inbox.knows(case).await?),
+        };
+        events.drain(..total.saturating_sub(SHOWN));
+        let (case, has_history) = (subject.case().as_str().to_owned(), inbox.has_history());
+        Ok(Self { case, event_key, total, events, was_received, has_history })
+    }
+
+    fn total(&self) -> String {
+        count(self.total as u64, "event")
+    }
+
+    /// What the page is about, as the form repeats it.
+    fn subject(&self) -> &str {
+        self.event_key.as_deref().unwrap_or(&self.case)
+    }
+
+    /// The events by feature, in the order of the features; at last those without one.
+    fn by_feature(&self) -> Vec<(&'static str, Vec<&Story>)> {
+        let features = envelope::Feature::ALL.map(Some).into_iter().chain([None]);
+        let of = |feature: Option<envelope::Feature>| {
+            let stories: Vec<_> = self.events.iter().filter(|story| story.event.feature == feature).collect();
+            (feature.map_or("undocumented", envelope::Feature::as_str), stories)
+        };
+        features.map(of).filter(|(_, stories)| !stories.is_empty()).collect()
+    }
+}
+
+/// How a step looks.
+fn status_of(step: &Step) -> Status {
+    match step.what {
+        Happened::Failed(_) => Status::Warning,
+        Happened::DeadLettered { .. } => Status::Failure,
+        _ => Status::Pass,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_names_the_event_or_the_case() {
+        for (text, expected) in [
+            ("6850abc123def456ghi789", "/case/6850abc123def456ghi789"),
+            ("case.a.b:c1:2025-06-22T10:30:00Z", "/event?key=case.a.b:c1:2025-06-22T10:30:00Z"),
+            ("case.a.b:c1:2025-06-22T12:30:00+02:00", "/event?key=case.a.b:c1:2025-06-22T12:30:00%2B02:00"),
+        ] {
+            assert_eq!(path(&Subject::parse(text).unwrap()), expected);
+        }
+        assert!(event_of("c1").is_err() && case_of("c 1".to_owned()).is_err());
+    }
+}
