@@ -19,6 +19,7 @@ use crate::{
 mod filter;
 mod forget;
 mod list;
+mod replay;
 mod story;
 mod tail;
 mod walk;
@@ -27,6 +28,7 @@ mod words;
 pub use filter::Filter;
 pub use forget::{Forgotten, PendingEvents, forget};
 pub use list::{Budget, Cursor, list};
+pub use replay::{Letters, Replayed};
 pub use story::{Happened, Step, Story, Subject, WaitsFor, stories};
 pub use tail::{Occurrence, Tail};
 pub use walk::Walk;

@@ -36,6 +36,12 @@ impl Filter {
             && self.code.as_ref().is_none_or(|code| event.error.as_ref().is_some_and(|error| error.code == *code))
     }
 
+    /// Leaves out events that have been in their state since `moment`, or a later one.
+    #[must_use]
+    pub fn before(self, moment: SystemTime) -> Self {
+        Self { until: Some(self.until.map_or(moment, |until| until.min(moment))), ..self }
+    }
+
     /// Returns the partitions that can hold such events.
     pub fn partitions(&self, inbox: &Inbox) -> Vec<u32> {
         let case_of = |key: &String| CaseId::new(super::parts(key)?.1.to_owned());

@@ -167,6 +167,16 @@ impl Examination {
         Ok(clocks)
     }
 
+    /// Returns the time by the slowest clock of all servers. The identifier of a stream's entry begins
+    /// with the time of its server, so no entry that is added from now on is older.
+    ///
+    /// # Errors
+    /// If a server does not answer.
+    pub async fn slowest_clock(&self) -> Result<SystemTime, InboxError> {
+        let clocks = self.clocks().await?;
+        Ok(clocks.iter().map(|clock| clock.theirs).min().unwrap_or(SystemTime::UNIX_EPOCH))
+    }
+
     /// Makes sure that this version may use every partition, and that there are as many as
     /// configured. Returns the lowest format.
     ///

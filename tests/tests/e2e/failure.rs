@@ -252,6 +252,18 @@ async fn an_entry_that_is_not_an_event_is_a_dead_letter_and_is_counted() {
     fixture.nothing_left_over().await;
 }
 
+/// A replay takes the dead letters of a moment by the clock of Redis, which adds their entries.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_of_a_backend_whose_clock_was_ahead_is_replayed() {
+    let fixture = Fixture::start().await;
+    let event = fixture.event("ahead", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+    let mut add = redis::cmd("XADD");
+    add.arg(keys::of_partition(5).dead()).arg("*").arg("key").arg(&event.key).arg("body").arg(&event.body);
+    let _: String = fixture.redis(add.arg("code").arg("sink_rejected").arg("buried").arg(4_102_444_800_000_u64));
+    assert_eq!(fixture.stack.backend_command(&["replay"]).unwrap(), "replayed 1 dead letter\n");
+    fixture.delivered_once(1).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn unhandled_events_expire_and_are_counted() {
     let mut fixture = Fixture::start().await;

@@ -1,10 +1,6 @@
 //! The readmission of many events from the quarantine.
 
-use std::{
-    fmt,
-    ops::ControlFlow,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, ops::ControlFlow};
 
 use super::{PAGE, Quarantined, Readmission};
 use crate::{
@@ -39,11 +35,7 @@ impl Inbox {
     /// # Errors
     /// If Redis does not answer.
     pub async fn preview_quarantine(&self, config: &Config, wanted: usize) -> Result<Preview, InboxError> {
-        let clocks = self.examined(config).clocks().await?;
-        // An entry's identifier is the time of its server. Whatever a server adds from now on is not
-        // older than the slowest clock.
-        let now = clocks.iter().map(|clock| clock.theirs).min().unwrap_or(SystemTime::UNIX_EPOCH);
-        let until_ms = to_millis(now - Duration::from_millis(1));
+        let until_ms = to_millis(self.examined(config).slowest_clock().await?).saturating_sub(1);
         let mut preview = Preview { until_ms, total: 0, first: Vec::new() };
         for partition in 0..self.partitions() {
             let key = self.keys.of_partition(partition).quarantine();
