@@ -40,5 +40,5 @@ pub use head::Head;
 pub use key::EventKey;
 pub use policy::{Mode, Policy, Requirement, Statement, UnknownEvents, UnknownFields};
 pub use problem::{Code, Field, Rejection};
-pub use signature::{Signing, SigningKey};
+pub use signature::{InvalidSecret, Signing, SigningKey};
 pub use timestamp::Timestamp;

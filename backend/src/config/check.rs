@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, net::SocketAddr, ops::RangeInclusive, path::Path, time::Duration};
 
-use envelope::{Feature, SigningKey};
+use envelope::Feature;
 
 use super::{Config, ConfigError, SinkKind, Topology};
 use crate::{http_client, time::duration_millis};
@@ -15,6 +15,8 @@ pub(super) const LONGEST_STORE_TIMEOUT_MS: u64 = 4_500;
 
 /// The longest timeout of a call, of the wait for Redis at start, and of a suspension of calls.
 const LONGEST_CALL_MS: u64 = 600_000;
+/// The most secrets that can sign outcomes at once. A receiver may limit the signatures it verifies.
+const MOST_SECRETS: usize = 5;
 const DAY_MS: u64 = 86_400_000;
 const WEEK_S: u64 = 604_800;
 const YEAR_S: u64 = 31_536_000;
@@ -123,9 +125,13 @@ impl Config {
                 check_url("sink.url", sink.url_for(feature))?;
             }
         }
-        let secret = sink.secret.reveal();
-        let is_key = secret.is_empty() || SigningKey::parse(secret).is_ok();
-        ensure(is_key, "sink.secret", "must be `whsec_` followed by 24 to 64 bytes in base64")
+        // White space alone is not a way to leave outcomes unsigned.
+        let is_empty = sink.secret.reveal().is_empty();
+        let is_number = |number| number <= MOST_SECRETS && (number == 0) == is_empty;
+        let are_keys = sink.signing_keys().is_ok_and(|keys| is_number(keys.len()));
+        let problem = "must be at most 5 secrets, separated by white space, each of them `whsec_` followed by 24 to 64 \
+                       bytes in base64";
+        ensure(are_keys, "sink.secret", problem)
     }
 
     fn check_doctor(&self) -> Check {

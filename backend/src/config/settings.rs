@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use envelope::Feature;
+use envelope::{Feature, InvalidSecret, SigningKey};
 use serde::Deserialize;
 
 use super::{Credential, Secret};
@@ -267,6 +267,14 @@ impl Console {
 }
 
 impl Sink {
+    /// Returns the keys that sign outcomes, newest first; none if outcomes are not signed.
+    ///
+    /// # Errors
+    /// If one of the secrets is invalid.
+    pub fn signing_keys(&self) -> Result<Vec<SigningKey>, InvalidSecret> {
+        self.secret.reveal().split_whitespace().map(SigningKey::parse).collect()
+    }
+
     /// Returns the URL that outcomes of a feature are posted to, or an empty string if there is
     /// none.
     pub fn url_for(&self, feature: Feature) -> &str {

@@ -129,11 +129,23 @@ fn an_invalid_setting_is_named() {
         ("[partner_api]\nbase_url = \"api.truenroll.com\"", "partner_api.base_url"),
         ("[sink]\nkind = \"http\"", "sink.url"),
         ("[sink]\nsecret = \"whsec_short\"", "sink.secret"),
+        ("[sink]\nsecret = \" \"", "sink.secret"),
+        ("[sink]\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw hunter2\"", "sink.secret"),
         ("[log]\nlevel = \"loud\"", "level"),
         ("[nothing]\nx = 1", "nothing"),
     ] {
         let error = load(file, &[]).unwrap_err();
         assert!(error.contains(key) && !error.contains("hunter2"), "{file}: {error}");
+    }
+}
+
+#[test]
+fn up_to_five_secrets_sign_outcomes() {
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    for (number, is_valid) in [(0, true), (1, true), (2, true), (5, true), (6, false)] {
+        let secrets = [secret; 6][..number].join("\n");
+        let keys = load("", &[("BACKEND__SINK__SECRET", &secrets)]).map(|config| config.sink.signing_keys());
+        assert_eq!(keys.is_ok_and(|keys| keys.is_ok_and(|keys| keys.len() == number)), is_valid, "{number}");
     }
 }
 

@@ -73,8 +73,9 @@ impl HttpSink {
             .header("idempotency-key", &id)
             .header("webhook-id", &id)
             .header("webhook-timestamp", timestamp);
-        if let Some(key) = &self.key {
-            request = request.header("webhook-signature", key.sign(&id, timestamp, body.as_bytes()));
+        if !self.keys.is_empty() {
+            let signatures: Vec<_> = self.keys.iter().map(|key| key.sign(&id, timestamp, body.as_bytes())).collect();
+            request = request.header("webhook-signature", signatures.join(" "));
         }
         self.answer(url, request.body(body)).await
     }

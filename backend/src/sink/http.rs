@@ -27,8 +27,9 @@ use crate::{
 pub struct HttpSink {
     pub(super) client: Client,
     pub(super) urls: Urls,
-    /// The key for signatures; none if outcomes are not to be signed.
-    pub(super) key: Option<SigningKey>,
+    /// The keys that sign outcomes, newest first. There are several while a secret is being
+    /// replaced, and none if outcomes are not to be signed.
+    pub(super) keys: Vec<SigningKey>,
 }
 
 /// Where the outcomes of each feature go.
@@ -63,8 +64,7 @@ impl Urls {
 impl HttpSink {
     pub(super) fn new(settings: &config::Sink) -> anyhow::Result<Self> {
         let client = http_client::builder(settings.timeout).redirect(redirect::Policy::none()).build()?;
-        let key = SigningKey::parse(settings.secret.reveal()).ok();
-        Ok(Self { client, urls: Urls::parse(settings)?, key })
+        Ok(Self { client, urls: Urls::parse(settings)?, keys: settings.signing_keys()? })
     }
 
     pub(super) async fn deliver(&self, event: &Event, outcome: Deliverable) -> Result<(), HandlerError> {
@@ -96,13 +96,15 @@ impl HttpSink {
             .header("idempotency-key", event.key.as_str())
             .header("webhook-id", &id)
             .header("webhook-timestamp", timestamp);
-        if let Some(key) = &self.key {
-            let signing = body.inspect(key.begin(&id, timestamp), Signing::update).await;
-            let signing = signing.map_err(|error| {
+        if !self.keys.is_empty() {
+            let begun: Vec<_> = self.keys.iter().map(|key| key.begin(&id, timestamp)).collect();
+            let take = |begun: &mut Vec<Signing>, piece: &[u8]| begun.iter_mut().for_each(|one| one.update(piece));
+            let signed = body.inspect(begun, take).await.map_err(|error| {
                 tracing::error!("cannot read a large result from `partner_api.spool_folder`: {error}");
                 unreadable()
             })?;
-            request = request.header("webhook-signature", signing.finish());
+            let signatures: Vec<_> = signed.into_iter().map(Signing::finish).collect();
+            request = request.header("webhook-signature", signatures.join(" "));
         }
         let body = body.into_bytes().map_or_else(Body::wrap, Body::from);
         // The URL and the headers are valid, so only the client itself could be at fault.
@@ -171,12 +173,13 @@ mod tests {
     };
 
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    const OLD_SECRET: &str = "whsec_b2xkLXNlY3JldC1vZi10aGUtYXBwbGljYXRpb24=";
     const BODY: &[u8] = br#"{"eventName":"case.extraction.completed","payload":{"caseId":"a","externalId":null,"occurredAt":"2025-06-22T10:30:00Z"}}"#;
 
-    fn sink(key: Option<SigningKey>) -> HttpSink {
+    fn sink(keys: Vec<SigningKey>) -> HttpSink {
         let url = |path| Url::parse("http://application.example/").unwrap().join(path).unwrap();
         let urls = Urls { classification: url("c"), extraction: url("e"), forensics: url("f"), translation: url("t") };
-        HttpSink { client: http_client::builder(Duration::from_secs(1)).build().unwrap(), urls, key }
+        HttpSink { client: http_client::builder(Duration::from_secs(1)).build().unwrap(), urls, keys }
     }
 
     fn event() -> Event {
@@ -205,7 +208,7 @@ mod tests {
     async fn an_unsigned_request_has_no_signature() {
         let id = message_id(&event().key);
         assert_eq!(
-            headers(&sink(None), Document::from_json("{}".to_owned())).await,
+            headers(&sink(Vec::new()), Document::from_json("{}".to_owned())).await,
             [
                 ("content-type", "application/json"),
                 ("idempotency-key", event().key.as_str()),
@@ -217,17 +220,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_signature_covers_the_whole_body_in_memory_and_in_a_file() {
-        let key = SigningKey::parse(SECRET).unwrap();
+    async fn each_key_signs_the_whole_body_in_memory_and_in_a_file() {
+        let keys = [SECRET, OLD_SECRET].map(|secret| SigningKey::parse(secret).unwrap());
         let json = format!("[\"{}\"]", "a".repeat(2 << 20));
         let in_file = Spool::new().add(Bytes::from(json.clone()), Arc::from(Path::new(""))).await.unwrap().finish();
         assert!(in_file.in_memory().is_none());
         for result in [Document::from_json(json), in_file] {
             let body = body::write(&event(), Deliverable::Result(result.clone())).unwrap();
             let whole = body.inspect(Vec::new(), |whole: &mut Vec<u8>, piece| whole.extend_from_slice(piece));
-            let expected = key.sign(&message_id(&event().key), 1_767_225_600, &whole.await.unwrap());
-            let headers = headers(&sink(Some(key.clone())), result).await;
-            assert_eq!(headers.last().unwrap(), &("webhook-signature".to_owned(), expected));
+            let whole = whole.await.unwrap();
+            let signatures = keys.each_ref().map(|key| key.sign(&message_id(&event().key), 1_767_225_600, &whole));
+            let headers = headers(&sink(keys.to_vec()), result).await;
+            assert_eq!(headers.last().unwrap(), &("webhook-signature".to_owned(), signatures.join(" ")));
         }
     }
 

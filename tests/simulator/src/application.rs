@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard},
     time::{Duration, Instant},
 };
 
@@ -19,7 +19,7 @@ use standardwebhooks::{Webhook, WebhookError};
 
 /// The partner's application, and what it has received.
 pub struct Application {
-    signature: Webhook,
+    signature: RwLock<Webhook>,
     contract: OnceLock<Box<Contract>>,
     state: Mutex<State>,
 }
@@ -118,7 +118,17 @@ impl Application {
     /// # Errors
     /// If the secret is invalid.
     pub fn new(secret: &str) -> Result<Self> {
-        Ok(Self { signature: Webhook::new(secret)?, contract: OnceLock::new(), state: Mutex::default() })
+        Ok(Self { signature: RwLock::new(Webhook::new(secret)?), contract: OnceLock::new(), state: Mutex::default() })
+    }
+
+    /// Verifies outcomes with this secret alone from now on.
+    ///
+    /// # Errors
+    /// If the secret is invalid.
+    pub fn change_secret(&self, secret: &str) -> Result<()> {
+        let signature = Webhook::new(secret)?;
+        *self.signature.write().unwrap_or_else(PoisonError::into_inner) = signature;
+        Ok(())
     }
 
     /// All accepted outcomes, in the order of arrival.
@@ -205,7 +215,7 @@ impl Application {
 
     /// Verifies the signature of a body, and parses it.
     fn verified(&self, headers: &HeaderMap, body: &[u8]) -> Result<Value, String> {
-        let verified = match self.signature.verify(body, headers) {
+        let verified = match self.signature().verify(body, headers) {
             Err(WebhookError::TimestampTooOldError | WebhookError::FutureTimestampError) if self.state().any_time => {
                 self.verify_at_any_time(headers, body)
             }
@@ -220,8 +230,12 @@ impl Application {
     fn verify_at_any_time(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), WebhookError> {
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let timestamp = header("webhook-timestamp").parse().map_err(|_| WebhookError::InvalidTimestamp)?;
-        let signed = self.signature.sign(header("webhook-id"), timestamp, body)?;
+        let signed = self.signature().sign(header("webhook-id"), timestamp, body)?;
         if header("webhook-signature") == signed { Ok(()) } else { Err(WebhookError::InvalidSignature) }
+    }
+
+    fn signature(&self) -> RwLockReadGuard<'_, Webhook> {
+        self.signature.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
