@@ -42,6 +42,10 @@ pub struct Metrics {
     pub inbox_entries: Gauge,
     /// `truenroll_backend_partitions_owned`: partitions whose lease this process holds.
     pub partitions_owned: Gauge,
+    /// `truenroll_backend_leases_acquired_total`: leases on partitions that were acquired.
+    pub leases_acquired: Counter,
+    /// `truenroll_backend_leases_lost_total`: leases on partitions that were lost.
+    pub leases_lost: Counter,
     /// `truenroll_backend_feature_paused`: 1 while a feature is paused, otherwise 0.
     pub feature_paused: Family<FeatureLabels, Gauge>,
     /// `truenroll_backend_end_to_end_seconds`: time from storing an event to the delivery of its
@@ -96,6 +100,18 @@ impl Default for Metrics {
                 "partitions_owned",
                 "Partitions whose lease this process holds",
                 Gauge::default(),
+            ),
+            leases_acquired: registered(
+                &mut registry,
+                "leases_acquired",
+                "Leases on partitions that this process acquired",
+                Counter::default(),
+            ),
+            leases_lost: registered(
+                &mut registry,
+                "leases_lost",
+                "Leases on partitions that this process lost",
+                Counter::default(),
             ),
             feature_paused: registered(
                 &mut registry,

@@ -40,6 +40,7 @@ enum Ended {
 pub(super) async fn own(lease: Lease, work: Arc<Work>, stop: CancellationToken) {
     let partition = lease.partition();
     tracing::debug!(partition, "partition acquired");
+    work.metrics.leases_acquired.inc();
     work.metrics.partitions_owned.inc();
     // Cancelled when the lease may be lost. The lanes are then dropped, whatever they are doing.
     let lost = CancellationToken::new();
@@ -58,10 +59,13 @@ pub(super) async fn own(lease: Lease, work: Arc<Work>, stop: CancellationToken) 
     match ended {
         // Otherwise the next owner would have to wait until the lease expires.
         Ended::Done => _ = timeout(lease.time_to_live(), until_answered(|| lease.release())).await,
-        Ended::Lost => tracing::warn!(
-            partition,
-            "partition given up after its lease was lost: the next owner may repeat attempts that were in progress"
-        ),
+        Ended::Lost => {
+            work.metrics.leases_lost.inc();
+            tracing::warn!(
+                partition,
+                "partition given up after its lease was lost: the next owner may repeat attempts that were in progress"
+            );
+        }
     }
 }
 
