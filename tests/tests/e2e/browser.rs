@@ -60,6 +60,11 @@ async fn the_pages_work_without_a_script_on_a_narrow_screen() {
                 "[...document.querySelectorAll('button')].every(button => button.innerText.trim())",
                 true.into(),
             ),
+            (
+                "has fields of one line",
+                "[...document.querySelectorAll('input, select')].every(field => field.offsetHeight < 60)",
+                true.into(),
+            ),
             ("is styled", "getComputedStyle(document.querySelector('nav')).display", "flex".into()),
         ] {
             assert_eq!(browser.evaluate(expression).await.unwrap(), expected, "{page} {what}");
