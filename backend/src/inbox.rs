@@ -67,6 +67,7 @@ mod pauses;
 pub mod quarantine;
 mod reader;
 mod record;
+mod redelivered;
 mod scripts;
 mod servers;
 mod stored;
@@ -87,6 +88,7 @@ pub(crate) use members::Attendance;
 pub use pauses::Paused;
 pub use reader::{Batch, Entry, EntryId, Reader};
 pub use record::{Change, Delivered, LastError, Record};
+pub use redelivered::Redelivered;
 pub use stored::{Kept, Order, Position, Source, Span, Stored};
 pub use stream::StreamId;
 

@@ -10,7 +10,10 @@ use serde::Serialize;
 
 use super::{Event, State, Walk, parts};
 use crate::{
-    inbox::{Change, Delivered, Failure, Inbox, InboxError, Kept, LastError, Order, Position, Record, Source, Stored},
+    inbox::{
+        Change, Delivered, Failure, Inbox, InboxError, Kept, LastError, Order, Position, Record, Redelivered, Source,
+        Stored,
+    },
     time::{as_millis, in_millis},
 };
 
@@ -38,6 +41,9 @@ pub struct Story {
     /// What the event waits for, if it is in the inbox.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<WaitsFor>,
+    /// How often the event was delivered again, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redelivered: Option<Redelivered>,
     /// What happened to the event, oldest first.
     pub timeline: Vec<Step>,
 }
@@ -151,8 +157,10 @@ pub async fn stories(inbox: &Inbox, subject: &Subject) -> Result<Vec<Story>, Inb
         Subject::Event { key, .. } => found == key,
     });
     let mut stories: Vec<_> = selected.filter_map(|(_, entries)| Story::of(&entries)).collect();
-    for story in &mut stories {
+    let redelivered = inbox.redelivered(case, stories.iter().map(|story| story.event.key.as_str())).await?;
+    for (story, redelivered) in stories.iter_mut().zip(redelivered) {
         story.waits_for = waits_for(&story.event, &waiting, &paused, has_owner);
+        story.redelivered = redelivered;
     }
     stories.sort_by_key(|story| story.timeline.first().map(|step| step.at));
     Ok(stories)
@@ -228,7 +236,7 @@ impl Story {
             }
         }
         timeline.sort_by_key(|step| step.at);
-        Some(Self { event, waits_for: None, timeline })
+        Some(Self { event, waits_for: None, redelivered: None, timeline })
     }
 }
 

@@ -3,7 +3,10 @@
 use std::time::SystemTime;
 
 use super::{Event, Happened, State, Story, WaitsFor};
-use crate::{inbox::LastError, time::rfc3339};
+use crate::{
+    inbox::{LastError, Redelivered},
+    time::rfc3339,
+};
 
 impl Happened {
     /// Returns what happened, in words.
@@ -65,6 +68,41 @@ impl Story {
     }
 }
 
+impl Redelivered {
+    /// Returns how often the event was delivered again, in words.
+    pub fn words(&self) -> String {
+        let Self { same_body, other_body, last_at } = self;
+        let with = |count: &u64, body: &str| (*count > 0).then(|| format!("{} with {body} body", times(*count)));
+        let counts: Vec<_> = [with(same_body, "the same"), with(other_body, "another")].into_iter().flatten().collect();
+        format!("delivered again {}, last at {}", counts.join(" and "), rfc3339(*last_at))
+    }
+}
+
+fn times(count: u64) -> String {
+    match count {
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    }
+}
+
 fn cause(error: Option<&LastError>) -> String {
     error.map_or("for an unknown reason".to_owned(), |LastError { code, detail }| format!("{code}: {detail}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::from_millis;
+
+    #[test]
+    fn redeliveries_are_counted_by_body() {
+        for (same_body, other_body, expected) in [
+            (1, 0, "once with the same body"),
+            (0, 2, "2 times with another body"),
+            (3, 1, "3 times with the same body and once with another body"),
+        ] {
+            let said = Redelivered { same_body, other_body, last_at: from_millis(0) }.words();
+            assert_eq!(said, format!("delivered again {expected}, last at 1970-01-01T00:00:00Z"));
+        }
+    }
 }

@@ -8,17 +8,27 @@
 --   (or, for a backfilled event, no longer missing), 4 known as a dead letter, which revive.lua
 --   revives
 --
+-- A delivery of a known event is counted in the case.
+--
 -- Invariant: the seen key exists only if the event was added to the inbox, or was backfilled before
 -- it arrived. So the entry is added first: if that fails, no seen key is left that would make the
 -- redelivery of a lost event look like a duplicate.
 local found = redis.call('MGET', KEYS[1], KEYS[4])
 local known, backfilled = found[1], found[2]
 if known then
-  if known == ARGV[1] then
-    return 1
+  -- For a dead letter, dead_letter.lua appends a space and the entry to the hash. Its redelivery
+  -- stands in the history.
+  if string.find(known, ' ', 1, true) then
+    return 4
   end
-  -- For a dead letter, dead_letter.lua appends a space and the entry to the hash.
-  return string.find(known, ' ', 1, true) and 4 or 2
+  local is_same = known == ARGV[1]
+  local field = 'again:' .. ARGV[3]
+  local same, other = string.match(redis.call('HGET', KEYS[3], field) or '0 0 ', '^(%d+) (%d+) ')
+  local counted = string.format('%.0f %.0f ', same + (is_same and 1 or 0), other + (is_same and 0 or 1))
+  -- A count that cannot be written, since Redis is full, must not turn a duplicate into an error.
+  redis.pcall('HSET', KEYS[3], field, counted .. ARGV[5])
+  redis.call('PEXPIRE', KEYS[3], ARGV[2], 'NX')
+  return is_same and 1 or 2
 end
 if ARGV[8] then
   -- After the event was found to be missing, it may have arrived, or another backend may have

@@ -35,6 +35,10 @@ for place = 6, #ARGV, 2 do
   end
 end
 for place = FIRST_OTHER, #KEYS do
+  local event_key = string.match(KEYS[place], '}:seen:(.+)$')
+  if event_key then
+    redis.call('HDEL', KEYS[1], 'again:' .. event_key)
+  end
   deleted = deleted + redis.call('DEL', KEYS[place])
 end
 if ARGV[5] ~= '1' then

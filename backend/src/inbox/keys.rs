@@ -123,7 +123,8 @@ impl PartitionKeys {
 
     /// `{…}:case:<case>`, a hash with an expiry. For each feature: how many events were received,
     /// how many of these are only assumed received (`<feature>:taken`), and when each missing event
-    /// was first found to be missing (`<feature>:missing`).
+    /// was first found to be missing (`<feature>:missing`). For each event that was delivered again
+    /// (`again:<event key>`): how often with the same body, how often with another one, and when last.
     pub fn case(&self, case: &CaseId<'_>) -> String {
         format!("{}:case:{case}", self.tag)
     }

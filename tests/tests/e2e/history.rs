@@ -4,8 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
 use backend::test_support::inbox::{Arrival, Failures, Inbox, Reader};
-use envelope::{Envelope, Feature, Stage};
-use harness::{keys, simulator::world::Event};
+use envelope::{CaseId, Envelope, Feature, Stage};
+use harness::{
+    keys,
+    simulator::{sender::Answer, world::Event},
+};
 use redis::streams::StreamRangeReply;
 
 use crate::fixture::{Fixture, PATIENCE, config, eventually};
@@ -123,4 +126,54 @@ async fn when_redis_is_full_the_failures_of_waiting_events_take_no_more_memory()
     limit(0);
     lease.retry(id, 3, now, &failures).await.unwrap();
     assert_eq!(stored().await.failures, failures);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_the_limit_the_oldest_records_are_dropped() {
+    // Redis drops whole nodes of a stream, of 100 entries each.
+    const NODE: usize = 100;
+    let fixture = Fixture::start_with(|options| options.backend("history.max_events", 16 * NODE)).await;
+    let events: Vec<_> = (0..3 * NODE)
+        .map(|number| {
+            let at = format!("2025-06-22T10:{:02}:{:02}Z", number / 60, number % 60);
+            fixture.event("many", Feature::Extraction, Stage::Completed, &at)
+        })
+        .collect();
+    for event in &events {
+        fixture.send_accepted(event).await;
+    }
+    fixture.delivered_once(events.len()).await;
+    fixture.nothing_left_over().await;
+    assert_eq!(records(&fixture, &events[0]), []);
+    assert_eq!(records(&fixture, &events[events.len() - 1]).len(), 1);
+    let listed = fixture.stack.backend_command(&["events", "--limit", "1000"]).unwrap().lines().count();
+    assert!((NODE..=2 * NODE).contains(&listed), "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_delivered_again_shows_how_often() {
+    let fixture = Fixture::start().await;
+    let event = fixture.event("again", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+    fixture.send_accepted(&event).await;
+    let story = || -> serde_json::Value {
+        serde_json::from_str(&fixture.stack.backend_command(&["show", &event.key]).unwrap()).unwrap()
+    };
+    assert_eq!(story().get("redelivered"), None);
+    let mut other = event.clone();
+    other.body = event.body.replacen('{', "{ ", 1);
+    for again in [&event, &event, &other] {
+        assert_eq!(fixture.sender.send(again).await, Answer::Duplicate(event.key.clone()));
+    }
+    let redelivered = &story()["redelivered"];
+    assert_eq!((&redelivered["sameBody"], &redelivered["otherBody"]), (&2.into(), &1.into()), "{redelivered}");
+    assert!(redelivered["lastAtMs"].as_u64() >= story()["receivedAtMs"].as_u64(), "{redelivered}");
+    fixture.nothing_left_over().await;
+
+    // What is forgotten includes the counts, also if another event of the case is kept.
+    fixture.stack.backend_command(&["pause", "forensics"]).unwrap();
+    fixture.send_accepted(&fixture.event("again", Feature::Forensics, Stage::Completed, "2025-06-22T10:30:00Z")).await;
+    fixture.stack.backend_command(&["forget", "--case", "again"]).unwrap();
+    let case = CaseId::new("again").unwrap();
+    let fields: Vec<String> = fixture.redis(redis::cmd("HKEYS").arg(keys::of_case(&case).case(&case)));
+    assert!(!fields.is_empty() && fields.iter().all(|field| !field.starts_with("again:")), "{fields:?}");
 }
