@@ -44,8 +44,16 @@ async fn every_promise_is_kept_while_a_cluster_loses_primaries() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_checker_finds_events_handled_twice_without_fencing() {
-    let report = run(&chaos(12, &[Kind::BackendStopped], Some("fencing"))).await.unwrap();
-    assert!(report.violations.iter().any(|violation| matches!(violation, Violation::Twice(_))), "{report}");
+    // Whether a backend is stopped while it handles an event is chance, so a run may find nothing.
+    let mut reports = String::new();
+    for seed in 7..10 {
+        let report = run(&Chaos { seed, ..chaos(12, &[Kind::BackendStopped], Some("fencing")) }).await.unwrap();
+        if report.violations.iter().any(|violation| matches!(violation, Violation::Twice(_))) {
+            return;
+        }
+        reports += &format!("{report}\n");
+    }
+    panic!("{reports}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ use envelope::{CaseId, Envelope, Feature, Stage};
 use harness::{
     keys,
     simulator::{sender::Answer, world::Event},
+    stack::{Options, group::Kind},
 };
 use redis::streams::StreamRangeReply;
 
@@ -176,4 +177,41 @@ async fn an_event_that_is_delivered_again_shows_how_often() {
     let case = CaseId::new("again").unwrap();
     let fields: Vec<String> = fixture.redis(redis::cmd("HKEYS").arg(keys::of_case(&case).case(&case)));
     assert!(!fields.is_empty() && fields.iter().all(|field| !field.starts_with("again:")), "{fields:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happened_is_found_on_every_server_of_a_cluster() {
+    let fixture = Fixture::start_with(|options| Options { group: Some(Kind::Cluster), ..options }).await;
+    let events = fixture.events("spread", 48);
+    for event in &events {
+        fixture.send_accepted(event).await;
+    }
+    fixture.delivered_once(events.len()).await;
+    let lines = |arguments: &[&str]| -> Vec<serde_json::Value> {
+        let printed = fixture.stack.backend_command(arguments).unwrap();
+        printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let sorted = |mut keys: Vec<String>| {
+        keys.sort();
+        keys
+    };
+    let all = || sorted(events.iter().map(|event| event.key.clone()).collect());
+    eventually("every event is listed as completed", async || {
+        let listed = lines(&["events", "--state", "completed", "--limit", "100"]);
+        sorted(listed.iter().map(|event| event["eventKey"].as_str().unwrap().to_owned()).collect()) == all()
+    })
+    .await;
+    for event in [&events[0], &events[47]] {
+        let story = &lines(&["show", &event.key])[0];
+        let steps: Vec<_> = story["timeline"].as_array().unwrap().iter().map(|step| step["happened"].clone()).collect();
+        assert_eq!(steps, ["received", "completed"], "{story}");
+        let case = event.key.split(':').nth(1).unwrap();
+        let forgotten = &lines(&["forget", "--case", case])[0];
+        assert_eq!(
+            (&forgotten["erased"]["records"], &forgotten["erased"]["keys"]),
+            (&1.into(), &1.into()),
+            "{forgotten}"
+        );
+    }
+    assert_eq!(lines(&["events", "--limit", "100"]).len(), events.len() - 2);
 }
