@@ -29,6 +29,7 @@ mod access;
 mod answer;
 mod assets;
 mod chart;
+mod dead_letters;
 mod edge;
 mod events;
 mod guard;
@@ -65,6 +66,7 @@ struct Context {
     rates: Mutex<Rates>,
     health: health::Latest,
     readmissions: Jobs,
+    replays: Jobs,
     /// Counts the changes that pages should show.
     changes: watch::Sender<u64>,
     /// Limits how many requests are answered at once.
@@ -107,6 +109,7 @@ impl Console {
             rates: Mutex::new(Rates::new()),
             health: health::Latest::default(),
             readmissions: Jobs::default(),
+            replays: Jobs::default(),
             changes: watch::Sender::default(),
             permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
             live_pages: Arc::new(Semaphore::new(MAX_LIVE_PAGES)),
@@ -141,6 +144,10 @@ fn routes(context: Arc<Context>) -> Router {
         .route("/api/v1/event", get(stories::event_json))
         .route("/case/{case}", get(stories::case))
         .route("/api/v1/cases/{case}", get(stories::case_json))
+        .route("/dead-letters", get(dead_letters::page))
+        .route("/dead-letters/replay", post(dead_letters::replay))
+        .route("/dead-letters/cancel", post(dead_letters::cancel))
+        .route("/api/v1/dead-letters", get(dead_letters::json))
         .route("/quarantine", get(quarantine::page))
         .route("/quarantine/readmit", post(quarantine::readmit))
         .route("/quarantine/cancel", post(quarantine::cancel))

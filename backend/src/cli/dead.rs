@@ -1,11 +1,9 @@
 //! `backend dead` and `backend replay`.
 
-use std::{
-    io::{Write, stdout},
-    ops::ControlFlow,
-};
+use std::io::{Write, stdout};
 
 use clap::Args;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     filter::Filter,
@@ -56,7 +54,7 @@ pub(super) async fn replay(
     let now = inbox.examined(config).slowest_clock().await?;
     let mut letters = Letters::new(&inbox, filter.with(None).before(now));
     if !options.dry_run {
-        let replayed = letters.replay(options.rate, |_| ControlFlow::Continue(())).await?;
+        let replayed = letters.replay(options.rate, &CancellationToken::new(), |_| ()).await?;
         return Ok(writeln!(stdout(), "{}", replayed.summary("replayed"))?);
     }
     let mut selected = Replayed::default();

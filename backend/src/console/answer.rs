@@ -56,8 +56,14 @@ impl Frame {
 
     /// The pages, in the order in which they are listed.
     #[allow(clippy::unused_self, reason = "called from a template")]
-    pub(super) fn pages(&self) -> [(&'static str, &'static str); 4] {
-        [("/", "Overview"), ("/events", "Events"), ("/quarantine", "Quarantine"), ("/health", "Health")]
+    pub(super) fn pages(&self) -> [(&'static str, &'static str); 5] {
+        [
+            ("/", "Overview"),
+            ("/events", "Events"),
+            ("/dead-letters", "Dead letters"),
+            ("/quarantine", "Quarantine"),
+            ("/health", "Health"),
+        ]
     }
 }
 

@@ -193,7 +193,7 @@ impl Chosen {
 }
 
 /// Reads a field that may be empty.
-fn optional<T>(text: &str, read: impl Fn(&str) -> Result<T, &'static str>) -> Result<Option<T>, Failure> {
+pub(super) fn optional<T>(text: &str, read: impl Fn(&str) -> Result<T, &'static str>) -> Result<Option<T>, Failure> {
     let text = text.trim();
     let invalid = |problem| invalid("A filter is invalid", format!("Correct it: a value {problem}."));
     if text.is_empty() { Ok(None) } else { read(text).map(Some).map_err(invalid) }
@@ -205,7 +205,7 @@ fn time(text: &str) -> Result<SystemTime, &'static str> {
     parse_rfc3339(text).or_else(|_| parse_rfc3339(&format!("{text}{seconds}Z")))
 }
 
-fn invalid(title: &str, advice: impl Into<String>) -> Failure {
+pub(super) fn invalid(title: &str, advice: impl Into<String>) -> Failure {
     Failure::new(StatusCode::BAD_REQUEST, title, advice)
 }
 

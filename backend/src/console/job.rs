@@ -26,7 +26,8 @@ pub(super) struct Job {
     by: String,
     total: u64,
     done: AtomicU64,
-    cancelled: CancellationToken,
+    /// Is cancelled if the job should end early.
+    pub(super) cancelled: CancellationToken,
     /// What it did or why it failed, once it has ended.
     ended: Mutex<Option<Result<String, String>>>,
     shown: LogLimit,
@@ -154,6 +155,10 @@ impl Job {
 }
 
 impl JobState {
+    pub(super) fn is_running(&self) -> bool {
+        self.state == State::Running
+    }
+
     /// What is going on, in words.
     pub(super) fn words(&self) -> String {
         let Self { what, by, done, total, state, result } = self;

@@ -14,7 +14,7 @@ use super::{
     Context,
     access::Visitor,
     answer::{Failure, Frame, html},
-    job::{self, JobState},
+    job::JobState,
 };
 use crate::{
     inbox::quarantine::{Quarantined, Readmitted},
@@ -119,7 +119,7 @@ impl Quarantine {
     }
 
     fn is_running(&self) -> bool {
-        self.job.as_ref().is_some_and(|job| job.state == job::State::Running)
+        self.job.as_ref().is_some_and(JobState::is_running)
     }
 }
 

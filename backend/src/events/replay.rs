@@ -1,8 +1,9 @@
 //! The replay of dead letters: of those that a filter selects, oldest first, at a limited rate.
 
-use std::{ops::ControlFlow, time::Duration};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::{Event, Filter, State, Walk};
 use crate::{
@@ -49,29 +50,37 @@ impl<'a> Letters<'a> {
 
     /// Returns the dead letters to the inbox, at most `rate` per second. Those of one lane keep the
     /// order in which they became dead letters. Reports what it has done after each one, and ends
-    /// early if the answer is to break.
+    /// early if `stop` is cancelled.
     ///
     /// # Errors
     /// If Redis does not answer. What was done until then stays done.
     pub async fn replay(
         mut self,
         rate: f64,
-        mut report: impl FnMut(&Replayed) -> ControlFlow<()>,
+        stop: &CancellationToken,
+        mut report: impl FnMut(&Replayed),
     ) -> Result<Replayed, InboxError> {
         let mut done = Replayed::default();
         let mut next_at = Instant::now();
-        while let Some((letter, _)) = self.next().await? {
+        while let Some(next) = stop.run_until_cancelled(self.next_at(next_at)).await {
+            let Some(letter) = next? else { break };
             if letter.name.is_some() {
-                sleep_until(next_at).await;
                 next_at = next_at.max(Instant::now()) + Duration::from_secs_f64(1.0 / rate);
             }
             let is_replayed = self.inbox.replay(&letter).await?;
             done.add(&letter, is_replayed);
-            if report(&done).is_break() {
-                break;
-            }
+            report(&done);
         }
         Ok(done)
+    }
+
+    /// Returns the next one: one that can be replayed not before `moment`.
+    async fn next_at(&mut self, moment: Instant) -> Result<Option<DeadLetter>, InboxError> {
+        let Some((letter, _)) = self.next().await? else { return Ok(None) };
+        if letter.name.is_some() {
+            sleep_until(moment).await;
+        }
+        Ok(Some(letter))
     }
 }
 

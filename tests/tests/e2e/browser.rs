@@ -10,12 +10,12 @@ use crate::{
 };
 
 /// Every page of the console.
-const PAGES: [&str; 5] = ["/", "/events", "/case/quarantined-0", "/quarantine", "/health"];
+const PAGES: [&str; 6] = ["/", "/events", "/case/quarantined-0", "/dead-letters", "/quarantine", "/health"];
 /// As wide as a small telephone.
 const NARROW: u32 = 360;
-const WIDE: u32 = 1_200;
+pub(crate) const WIDE: u32 = 1_200;
 
-async fn shows(browser: &Browser, selector: &str, text: &str) -> bool {
+pub(crate) async fn shows(browser: &Browser, selector: &str, text: &str) -> bool {
     browser.text(selector).await.unwrap().is_some_and(|shown| shown.contains(text))
 }
 
@@ -47,6 +47,11 @@ async fn the_pages_work_without_a_script_on_a_narrow_screen() {
         "unknown.0123456789abcdef:6850abc123def456ghi789:2025-06-22T10:30:00Z",
         &event.body,
     );
+    console.fixture.simulator.application.fail_next([(axum::http::StatusCode::GONE, std::time::Duration::ZERO)]);
+    let dead = console.fixture.event("dead", Feature::Extraction, Stage::Completed, "2025-06-22T10:30:00Z");
+    console.fixture.send_accepted(&dead).await;
+    eventually("the page lists the dead letter", async || console.page("/dead-letters").await.contains(&dead.key))
+        .await;
     let browser = Browser::open(NARROW, Script::Off).await.unwrap();
     for page in PAGES {
         browser.go_to(&format!("{}{page}", console.url)).await.unwrap();

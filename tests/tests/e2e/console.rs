@@ -44,7 +44,7 @@ impl WithConsole {
     }
 
     /// A request as one of the console's own pages sends it.
-    fn post(&self, path: &str, form: &str) -> RequestBuilder {
+    pub(crate) fn post(&self, path: &str, form: &str) -> RequestBuilder {
         self.post_from("same-origin", path, form)
     }
 
@@ -53,13 +53,13 @@ impl WithConsole {
         request.header("content-type", "application/x-www-form-urlencoded").body(form.to_owned())
     }
 
-    async fn page(&self, path: &str) -> String {
+    pub(crate) async fn page(&self, path: &str) -> String {
         let answer = self.get(path).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK, "{path}");
         answer.text().await.unwrap()
     }
 
-    async fn json(&self, path: &str) -> Value {
+    pub(crate) async fn json(&self, path: &str) -> Value {
         self.get(path).send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
     }
 }
@@ -221,7 +221,7 @@ pub(crate) fn quarantine(fixture: &Fixture, partition: u32, key: &str, body: &st
 }
 
 /// The value of a hidden field of the page's form.
-fn hidden(page: &str, name: &str) -> String {
+pub(crate) fn hidden(page: &str, name: &str) -> String {
     let (_, rest) = page.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
     rest.split('"').next().unwrap().to_owned()
 }

@@ -69,6 +69,7 @@ mod clock;
 mod compose;
 mod connections;
 mod console;
+mod dead_letters;
 mod dns;
 mod doctor;
 mod drain;

@@ -6,8 +6,9 @@ const main = document.querySelector("main[data-live]");
 const state = document.querySelector("#live");
 
 async function refresh() {
-  // Never takes away what somebody is filling in.
+  // Never takes away what somebody is filling in, or has filled in.
   if (document.hidden || document.activeElement?.matches("input, select, textarea")) return;
+  if ([...main.querySelectorAll("input")].some((field) => field.value !== field.defaultValue)) return;
   const answer = await fetch(location.href);
   if (!answer.ok) return;
   const next = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
