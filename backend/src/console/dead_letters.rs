@@ -58,6 +58,9 @@ pub(super) struct DeadLetters {
     /// dead letter later.
     #[serde(rename = "untilMs", serialize_with = "as_millis")]
     until: SystemTime,
+    /// When the page was read, by the same clock.
+    #[serde(skip)]
+    now: SystemTime,
     /// Whether these are all. If there are too many to count, the moment is that of the last one that
     /// was counted.
     is_complete: bool,
@@ -175,7 +178,8 @@ impl DeadLetters {
     /// Reads all dead letters, oldest first, until the budget is used up.
     async fn read(context: &Context, chosen: &Chosen) -> Result<Self, Failure> {
         let filter = chosen.filter()?;
-        let mut until = context.inbox.examined(&context.config).slowest_clock().await?;
+        let now = context.inbox.examined(&context.config).slowest_clock().await?;
+        let mut until = now;
         let job = context.replays.latest();
         let most = if job.as_ref().is_some_and(JobState::is_running) { LIVE } else { BUDGET.entries };
         let mut letters = Letters::new(&context.inbox, Filter::default().before(until));
@@ -200,7 +204,7 @@ impl DeadLetters {
         let mut groups: Vec<Group> = groups.into_values().collect();
         groups.sort_by_key(|group| std::cmp::Reverse(group.events));
         let Replayed { replayed: total, unreadable } = selected;
-        Ok(Self { until, is_complete, groups, total, unreadable, events, job })
+        Ok(Self { until, now, is_complete, groups, total, unreadable, events, job })
     }
 
     fn all(&self) -> String {
@@ -224,9 +228,9 @@ impl DeadLetters {
         self.is_running() || self.groups.iter().map(|group| group.events).sum::<u64>() <= LIVE as u64
     }
 
-    /// How long before the moment that the page shows something was.
+    /// How long ago something was.
     fn age(&self, moment: SystemTime) -> String {
-        duration(self.until.duration_since(moment).unwrap_or_default())
+        duration(self.now.duration_since(moment).unwrap_or_default())
     }
 }
 

@@ -5,13 +5,19 @@
 const main = document.querySelector("main[data-live]");
 const state = document.querySelector("#live");
 
+// Whether somebody is filling in a form, or has filled it in, which must not be taken away.
+function isFilledIn() {
+  return document.activeElement?.matches("input, select, textarea")
+    || [...main.querySelectorAll("input")].some((field) => field.value !== field.defaultValue);
+}
+
 async function refresh() {
-  // Never takes away what somebody is filling in, or has filled in.
-  if (document.hidden || document.activeElement?.matches("input, select, textarea")) return;
-  if ([...main.querySelectorAll("input")].some((field) => field.value !== field.defaultValue)) return;
+  if (document.hidden || isFilledIn()) return;
   const answer = await fetch(location.href);
   if (!answer.ok) return;
   const next = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main");
+  // That took time.
+  if (isFilledIn()) return;
   const focused = document.activeElement?.id;
   main.replaceChildren(...next.childNodes);
   if (focused) document.getElementById(focused)?.focus();
