@@ -3,17 +3,15 @@
 use std::{path::Path, sync::Arc};
 
 use envelope::{CaseId, Feature};
-use reqwest::{
-    Client, Response, StatusCode, Url,
-    header::{HeaderMap, HeaderName, HeaderValue},
-    redirect,
-};
+use prometheus_client::metrics::counter::Counter;
+use reqwest::{Client, Response, StatusCode, Url, header::HeaderValue, redirect};
 use serde::de::DeserializeOwned;
 
 use crate::{
     config,
     document::{Document, Spool},
     http_client,
+    telemetry::Metrics,
 };
 
 mod answer;
@@ -21,6 +19,7 @@ mod case;
 mod error;
 mod examination;
 mod gate;
+mod keys;
 mod known;
 mod share;
 
@@ -30,11 +29,14 @@ pub(crate) use examination::Listed;
 pub(crate) use known::KnownCases;
 
 use gate::Gate;
+use keys::Keys;
 
 /// A client of the Partner API, cheap to clone. All clones share the limits on calls.
 #[derive(Clone)]
 pub struct PartnerApi {
     client: Client,
+    keys: Arc<Keys>,
+    rejections: Counter,
     base: Arc<Url>,
     max_response_bytes: u64,
     /// The folder for large answers.
@@ -59,19 +61,16 @@ impl PartnerApi {
     /// Returns a client for the configured account.
     ///
     /// # Errors
-    /// If the URL or the API key is invalid, or the HTTP client cannot be built.
+    /// If the URL or an API key is invalid, or the HTTP client cannot be built.
     pub(crate) fn new(settings: &config::PartnerApi) -> anyhow::Result<Self> {
         let mut base = Url::parse(&settings.base_url)?;
         base.path_segments_mut().map_err(|()| anyhow::anyhow!("the base URL has no path"))?.pop_if_empty();
-        let mut key = HeaderValue::from_str(settings.api_key.reveal())?;
-        key.set_sensitive(true);
-        let client = http_client::builder(settings.timeout)
-            .default_headers(HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), key)]))
-            .redirect(redirect::Policy::none())
-            .build()?;
+        let client = http_client::builder(settings.timeout).redirect(redirect::Policy::none()).build()?;
         let known = Arc::new(KnownCases::default());
         Ok(Self {
             client,
+            keys: Arc::new(Keys::new(&settings.api_key)?),
+            rejections: Counter::default(),
             base: Arc::new(base),
             max_response_bytes: settings.max_response_bytes,
             spool: Path::new(&settings.spool_folder).into(),
@@ -79,6 +78,11 @@ impl PartnerApi {
             gate: Arc::new(Gate::new(settings, Arc::clone(&known))),
             known,
         })
+    }
+
+    /// Returns the same client, which counts its calls in `metrics`.
+    pub(crate) fn counting(self, metrics: &Metrics) -> Self {
+        Self { rejections: metrics.api_key_rejections.clone(), ..self }
     }
 
     /// Returns the cases that are known to exist.
@@ -221,10 +225,29 @@ impl PartnerApi {
         Ok(data.parse().await.map_err(|_| PartnerApiErrorKind::Unreadable)?)
     }
 
-    /// Makes a call within the limits, and records what it shows about the API and the case.
+    /// Makes a call with one key after the other until one of them is not rejected.
     async fn fetch(&self, url: Url, case: Option<&CaseId<'_>>) -> Result<Document, PartnerApiError> {
+        let mut answer = Err(PartnerApiErrorKind::Unauthorized.into());
+        for (position, key) in self.keys.in_order() {
+            answer = self.fetch_with(key, url.clone(), case).await;
+            if !answer.as_ref().is_err_and(|error| error.kind == PartnerApiErrorKind::Unauthorized) {
+                break;
+            }
+            self.rejections.inc();
+            self.keys.reject(position);
+        }
+        answer
+    }
+
+    /// Makes a call within the limits, and records what it shows about the API and the case.
+    async fn fetch_with(
+        &self,
+        key: &HeaderValue,
+        url: Url,
+        case: Option<&CaseId<'_>>,
+    ) -> Result<Document, PartnerApiError> {
         let pass = self.gate.pass(case.map(CaseId::as_str)).await?;
-        let answer = self.call(url).await;
+        let answer = self.call(key, url).await;
         self.gate.report(answer.as_ref().err());
         if let Some(case) = case {
             match answer.as_ref().map_err(|error| error.kind) {
@@ -237,9 +260,13 @@ impl PartnerApi {
         answer
     }
 
-    async fn call(&self, url: Url) -> Result<Document, PartnerApiError> {
-        let response = self.client.get(url).send().await;
+    async fn call(&self, key: &HeaderValue, url: Url) -> Result<Document, PartnerApiError> {
+        let response = self.send(key, url).await;
         self.receive(response.map_err(|error| PartnerApiErrorKind::of_call(&error))?).await
+    }
+
+    async fn send(&self, key: &HeaderValue, url: Url) -> reqwest::Result<Response> {
+        self.client.get(url).header("x-api-key", key).send().await
     }
 
     /// Reads an answer into memory or, if it is large, into a file.

@@ -38,7 +38,7 @@ impl Proofs {
     /// Returns the proofs in `setting`, which are separated by white space. There are several while
     /// a proof is being replaced.
     pub(crate) fn new(setting: &Secret) -> Self {
-        let known = setting.reveal().split_whitespace().map(Secret::new).collect();
+        let known = setting.parts().map(Secret::new).collect();
         Self {
             known,
             unknown_at: Mutex::default(),

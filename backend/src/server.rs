@@ -76,9 +76,10 @@ impl Running {
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let api = PartnerApi::new(&config.partner_api).context("cannot create the client of the Partner API")?;
+        let metrics = Arc::new(Metrics::default());
+        let api = api.counting(&metrics);
         let handlers = extend(Handlers::standard(&api, &config.handler), &api);
         let sink = Sink::new(&config.sink).context("cannot create the sink")?;
-        let metrics = Arc::new(Metrics::default());
 
         let background = TaskTracker::new();
         let stop_background = CancellationToken::new();

@@ -15,7 +15,8 @@ pub(super) const LONGEST_STORE_TIMEOUT_MS: u64 = 4_500;
 
 /// The longest timeout of a call, of the wait for Redis at start, and of a suspension of calls.
 const LONGEST_CALL_MS: u64 = 600_000;
-/// The most secrets that can sign outcomes at once. A receiver may limit the signatures it verifies.
+/// The most secrets that can sign outcomes at once, and the most API keys. A receiver may limit the
+/// signatures it verifies, and a call may have to try each key.
 const MOST_SECRETS: usize = 5;
 const DAY_MS: u64 = 86_400_000;
 const WEEK_S: u64 = 604_800;
@@ -95,10 +96,13 @@ impl Config {
     fn check_partner_api(&self) -> Check {
         let api = &self.partner_api;
         check_url("partner_api.base_url", &api.base_url)?;
-        let key = api.api_key.reveal();
-        ensure(!key.is_empty(), "partner_api.api_key", "is missing: set it to the key that TruEnroll gave you")?;
-        let is_header = key.bytes().all(|byte| byte.is_ascii_graphic());
-        ensure(is_header, "partner_api.api_key", "must be visible ASCII characters without spaces")?;
+        let number = api.api_key.parts().count();
+        ensure(number > 0, "partner_api.api_key", "is missing: set it to the key that TruEnroll gave you")?;
+        let are_headers = api.api_key.parts().all(|key| key.bytes().all(|byte| byte.is_ascii_graphic()));
+        let problem = format!(
+            "must be at most {MOST_SECRETS} keys, separated by white space, each of them visible ASCII characters"
+        );
+        ensure(number <= MOST_SECRETS && are_headers, "partner_api.api_key", &problem)?;
         within_ms("partner_api.timeout_ms", api.timeout, 1..=LONGEST_CALL_MS)?;
         within("partner_api.max_response_bytes", api.max_response_bytes, 1..=1 << 30)?;
         let is_directory = api.spool_folder.is_empty() || Path::new(&api.spool_folder).is_dir();
@@ -129,9 +133,11 @@ impl Config {
         let is_empty = sink.secret.reveal().is_empty();
         let is_number = |number| number <= MOST_SECRETS && (number == 0) == is_empty;
         let are_keys = sink.signing_keys().is_ok_and(|keys| is_number(keys.len()));
-        let problem = "must be at most 5 secrets, separated by white space, each of them `whsec_` followed by 24 to 64 \
-                       bytes in base64";
-        ensure(are_keys, "sink.secret", problem)
+        let problem = format!(
+            "must be at most {MOST_SECRETS} secrets, separated by white space, each of them `whsec_` followed by 24 to \
+             64 bytes in base64"
+        );
+        ensure(are_keys, "sink.secret", &problem)
     }
 
     fn check_doctor(&self) -> Check {

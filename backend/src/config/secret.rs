@@ -19,6 +19,11 @@ impl Secret {
     pub fn reveal(&self) -> &str {
         &self.0
     }
+
+    /// Returns the values of a setting that accepts several, separated by white space.
+    pub fn parts(&self) -> impl Iterator<Item = &str> {
+        self.0.split_whitespace()
+    }
 }
 
 impl fmt::Debug for Secret {

@@ -272,7 +272,7 @@ impl Sink {
     /// # Errors
     /// If one of the secrets is invalid.
     pub fn signing_keys(&self) -> Result<Vec<SigningKey>, InvalidSecret> {
-        self.secret.reveal().split_whitespace().map(SigningKey::parse).collect()
+        self.secret.parts().map(SigningKey::parse).collect()
     }
 
     /// Returns the URL that outcomes of a feature are posted to, or an empty string if there is

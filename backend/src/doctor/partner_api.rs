@@ -23,8 +23,20 @@ fn judge_access(listed: &Listed, settings: &config::PartnerApi) -> Finding {
     let host = http_client::host_of(&settings.base_url).unwrap_or_default();
     match (&listed.unreachable, &listed.cases) {
         (Some(reason), _) => Finding::failure(format!("{host} cannot be reached: {reason}"), CHECK_URL),
-        (None, Ok(_)) => Finding::pass(format!("{host} accepts the API key")),
+        (None, Ok(_)) => judge_key(&host, listed.key, settings.api_key.parts().count()),
         (None, Err(error)) => of_error(*error),
+    }
+}
+
+/// Judges which of the keys the API accepts first, by its position from 1.
+fn judge_key(host: &str, key: usize, number: usize) -> Finding {
+    match (key, number) {
+        (_, 1) => Finding::pass(format!("{host} accepts the API key")),
+        (1, _) => Finding::pass(format!("{host} accepts key 1 of {number} in `partner_api.api_key`")),
+        _ => Finding::warning(
+            format!("{host} accepts key {key} of {number} in `partner_api.api_key`, and rejects those before it (401)"),
+            "ask TruEnroll about the rejected keys before the accepted one is revoked",
+        ),
     }
 }
 
@@ -103,6 +115,18 @@ mod tests {
         ] {
             let finding = judge_paging(&cases(first), &cases(second), &settings);
             assert!(finding.status == status && finding.found.contains(said), "{first:?} {second:?}: {finding:?}");
+        }
+    }
+
+    #[test]
+    fn the_accepted_key_is_named_by_its_position() {
+        for (key, number, status, said) in [
+            (1, 1, Status::Pass, "api accepts the API key"),
+            (1, 2, Status::Pass, "api accepts key 1 of 2 in"),
+            (2, 3, Status::Warning, "api accepts key 2 of 3 in"),
+        ] {
+            let finding = judge_key("api", key, number);
+            assert!(finding.status == status && finding.found.starts_with(said), "{finding:?}");
         }
     }
 

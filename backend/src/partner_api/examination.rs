@@ -2,7 +2,10 @@
 
 use std::time::SystemTime;
 
-use reqwest::header::DATE;
+use reqwest::{
+    Url,
+    header::{DATE, HeaderValue},
+};
 use tokio::time::Instant;
 
 use super::{Case, PartnerApi, PartnerApiError, PartnerApiErrorKind};
@@ -12,6 +15,8 @@ use crate::http_client;
 pub(crate) struct Listed {
     /// Why there was no answer.
     pub(crate) unreachable: Option<String>,
+    /// The position of the API key that was used, from 1: the first that the API did not reject.
+    pub(crate) key: usize,
     /// The identifiers of the cases, or why the API returned none.
     pub(crate) cases: Result<Vec<String>, PartnerApiError>,
     /// The API's clock as its answer states it, to the second, and this machine's at that time.
@@ -19,15 +24,28 @@ pub(crate) struct Listed {
 }
 
 impl PartnerApi {
-    /// Lists at most `size` of the cases that follow the first `skip`. Unlike other calls, this one
-    /// does not count towards the limits on calls.
+    /// Lists at most `size` of the cases that follow the first `skip`, with the first key that the
+    /// API does not reject. Unlike other calls, this one does not count towards the limits on calls.
     pub(crate) async fn list(&self, size: usize, skip: usize) -> Listed {
+        let mut listed =
+            Listed { unreachable: None, key: 0, cases: Err(PartnerApiErrorKind::Unauthorized.into()), clocks: None };
+        for (position, key) in self.keys.in_order() {
+            listed = Listed { key: position + 1, ..self.list_with(key, self.page_url(size, skip)).await };
+            let is_rejected = listed.cases.as_ref().is_err_and(|error| error.kind == PartnerApiErrorKind::Unauthorized);
+            if !is_rejected {
+                break;
+            }
+        }
+        listed
+    }
+
+    async fn list_with(&self, key: &HeaderValue, url: Url) -> Listed {
         let asked = Instant::now();
-        let response = match self.client.get(self.page_url(size, skip)).send().await {
+        let response = match self.send(key, url).await {
             Ok(response) => response,
             Err(error) => {
                 let cases = Err(PartnerApiErrorKind::of_call(&error).into());
-                return Listed { unreachable: Some(http_client::reason(&error)), cases, clocks: None };
+                return Listed { unreachable: Some(http_client::reason(&error)), key: 0, cases, clocks: None };
             }
         };
         let ours = SystemTime::now() - asked.elapsed() / 2;
@@ -39,6 +57,6 @@ impl PartnerApi {
             let cases: Vec<Case> = data.parse().await.map_err(|_| PartnerApiErrorKind::Unreadable)?;
             Ok(cases.into_iter().map(|case| case.id).collect())
         };
-        Listed { unreachable: None, cases: cases.await, clocks }
+        Listed { unreachable: None, key: 0, cases: cases.await, clocks }
     }
 }

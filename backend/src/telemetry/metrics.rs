@@ -48,6 +48,8 @@ pub struct Metrics {
     pub leases_lost: Counter,
     /// `truenroll_backend_feature_paused`: 1 while a feature is paused, otherwise 0.
     pub feature_paused: Family<FeatureLabels, Gauge>,
+    /// `truenroll_backend_api_key_rejections_total`: calls that the Partner API rejected with 401.
+    pub api_key_rejections: Counter,
     /// `truenroll_backend_end_to_end_seconds`: time from storing an event to the delivery of its
     /// outcome.
     pub end_to_end_seconds: Histogram,
@@ -118,6 +120,12 @@ impl Default for Metrics {
                 "feature_paused",
                 "1 while a feature is paused",
                 Family::default(),
+            ),
+            api_key_rejections: registered(
+                &mut registry,
+                "api_key_rejections",
+                "Calls that the Partner API rejected with 401",
+                Counter::default(),
             ),
             end_to_end_seconds: registered(
                 &mut registry,

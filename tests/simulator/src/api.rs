@@ -32,7 +32,7 @@ async fn intercept(State(world): State<Arc<World>>, request: Request, next: Next
     if let Some(fault) = &fault {
         tokio::time::sleep(fault.delay).await;
     }
-    if !has_key(request.headers(), world.api_key()) {
+    if !has_key(request.headers(), &world.api_key()) {
         return error(StatusCode::UNAUTHORIZED);
     }
     if world.is_unsuccessful() {

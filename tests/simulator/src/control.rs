@@ -44,7 +44,7 @@ pub async fn report_finished(client: &Client, url: &str, api_key: &str, subject:
 }
 
 async fn receive(State(world): State<Arc<World>>, headers: HeaderMap, Json(report): Json<Value>) -> StatusCode {
-    if !api::has_key(&headers, world.api_key()) {
+    if !api::has_key(&headers, &world.api_key()) {
         return StatusCode::UNAUTHORIZED;
     }
     let text = |name: &str| report.get(name).and_then(Value::as_str);

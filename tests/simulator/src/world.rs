@@ -15,12 +15,12 @@ pub(super) use case::Case;
 
 /// All cases, and the faults that a test asked for.
 pub struct World {
-    api_key: String,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
+    api_key: String,
     cases: BTreeMap<String, Case>,
     faults: VecDeque<Fault>,
     calls: u64,
@@ -59,7 +59,7 @@ pub struct Event {
 impl World {
     /// Creates a world without cases, whose Partner API demands this key.
     pub fn new(api_key: &str) -> Self {
-        Self { api_key: api_key.to_owned(), state: Mutex::default() }
+        Self { state: Mutex::new(State { api_key: api_key.to_owned(), ..State::default() }) }
     }
 
     /// Adds an upload to a case, which is created if it does not exist.
@@ -152,8 +152,13 @@ impl World {
         self.state().calls
     }
 
-    pub(super) fn api_key(&self) -> &str {
-        &self.api_key
+    /// Demands this key from now on, and answers 401 to any other.
+    pub fn change_api_key(&self, key: &str) {
+        key.clone_into(&mut self.state().api_key);
+    }
+
+    pub(super) fn api_key(&self) -> String {
+        self.state().api_key.clone()
     }
 
     pub(super) fn next_fault(&self) -> Option<Fault> {

@@ -40,7 +40,7 @@
 //! - [`mounted`]: builds that Kubernetes mounts as a Secret, under load.
 //! - [`skew`]: filter and backend of neighbouring versions.
 //! - [`manifests`]: the manifests for Kubernetes.
-//! - [`rotation`]: a new secret for outcomes, under load.
+//! - [`rotation`]: a new secret for outcomes and a new API key, under load.
 //! - [`token`]: the introduction and rotation of tokens and signatures.
 //! - [`bootstrap`]: the options of Envoy's bootstrap.
 //! - [`own_envoy`]: the filter in an Envoy that somebody already runs, as `docs/EDGE.md` shows it.
