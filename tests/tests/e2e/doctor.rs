@@ -96,7 +96,7 @@ async fn a_healthy_installation_passes_and_each_fault_is_named() {
     let missing = folder.path().join("missing");
     for (own, name, status, said) in [
         (with("partner_api.api_key", "wrong"), "partner-api", "failure", "(401)"),
-        (with("partner_api.api_key", &format!("wrong {API_KEY}")), "partner-api", "warning", "accepts key 2 of 2"),
+        (with("partner_api.api_key", format!("wrong {API_KEY}")), "partner-api", "warning", "accepts key 2 of 2"),
         (with("partner_api.base_url", &closed_url), "partner-api", "failure", "refused"),
         (with("partner_api.paging.skip_parameter", "offset"), "partner-api-paging", "failure", "ignores `offset`"),
         (with("partner_api.paging.size_parameter", "count"), "partner-api-paging", "failure", "ignores `count`"),
