@@ -32,6 +32,7 @@ mod chart;
 mod dead_letters;
 mod edge;
 mod events;
+mod form;
 mod guard;
 mod health;
 mod job;

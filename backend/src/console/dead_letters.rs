@@ -19,7 +19,7 @@ use super::{
     Context,
     access::Visitor,
     answer::{Failure, Frame, html},
-    events::{invalid, optional},
+    form::{invalid, optional},
     job::JobState,
 };
 use crate::{

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Context,
     answer::{Failure, Frame, html},
+    form::{invalid, optional},
     stories,
 };
 use crate::{
@@ -115,8 +116,7 @@ pub(super) async fn search(
         let subject = Subject::parse(text).ok_or_else(|| {
             invalid(
                 "This is neither an event key nor the identifier of a case",
-                "To search by your own reference, \
-                use the other button.",
+                "To search by your own reference, use the other button.",
             )
         })?;
         return Ok(Redirect::to(&stories::path(&subject)));
@@ -192,21 +192,10 @@ impl Chosen {
     }
 }
 
-/// Reads a field that may be empty.
-pub(super) fn optional<T>(text: &str, read: impl Fn(&str) -> Result<T, &'static str>) -> Result<Option<T>, Failure> {
-    let text = text.trim();
-    let invalid = |problem| invalid("A filter is invalid", format!("Correct it: a value {problem}."));
-    if text.is_empty() { Ok(None) } else { read(text).map(Some).map_err(invalid) }
-}
-
 /// Reads a time; one without a zone, as browsers send it, is in UTC.
 fn time(text: &str) -> Result<SystemTime, &'static str> {
     let seconds = if text.len() == "2025-06-22T10:30".len() { ":00" } else { "" };
     parse_rfc3339(text).or_else(|_| parse_rfc3339(&format!("{text}{seconds}Z")))
-}
-
-pub(super) fn invalid(title: &str, advice: impl Into<String>) -> Failure {
-    Failure::new(StatusCode::BAD_REQUEST, title, advice)
 }
 
 #[cfg(test)]

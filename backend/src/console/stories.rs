@@ -128,7 +128,16 @@ pub(super) async fn case_json(
 pub(super) fn path(subject: &Subject) -> String {
     match subject {
         Subject::Case(case) => format!("/case/{}", case.as_str()),
-        Subject::Event { key, .. } => format!("/event?key={}", key.replace('%', "%25").replace('+', "%2B")),
+        Subject::Event { key, .. } => format!("/event?key={}", key.bytes().map(encoded).collect::<String>()),
+    }
+}
+
+/// Returns a byte as it stands in a query.
+fn encoded(byte: u8) -> String {
+    if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
+        char::from(byte).to_string()
+    } else {
+        format!("%{byte:02X}")
     }
 }
 
@@ -229,6 +238,7 @@ mod tests {
             ("6850abc123def456ghi789", "/case/6850abc123def456ghi789"),
             ("case.a.b:c1:2025-06-22T10:30:00Z", "/event?key=case.a.b:c1:2025-06-22T10:30:00Z"),
             ("case.a.b:c1:2025-06-22T12:30:00+02:00", "/event?key=case.a.b:c1:2025-06-22T12:30:00%2B02:00"),
+            ("a&b#:c1:\u{e9}\n%", "/event?key=a%26b%23:c1:%C3%A9%0A%25"),
         ] {
             assert_eq!(path(&Subject::parse(text).unwrap()), expected);
         }

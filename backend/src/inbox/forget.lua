@@ -35,6 +35,7 @@ for place = 6, #ARGV, 2 do
   end
 end
 for place = FIRST_OTHER, #KEYS do
+  -- What accept.lua has counted of the event.
   local event_key = string.match(KEYS[place], '}:seen:(.+)$')
   if event_key then
     redis.call('HDEL', KEYS[1], 'again:' .. event_key)

@@ -302,6 +302,7 @@ async fn a_search_needs_no_right_to_change_anything_and_leaves_no_trace_of_the_r
     let search = |form: String| console.post("/events/search", &form).bearer_auth(VIEWER);
     for (form, status, location) in [
         (format!("text={}", event.key), 303, format!("/event?key={}", event.key)),
+        ("text=a%26%C3%A9%0A:sought:x".to_owned(), 303, "/event?key=a%26%C3%A9%0A:sought:x".to_owned()),
         ("text= sought ".to_owned(), 303, "/case/sought".to_owned()),
         ("text=applicant-1&by=externalId".to_owned(), 303, "/case/sought".to_owned()),
         ("text=applicant-2&by=externalId".to_owned(), 404, String::new()),

@@ -165,6 +165,10 @@ async fn an_event_that_is_delivered_again_shows_how_often() {
     for again in [&event, &event, &other] {
         assert_eq!(fixture.sender.send(again).await, Answer::Duplicate(event.key.clone()));
     }
+    let limit = |bytes: u64| fixture.redis::<String>(redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes));
+    limit(1);
+    assert_eq!(fixture.sender.send(&event).await, Answer::Duplicate(event.key.clone()), "Redis is full");
+    limit(0);
     let redelivered = &story()["redelivered"];
     assert_eq!((&redelivered["sameBody"], &redelivered["otherBody"]), (&2.into(), &1.into()), "{redelivered}");
     assert!(redelivered["lastAtMs"].as_u64() >= story()["receivedAtMs"].as_u64(), "{redelivered}");
