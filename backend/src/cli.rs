@@ -76,7 +76,10 @@ enum Command {
         output: output::Output,
     },
     /// Move the quarantined events that this version knows to the inbox.
-    Readmit,
+    Readmit {
+        #[command(flatten)]
+        filter: filter::Filter,
+    },
     /// List dead letters with their errors, oldest first.
     Dead {
         #[command(flatten)]
@@ -172,7 +175,7 @@ pub async fn main_with(extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -
         Command::Doctor { options } => doctor::run(config, arguments.config.as_deref(), options).await,
         Command::Ready => ready::ask(&config).await,
         Command::Quarantine { filter, output } => quarantine::list(&config, &filter, output).await,
-        Command::Readmit => quarantine::readmit(&config).await,
+        Command::Readmit { filter } => quarantine::readmit(&config, &filter).await,
         Command::Events(options) => events::run(&config, &options).await,
         Command::Show(options) => show::run(&config, &options).await,
         Command::Forget(options) => forget::run(&config, &options).await,

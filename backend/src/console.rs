@@ -29,6 +29,7 @@ mod access;
 mod answer;
 mod assets;
 mod chart;
+mod codes;
 mod dead_letters;
 mod edge;
 mod events;

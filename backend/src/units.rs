@@ -22,9 +22,20 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
-/// Returns a number with its noun: `1 event`, `2 events`.
-pub(crate) fn count(number: u64, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+/// Returns a number with its digits in groups of three: `1,234,567`.
+pub(crate) fn number(number: u64) -> String {
+    let digits = number.to_string();
+    let places = digits.char_indices();
+    let grouped = places.flat_map(|(place, digit)| {
+        let comma = (place > 0 && (digits.len() - place).is_multiple_of(3)).then_some(',');
+        comma.into_iter().chain([digit])
+    });
+    grouped.collect()
+}
+
+/// Returns a number with its noun: `1 event`, `2,000 events`.
+pub(crate) fn count(events: u64, noun: &str) -> String {
+    format!("{} {noun}{}", number(events), if events == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -47,5 +58,9 @@ mod tests {
             assert_eq!(duration(Duration::from_millis(millis)), text);
         }
         assert_eq!([0, 1, 2].map(|number| count(number, "event")), ["0 events", "1 event", "2 events"]);
+        for (value, text) in [(999, "999"), (1_000, "1,000"), (65_536, "65,536"), (123_456, "123,456")] {
+            assert_eq!(number(value), text);
+        }
+        assert_eq!(number(u64::MAX), "18,446,744,073,709,551,615");
     }
 }

@@ -1,9 +1,6 @@
 //! `backend quarantine` and `backend readmit`.
 
-use std::{
-    io::{Write, stdout},
-    ops::ControlFlow,
-};
+use std::io::{Write, stdout};
 
 use serde_json::json;
 
@@ -14,7 +11,7 @@ use super::{
 use crate::{
     config::Config,
     events::{Event, State, Walk},
-    inbox::{Inbox, Order},
+    inbox::{Inbox, Kept, Order, quarantine::Readmitted},
     time::to_millis,
 };
 
@@ -41,8 +38,16 @@ pub(super) async fn list(config: &Config, filter: &Filter, output: Output) -> an
 
 /// Moves the quarantined events that this version knows to the inbox, and prints how many they
 /// were.
-pub(super) async fn readmit(config: &Config) -> anyhow::Result<()> {
+pub(super) async fn readmit(config: &Config, filter: &Filter) -> anyhow::Result<()> {
     let inbox = Inbox::connect_command(config).await?;
-    let readmitted = inbox.readmit_until(u64::MAX, |_| ControlFlow::Continue(())).await?;
+    let filter = filter.with(Some(State::Quarantined));
+    let mut walk = Walk::new(&inbox, &filter, Order::OldestFirst, None, usize::MAX);
+    let mut readmitted = Readmitted::default();
+    while let Some(stored) = walk.next().await? {
+        let is_selected = Event::of(&stored).is_some_and(|event| filter.selects(&event));
+        if let (Kept::Quarantined(event), true) = (&stored.what, is_selected) {
+            readmitted.add(inbox.readmit(event).await?);
+        }
+    }
     Ok(writeln!(stdout(), "{readmitted}")?)
 }

@@ -19,6 +19,7 @@ use super::{
     Context,
     access::Visitor,
     answer::{Failure, Frame, html},
+    codes,
     form::{invalid, optional},
     job::JobState,
 };
@@ -27,8 +28,6 @@ use crate::{
     time::{as_millis, from_millis},
     units::{count, duration},
 };
-
-mod codes;
 
 /// Which dead letters to preview, as the form states it. What is empty selects all.
 #[derive(Debug, Clone, Default, Deserialize)]

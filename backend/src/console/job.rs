@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, access::Visitor, answer::Failure};
-use crate::telemetry::LogLimit;
+use crate::{telemetry::LogLimit, units::number};
 
 /// The jobs of one kind: the one that runs, or the last one.
 #[derive(Default)]
@@ -161,7 +161,8 @@ impl JobState {
 
     /// What is going on, in words.
     pub(super) fn words(&self) -> String {
-        let Self { what, by, done, total, state, result } = self;
+        let Self { what, by, state, result, .. } = self;
+        let (done, total) = (number(self.done), number(self.total));
         let result = result.as_deref().unwrap_or_default();
         match state {
             State::Running => format!("A {what}, started by {by}, is running: {done} of {total}"),

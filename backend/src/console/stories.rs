@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::{
     Context,
     answer::{Failure, Frame, html},
+    codes,
 };
 use crate::{
     doctor::Status,
@@ -217,6 +218,16 @@ impl Stories {
         };
         features.map(of).filter(|(_, stories)| !stories.is_empty()).collect()
     }
+}
+
+/// What the last error of an event that is not completed means, and what to do.
+fn explained(story: &Story) -> Option<(&'static str, &'static str)> {
+    let error = story
+        .event
+        .error
+        .as_ref()
+        .filter(|_| matches!(story.event.state, events::State::Dead | events::State::Retrying))?;
+    codes::explain(&error.code)
 }
 
 /// How a step looks.

@@ -59,7 +59,11 @@ impl Filter {
                     && self.feature.is_none_or(|wanted| wanted == *feature)
             }
             Source::Dead => matches!(self.state, None | Some(State::Dead)),
-            Source::Quarantine => matches!(self.state, None | Some(State::Quarantined)) && self.feature.is_none(),
+            // Only a newer version of the backend knows the feature of an event in quarantine.
+            Source::Quarantine => match self.state {
+                None => self.feature.is_none(),
+                Some(state) => state == State::Quarantined,
+            },
             Source::History => matches!(self.state, None | Some(State::Completed)),
         })
     }

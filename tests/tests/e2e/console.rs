@@ -30,7 +30,7 @@ impl WithConsole {
         Self::start_with(|options| options).await
     }
 
-    async fn start_with(change: impl FnOnce(Options) -> Options) -> Self {
+    pub(crate) async fn start_with(change: impl FnOnce(Options) -> Options) -> Self {
         let port = free_port().unwrap();
         let listen = format!("127.0.0.1:{port}");
         let fixture = Fixture::start_with(|options| change(options.backend("console.listen", listen))).await;
@@ -290,7 +290,7 @@ async fn a_readmission_runs_once_and_can_be_cancelled() {
     assert_eq!(cancelled.unwrap().status(), StatusCode::SEE_OTHER);
     eventually("no readmission is running", async || state().await != "running").await;
     let page = console.page("/quarantine").await;
-    assert!(page.contains("100 of 20000 events"), "{page}");
+    assert!(page.contains("100 of 20,000 events"), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use envelope::{Feature, Stage};
-use harness::browser::{Browser, Script};
+use harness::{
+    browser::{Browser, Script},
+    stack::Options,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -131,5 +134,47 @@ async fn dead_letters_are_understood_replayed_slowly_cancelled_and_replayed_in_a
     browser.press_enter("#replay").await.unwrap();
     eventually("all are gone", async || shows(&browser, ".empty", "There are no dead letters").await).await;
     console.fixture.delivered_once(7).await;
+    assert_eq!(browser.errors().await.unwrap(), [""; 0]);
+}
+
+/// What an operator does after an outage of the application, from page to page.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_the_application_is_seen_understood_and_made_good_in_a_browser() {
+    let give_up_at_once = |options: Options| {
+        let options = options.backend("worker.give_up_after_s", 0).backend("worker.min_attempts", 2);
+        options.backend("worker.backoff_base_ms", 1)
+    };
+    let console = WithConsole::start_with(give_up_at_once).await;
+    let application = &console.fixture.simulator.application;
+    application.fail_next(vec![(StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO); 100]);
+    let transcript = console.fixture.event("transcript", Feature::Extraction, Stage::Completed, AT);
+    let diploma = console.fixture.event("diploma", Feature::Translation, Stage::Completed, AT);
+    for event in [&transcript, &diploma] {
+        console.fixture.send_accepted(event).await;
+    }
+    let browser = Browser::open(WIDE, Script::On).await.unwrap();
+    browser.go_to(&console.url).await.unwrap();
+    eventually("something needs attention", async || shows(&browser, ".notice", "there are 2 dead letters").await)
+        .await;
+    browser.press_enter(r#"dd a[href="/dead-letters"]"#).await.unwrap();
+    eventually("the page explains the code", async || shows(&browser, "tbody", "Fix the application").await).await;
+    browser.press_enter("#sink_rejected-extraction").await.unwrap();
+    eventually("the event is listed", async || shows(&browser, ".any", &transcript.key).await).await;
+    browser.press_enter(".any a").await.unwrap();
+    eventually("both attempts are shown", async || {
+        shows(&browser, ".timeline", "became a dead letter at attempt 2: sink_rejected: the application answered 503")
+            .await
+    })
+    .await;
+    assert!(shows(&browser, ".story strong", "Fix the application").await, "the page advises");
+
+    application.heal();
+    browser.press_enter(r#"nav a[href="/dead-letters"]"#).await.unwrap();
+    eventually("both can be replayed", async || shows(&browser, "#replay", "Replay 2 dead letters").await).await;
+    browser.press_enter("#replay").await.unwrap();
+    console.fixture.delivered_once(2).await;
+    eventually("all are gone", async || shows(&browser, ".empty", "There are no dead letters").await).await;
+    browser.press_enter(r#"nav a[href="/"]"#).await.unwrap();
+    eventually("all is well", async || shows(&browser, "h1", "All is well").await).await;
     assert_eq!(browser.errors().await.unwrap(), [""; 0]);
 }

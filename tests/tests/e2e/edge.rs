@@ -88,10 +88,19 @@ async fn an_unknown_event_is_quarantined_and_readmitted_once_it_is_known() {
     let client = redis::Client::open(fixture.stack.redis_url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     let mut add = redis::cmd("XADD");
-    add.arg(keys::of_partition(3).quarantine()).arg("*").arg("key").arg("unknown").arg("body").arg(&known.body);
+    add.arg(keys::of_partition(3).quarantine()).arg("*").arg("key").arg(&known.key).arg("body").arg(&known.body);
     let _: String = add.arg("received").arg(1_750_588_200_000_u64).query_async(&mut connection).await.unwrap();
+    for others in [["--feature", "extraction"], ["--since", "2099-01-01T00:00:00Z"], ["--key", "another"]] {
+        let said = fixture.stack.backend_command(&[&["readmit"], &others[..]].concat()).unwrap();
+        assert_eq!(said, "readmitted 0 events\n", "{others:?}");
+    }
+    let of_its_feature = ["--feature", "classification"];
+    let listed = fixture.stack.backend_command(&[&["quarantine"], &of_its_feature[..]].concat()).unwrap();
+    assert!(listed.contains(&known.key) && !listed.contains(&key), "{listed}");
+    let said = fixture.stack.backend_command(&[&["readmit"], &of_its_feature[..]].concat()).unwrap();
+    assert_eq!(said, "readmitted 1 event\n");
     let said = fixture.stack.backend_command(&["readmit"]).unwrap();
-    assert!(said.starts_with("readmitted 1 event; left 1 event that"), "{said}");
+    assert!(said.starts_with("readmitted 0 events; left 1 event that"), "{said}");
     fixture.delivered_once(1).await;
     assert!(fixture.stack.backend_command(&["readmit"]).unwrap().starts_with("readmitted 0 events"));
 }

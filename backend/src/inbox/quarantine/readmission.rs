@@ -70,11 +70,7 @@ impl Inbox {
             loop {
                 let page = self.quarantined_until(partition, after.as_deref(), until_ms, PAGE).await?;
                 for event in &page {
-                    match self.readmit(event).await? {
-                        Readmission::Readmitted => done.readmitted += 1,
-                        Readmission::Known => done.received_before += 1,
-                        Readmission::StillUnknown => done.still_unknown += 1,
-                    }
+                    done.add(self.readmit(event).await?);
                     if report(&done).is_break() {
                         return Ok(done);
                     }
@@ -88,6 +84,15 @@ impl Inbox {
 }
 
 impl Readmitted {
+    /// Counts an event.
+    pub fn add(&mut self, readmission: Readmission) {
+        match readmission {
+            Readmission::Readmitted => self.readmitted += 1,
+            Readmission::Known => self.received_before += 1,
+            Readmission::StillUnknown => self.still_unknown += 1,
+        }
+    }
+
     /// How many events were looked at.
     pub fn total(&self) -> u64 {
         self.readmitted + self.received_before + self.still_unknown

@@ -1,4 +1,4 @@
-//! What the codes of dead letters mean, as docs/OPERATIONS.md says it.
+//! What the codes of failed attempts mean, as docs/OPERATIONS.md says it.
 
 /// A table with the columns code, meaning and what to do.
 const TABLE: &str = include_str!("codes.md");
