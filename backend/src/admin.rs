@@ -9,12 +9,15 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use envelope::Feature;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    inbox::{Inbox, InboxError},
+    inbox::{Contents, Inbox, InboxError},
+    partner_api::PartnerApi,
     proofs::Proofs,
-    telemetry::{METRICS_MEDIA_TYPE, Metrics},
+    telemetry::{FeatureLabels, METRICS_MEDIA_TYPE, Metrics},
+    time::to_millis,
 };
 
 /// What the routes use.
@@ -22,6 +25,8 @@ use crate::{
 pub(crate) struct Context {
     /// The inbox. The backend is ready only if a Redis server answers.
     pub(crate) inbox: Inbox,
+    /// The Partner API's client, whose state the metrics show.
+    pub(crate) api: PartnerApi,
     /// The metrics to expose.
     pub(crate) metrics: Arc<Metrics>,
     /// The proofs. The backend is not ready after a request with an unknown proof.
@@ -66,17 +71,29 @@ async fn check_ready(context: &Context) -> Result<(), String> {
 }
 
 async fn metrics(State(context): State<Context>) -> Response {
-    // If Redis does not answer, the gauge keeps its last value, since 0 would be wrong.
-    if let Ok(entries) = entries(&context.inbox).await {
-        context.metrics.inbox_entries.set(entries.cast_signed());
+    let Context { metrics, inbox, api, .. } = &context;
+    let contents = inbox.contents().await;
+    metrics.redis_up.set(contents.is_ok().into());
+    // If Redis does not answer, the gauges keep their last values, since 0 would be wrong.
+    if let Ok(contents) = contents {
+        show(&contents, inbox.partitions(), metrics);
     }
-    ([(header::CONTENT_TYPE, METRICS_MEDIA_TYPE)], context.metrics.encode()).into_response()
+    metrics.partner_api_circuit_open.set(api.is_circuit_open().into());
+    ([(header::CONTENT_TYPE, METRICS_MEDIA_TYPE)], metrics.encode()).into_response()
 }
 
-async fn entries(inbox: &Inbox) -> Result<u64, InboxError> {
-    let mut entries = 0;
-    for partition in 0..inbox.partitions() {
-        entries += inbox.depth(partition).await?;
+/// Shows in the metrics what the inbox holds.
+fn show(contents: &Contents, partitions: u32, metrics: &Metrics) {
+    metrics.inbox_entries.set(contents.pending.cast_signed());
+    metrics.dead_letter_entries.set(contents.dead_letters.cast_signed());
+    metrics.quarantine_entries.set(contents.quarantined.cast_signed());
+    metrics.history_entries.set(contents.history.cast_signed());
+    metrics.partitions_unowned.set(partitions.saturating_sub(contents.owned).into());
+    for (feature, oldest) in Feature::ALL.iter().zip(contents.oldest) {
+        let labels = FeatureLabels { feature: feature.as_str() };
+        match oldest {
+            Some(oldest) => _ = metrics.oldest_event.get_or_create(&labels).set(to_millis(oldest) as f64 / 1_000.0),
+            None => _ = metrics.oldest_event.remove(&labels),
+        }
     }
-    Ok(entries)
 }

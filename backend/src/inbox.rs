@@ -41,7 +41,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use envelope::{CaseId, Feature};
+use envelope::CaseId;
 use redis::{IntoConnectionInfo, RedisError, aio::ConnectionManager};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +51,7 @@ use crate::config::Config;
 mod accept;
 mod arrival;
 mod cases;
+mod contents;
 mod dead_letters;
 mod error;
 mod examination;
@@ -76,6 +77,7 @@ mod stream;
 pub use accept::Accepted;
 pub use arrival::{Arrival, Origin, Place};
 pub use cases::{Comparison, Expected, MissingEvents};
+pub use contents::Contents;
 pub use dead_letters::DeadLetter;
 pub use error::InboxError;
 pub use examination::{Backlog, Examination, Ownership, ServerInfo};
@@ -209,20 +211,6 @@ impl Inbox {
     /// Returns whether a server holds a newer format that excludes this backend.
     pub fn is_excluded(&self) -> bool {
         self.servers.all().values().any(|server| server.excludes())
-    }
-
-    /// Returns how many events a partition's inbox holds, including those in progress.
-    ///
-    /// # Errors
-    /// If Redis does not answer.
-    pub async fn depth(&self, partition: u32) -> Result<u64, InboxError> {
-        let keys = self.keys.of_partition(partition);
-        let mut commands = redis::pipe();
-        for feature in Feature::ALL {
-            commands.cmd("XLEN").arg(keys.inbox(feature));
-        }
-        let depths: [u64; 4] = self.bounded(commands.query_async(&mut self.connection(partition))).await?;
-        Ok(depths.iter().sum())
     }
 
     /// Tries to acquire the lease on a partition for `time_to_live`. Returns `None` if the

@@ -1,9 +1,8 @@
 //! The client of TruEnroll's Partner API, and the only module that calls it.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use envelope::{CaseId, Feature};
-use prometheus_client::metrics::counter::Counter;
 use reqwest::{Client, Response, StatusCode, Url, header::HeaderValue, redirect};
 use serde::de::DeserializeOwned;
 
@@ -11,7 +10,7 @@ use crate::{
     config,
     document::{Document, Spool},
     http_client,
-    telemetry::Metrics,
+    telemetry::{CallLabels, Metrics},
 };
 
 mod answer;
@@ -36,7 +35,7 @@ use keys::Keys;
 pub struct PartnerApi {
     client: Client,
     keys: Arc<Keys>,
-    rejections: Counter,
+    metrics: Arc<Metrics>,
     base: Arc<Url>,
     max_response_bytes: u64,
     /// The folder for large answers.
@@ -70,7 +69,7 @@ impl PartnerApi {
         Ok(Self {
             client,
             keys: Arc::new(Keys::new(&settings.api_key)?),
-            rejections: Counter::default(),
+            metrics: Arc::default(),
             base: Arc::new(base),
             max_response_bytes: settings.max_response_bytes,
             spool: Path::new(&settings.spool_folder).into(),
@@ -81,8 +80,13 @@ impl PartnerApi {
     }
 
     /// Returns the same client, which counts its calls in `metrics`.
-    pub(crate) fn counting(self, metrics: &Metrics) -> Self {
-        Self { rejections: metrics.api_key_rejections.clone(), ..self }
+    pub(crate) fn counting(self, metrics: &Arc<Metrics>) -> Self {
+        Self { metrics: Arc::clone(metrics), ..self }
+    }
+
+    /// Returns whether no calls are made for a while because they keep failing.
+    pub(crate) fn is_circuit_open(&self) -> bool {
+        self.gate.is_open()
     }
 
     /// Returns the cases that are known to exist.
@@ -233,7 +237,7 @@ impl PartnerApi {
             if !answer.as_ref().is_err_and(|error| error.kind == PartnerApiErrorKind::Unauthorized) {
                 break;
             }
-            self.rejections.inc();
+            self.metrics.api_key_rejections.inc();
             self.keys.reject(position);
         }
         answer
@@ -246,8 +250,14 @@ impl PartnerApi {
         url: Url,
         case: Option<&CaseId<'_>>,
     ) -> Result<Document, PartnerApiError> {
-        let pass = self.gate.pass(case.map(CaseId::as_str)).await?;
+        let asked_at = Instant::now();
+        let pass = self.gate.pass(case.map(CaseId::as_str)).await;
+        self.metrics.partner_api_wait_seconds.observe(asked_at.elapsed().as_secs_f64());
+        let pass = pass?;
+        let called_at = Instant::now();
         let answer = self.call(key, url).await;
+        let labels = CallLabels { code: answer.as_ref().map_or_else(PartnerApiError::code, |_| "ok") };
+        self.metrics.partner_api_seconds.get_or_create(&labels).observe(called_at.elapsed().as_secs_f64());
         self.gate.report(answer.as_ref().err());
         if let Some(case) = case {
             match answer.as_ref().map_err(|error| error.kind) {

@@ -86,7 +86,7 @@ impl Running {
         background.spawn(inbox.clone().watch_servers(stop_background.clone()));
 
         let workers = TaskTracker::new();
-        let reconciler = Reconciler::new(inbox.clone(), api, &config.reconciler, Arc::clone(&metrics));
+        let reconciler = Reconciler::new(inbox.clone(), api.clone(), &config.reconciler, Arc::clone(&metrics));
         workers.spawn(reconciler.run(shutdown.clone()));
         let work = Arc::new(Work::new(&config.worker, handlers, sink, Arc::clone(&metrics)));
         worker::start(&inbox, &work, &workers, shutdown);
@@ -103,7 +103,7 @@ impl Running {
         if let Some(console) = console {
             console.start(config, inbox.clone(), Arc::clone(&metrics), &background, &stop_background)?;
         }
-        let routes = admin::routes(admin::Context { inbox, metrics, proofs, shutdown: shutdown.clone() });
+        let routes = admin::routes(admin::Context { inbox, api, metrics, proofs, shutdown: shutdown.clone() });
         background.spawn(serve(admin, routes, stop_background.clone()));
         background.close();
         Ok(Self { work, workers, stop_ingest, ingest_stopped, background, stop_background })

@@ -9,8 +9,11 @@ use crate::config::{Log, LogFormat, LogLevel};
 mod labels;
 mod log_limit;
 mod metrics;
+mod process;
 
-pub use labels::{EventLabels, ExpiredLabels, FailureLabels, FeatureLabels, HandledLabels, IngestLabels};
+pub use labels::{
+    BuildLabels, CallLabels, EventLabels, ExpiredLabels, FailureLabels, FeatureLabels, HandledLabels, IngestLabels,
+};
 pub use log_limit::LogLimit;
 pub use metrics::{METRICS_MEDIA_TYPE, Metrics};
 

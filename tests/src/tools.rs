@@ -17,12 +17,14 @@ use anyhow::{Context, Result, bail};
 
 mod faketime;
 mod kubernetes;
+mod prometheus;
 mod receivers;
 mod servers;
 mod wasm;
 
 pub use faketime::{faketime, has_faketime};
 pub use kubernetes::{kustomize, python, validate_resources, yaml};
+pub use prometheus::{prometheus, promtool};
 pub use receivers::Receiver;
 pub use servers::{chromedriver, envoy, ip, redis_server};
 pub use wasm::{run_filter_tests, wasm_filter, wasm_module};
@@ -161,6 +163,20 @@ fn output(command: &mut Command) -> Option<String> {
 pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
+}
+
+/// Unpacks a Debian package. This installs nothing, starts no service, and works without root.
+fn unpack(package: &str, target: &Path) -> Result<()> {
+    if on_path("apt-get").is_none() {
+        bail!("this is not a Debian system");
+    }
+    let download = tempfile::tempdir_in(folder()?)?;
+    let mut apt = Command::new("apt-get");
+    // Otherwise apt-get warns that its own user cannot write to this folder.
+    apt.current_dir(&download).args(["-qq", "-o", "APT::Sandbox::User=root", "download", package]);
+    output(&mut apt).context("apt-get downloaded no package")?;
+    let archive = fs::read_dir(&download)?.filter_map(Result::ok).map(|entry| entry.path()).next();
+    run(Command::new("dpkg-deb").arg("-x").arg(archive.context("apt-get downloaded no package")?).arg(target))
 }
 
 /// Installs Debian packages, if this is a Debian system and the process runs as root.

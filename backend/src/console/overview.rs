@@ -157,7 +157,7 @@ impl Stored {
             ownership: examination.ownership().await?,
             backlog: examination.backlog().await?,
             dead_letters: examination.dead_letters().await?,
-            quarantined: inbox.quarantine_depth().await?,
+            quarantined: inbox.contents().await?.quarantined,
             unconfirmed: if is_paused { inbox.unconfirmed(paused.version).await?.len() as u64 } else { 0 },
         })
     }

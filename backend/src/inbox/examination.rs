@@ -14,9 +14,7 @@ use super::{
     Inbox, InboxError,
     error::Unfit,
     format::{SUPPORTED, Stored, User},
-    reader::EntryId,
     servers::{Requirements, Server},
-    stream::StreamEntry,
 };
 use crate::{
     config::Config,
@@ -210,14 +208,8 @@ impl Examination {
         let mut count = redis::cmd("ZCOUNT");
         count.arg(self.inbox.keys.members()).arg(to_millis(self.time(&common).await?)).arg("+inf");
         let members = self.ask(&common, count).await?;
-        let partitions = self.inbox.partitions();
-        let mut owned = 0;
-        for partition in 0..partitions {
-            let mut exists = redis::cmd("EXISTS");
-            exists.arg(self.inbox.keys.of_partition(partition).lease());
-            owned += self.ask::<u32>(&self.inbox.servers.of_partition(partition), exists).await?;
-        }
-        Ok(Ownership { members, owned, partitions })
+        let owned = self.inbox.contents().await?.owned;
+        Ok(Ownership { members, owned, partitions: self.inbox.partitions() })
     }
 
     /// Returns how many events wait or are in progress, and for how long.
@@ -225,26 +217,14 @@ impl Examination {
     /// # Errors
     /// If Redis does not answer.
     pub async fn backlog(&self) -> Result<Backlog, InboxError> {
-        let mut backlog = Backlog::default();
-        backlog.paused.extend(self.inbox.paused().await?.features);
-        backlog.paused.sort_unstable();
-        for partition in 0..self.inbox.partitions() {
-            backlog.events += self.inbox.depth(partition).await?;
-            let keys = self.inbox.keys.of_partition(partition);
-            let mut commands = redis::pipe();
-            for feature in Feature::ALL {
-                commands.cmd("XRANGE").arg(keys.inbox(feature)).arg("-").arg("+").arg("COUNT").arg(1);
-            }
-            let server = self.inbox.servers.of_partition(partition);
-            let oldest: [Vec<StreamEntry>; 4] = self.answer(commands.query_async(&mut server.connection())).await?;
-            let oldest = Feature::ALL.into_iter().zip(oldest.iter().map(|entries| entries.first()));
-            let added = oldest.filter_map(|(feature, entry)| Some(EntryId::parse(feature, &entry?.id).added_at()));
-            if let Some(added) = added.min() {
-                let age = self.time(&server).await?.duration_since(added).unwrap_or_default();
-                backlog.oldest = backlog.oldest.max(Some(age));
-            }
-        }
-        Ok(backlog)
+        let contents = self.inbox.contents().await?;
+        let mut paused: Vec<_> = self.inbox.paused().await?.features.into_iter().collect();
+        paused.sort_unstable();
+        let oldest = match contents.oldest.into_iter().flatten().min() {
+            Some(oldest) => Some(self.slowest_clock().await?.duration_since(oldest).unwrap_or_default()),
+            None => None,
+        };
+        Ok(Backlog { events: contents.pending, oldest, paused })
     }
 
     /// Returns how many dead letters there are.
@@ -252,13 +232,7 @@ impl Examination {
     /// # Errors
     /// If Redis does not answer.
     pub async fn dead_letters(&self) -> Result<u64, InboxError> {
-        let mut letters = 0;
-        for partition in 0..self.inbox.partitions() {
-            let mut count = redis::cmd("XLEN");
-            count.arg(self.inbox.keys.of_partition(partition).dead());
-            letters += self.ask::<u64>(&self.inbox.servers.of_partition(partition), count).await?;
-        }
-        Ok(letters)
+        Ok(self.inbox.contents().await?.dead_letters)
     }
 
     fn servers(&self) -> impl Iterator<Item = (String, Arc<Server>)> {

@@ -66,20 +66,6 @@ impl Quarantined {
 }
 
 impl Inbox {
-    /// Returns how many events are in quarantine.
-    ///
-    /// # Errors
-    /// If Redis does not answer.
-    pub async fn quarantine_depth(&self) -> Result<u64, InboxError> {
-        let mut events = 0;
-        for partition in 0..self.partitions() {
-            let mut count = redis::cmd("XLEN");
-            count.arg(self.keys.of_partition(partition).quarantine());
-            events += self.bounded(count.query_async::<u64>(&mut self.connection(partition))).await?;
-        }
-        Ok(events)
-    }
-
     /// Returns up to `wanted` events in a partition's quarantine, oldest first, that come after the
     /// entry `after` and entered the quarantine up to `until_ms`, by the clock of Redis.
     async fn quarantined_until(

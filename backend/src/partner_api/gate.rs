@@ -146,6 +146,11 @@ impl Gate {
         }
     }
 
+    /// Returns whether the breaker is open, or waits for the outcome of a trial call.
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(self.state().breaker, Breaker::Closed(_))
+    }
+
     /// Reports how a call ended, which opens or closes the breaker.
     pub(super) fn report(&self, error: Option<&PartnerApiError>) {
         let mut state = self.state();
@@ -231,7 +236,9 @@ mod tests {
         assert_eq!(gate.pass(None).await.map(drop).unwrap_err().kind, PartnerApiErrorKind::CircuitOpen);
         tokio::time::advance(Duration::from_secs(11)).await;
         gate.pass(None).await.map(drop).unwrap();
+        assert!(gate.is_open());
         gate.report(None);
+        assert!(!gate.is_open());
         gate.pass(None).await.map(drop).unwrap();
         gate.pass(None).await.map(drop).unwrap();
     }

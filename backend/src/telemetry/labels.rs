@@ -65,3 +65,17 @@ pub struct FailureLabels {
     /// The code of the error.
     pub code: &'static str,
 }
+
+/// The labels of a call of the Partner API, or of the delivery of an outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CallLabels {
+    /// `ok`, or the code of the error.
+    pub code: &'static str,
+}
+
+/// The labels of the running program.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BuildLabels {
+    /// The version, as `backend --version` prints it.
+    pub version: &'static str,
+}

@@ -64,7 +64,7 @@ fn metrics() -> Names {
     let tokens = source("telemetry/metrics.rs");
     let mut names = Names::new();
     for at in 2..tokens.len() {
-        let is_registered = tokens[at..].starts_with(&crate::source::tokens("registered(&mut registry,"));
+        let is_registered = tokens[at..].starts_with(&crate::source::tokens("registered(registry,"));
         let (Token::Word(field), true) = (&tokens[at - 2], is_registered) else { continue };
         let Some(Token::Text(name)) = tokens[at..].iter().find(|token| matches!(token, Token::Text(_))) else {
             panic!("{field} has no name");

@@ -3,12 +3,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use super::{apt_install, folder, on_path, once, output, run, say};
+use super::{apt_install, folder, once, say, unpack};
 
 /// The variant of the library for multi-threaded programs, and the Debian package that contains it.
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
@@ -27,7 +26,7 @@ pub fn faketime() -> Result<PathBuf> {
             return Ok(found);
         }
         say(&format!("{PACKAGE} is not installed; unpacking Debian's package"));
-        unpack(&unpacked).or_else(|error| {
+        unpack(PACKAGE, &unpacked).or_else(|error| {
             say(&format!("{PACKAGE} cannot be unpacked ({error:#}); installing it with apt-get"));
             apt_install(&[PACKAGE])
         })?;
@@ -47,18 +46,4 @@ pub fn has_faketime() -> bool {
 fn installed(root: &Path) -> Option<PathBuf> {
     let architectures = fs::read_dir(root.join("usr/lib")).ok()?.filter_map(Result::ok).map(|entry| entry.path());
     architectures.chain([root.join("usr/lib")]).map(|folder| folder.join(LIBRARY)).find(|library| library.is_file())
-}
-
-/// Unpacks the package beside the other tools. This installs nothing and works without root.
-fn unpack(target: &Path) -> Result<()> {
-    if on_path("apt-get").is_none() {
-        bail!("this is not a Debian system");
-    }
-    let download = tempfile::tempdir_in(folder()?)?;
-    let mut apt = Command::new("apt-get");
-    // Otherwise apt-get warns that its own user cannot write to this folder.
-    apt.current_dir(&download).args(["-qq", "-o", "APT::Sandbox::User=root", "download", PACKAGE]);
-    output(&mut apt).context("apt-get downloaded no package")?;
-    let archive = fs::read_dir(&download)?.filter_map(Result::ok).map(|entry| entry.path()).next();
-    run(Command::new("dpkg-deb").arg("-x").arg(archive.context("apt-get downloaded no package")?).arg(target))
 }

@@ -226,10 +226,10 @@ async fn an_owner_that_lost_its_lease_cannot_change_anything() {
     assert!(is_lost(old.renew().await));
     assert!(is_lost(old.release().await));
     assert!(new.entry(entry.id).await.unwrap().is_some(), "the event is still there");
-    assert_eq!(inbox.depth(0).await.unwrap(), 2);
+    assert_eq!(inbox.contents().await.unwrap().pending, 2);
     for _ in 0..2 {
         new.complete(&handled(&new)).await.expect("a second call changes nothing");
-        assert_eq!(inbox.depth(0).await.unwrap(), 0);
+        assert_eq!(inbox.contents().await.unwrap().pending, 0);
         let recorded: u64 =
             fixture.redis(redis::cmd("XLEN").arg(Keys::new(IN_PROCESS_PREFIX, 1).of_partition(0).history()));
         assert_eq!(recorded, 2);

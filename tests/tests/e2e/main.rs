@@ -27,6 +27,7 @@
 //! - [`openapi`]: holds the console's answers against their description.
 //! - [`start`]: errors at startup.
 //! - [`doctor`]: `backend doctor`, and what it says about faults.
+//! - [`metrics`]: what Prometheus reads.
 //! - [`versions`]: the programs, the filter and the changelog agree on the version.
 //! - [`restart`]: restarts of the only backend and of Redis.
 //! - [`planned`]: policy changes and restarts of one of two backends.
@@ -88,6 +89,7 @@ mod ingest;
 mod large;
 mod logs;
 mod manifests;
+mod metrics;
 mod mounted;
 mod network;
 mod openapi;

@@ -8,13 +8,13 @@ use std::{
     time::SystemTime,
 };
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::super::Work;
 use crate::{
     event::Event,
     handler::{HandlerError, Retry},
-    telemetry::HandledLabels,
+    telemetry::{CallLabels, HandledLabels},
 };
 
 /// Makes one attempt: calls the handler and delivers its outcome. Returns the kind of the outcome.
@@ -28,7 +28,11 @@ pub(super) async fn attempt(work: &Work, event: &Event) -> Result<&'static str, 
         let outcome = work.handlers.handle(event).await?;
         let kind = outcome.kind();
         if let Some(outcome) = outcome.into_deliverable() {
-            work.sink.deliver(event, outcome).await?;
+            let begun = Instant::now();
+            let delivered = work.sink.deliver(event, outcome).await;
+            let code = delivered.as_ref().map_or_else(|error| error.code, |()| "ok");
+            work.metrics.sink_seconds.get_or_create(&CallLabels { code }).observe(begun.elapsed().as_secs_f64());
+            delivered?;
         }
         Ok(kind)
     };
