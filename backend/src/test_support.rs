@@ -11,6 +11,11 @@ pub mod inbox {
     pub use crate::inbox::*;
 }
 
+/// What became of events, and how a case is erased.
+pub mod events {
+    pub use crate::events::*;
+}
+
 /// The backend's start, to run it inside a test's process.
 pub mod server {
     pub use crate::server::*;

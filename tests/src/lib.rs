@@ -48,6 +48,7 @@ pub mod namespace;
 pub mod outcomes;
 pub mod process;
 pub mod proxy;
+pub mod records;
 pub mod redis_server;
 pub mod stack;
 pub mod stored;

@@ -34,8 +34,11 @@ pub enum ForgetError {
     /// Redis did not answer.
     #[error(transparent)]
     Inbox(#[from] InboxError),
-    /// Events of the case arrived or moved again and again meanwhile.
-    #[error("nothing was erased, because events of the case keep arriving or being handled: try again")]
+    /// Events of the case arrived or moved again and again meanwhile, or other cases of its partition
+    /// were erased.
+    #[error(
+        "nothing was erased, because events of the case keep arriving or being handled, or other cases are being erased: try again"
+    )]
     Busy,
 }
 

@@ -70,12 +70,12 @@ pub async fn list(
     Ok(Listing { events, next: None, searched_to: None })
 }
 
-/// Written as `<entry>-<partition>-<number of the stream>`.
+/// Written as `<entry>-<partition>-<number of the stream>-<place in the entry>`.
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Position { id, partition, source } = self.0;
+        let Position { id, partition, source, place } = self.0;
         let number = Source::ALL.iter().position(|known| *known == source).unwrap_or_default();
-        write!(f, "{id}-{partition}-{number}")
+        write!(f, "{id}-{partition}-{number}-{place}")
     }
 }
 
@@ -84,10 +84,11 @@ impl FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parse = || {
-            let mut words = text.rsplitn(3, '-');
+            let mut words = text.rsplitn(4, '-');
+            let place = words.next()?.parse().ok()?;
             let source = *Source::ALL.get(words.next()?.parse::<usize>().ok()?)?;
             let partition = words.next()?.parse().ok()?;
-            Some(Self(Position { id: StreamId::parse(words.next()?)?, partition, source }))
+            Some(Self(Position { id: StreamId::parse(words.next()?)?, partition, source, place }))
         };
         parse().ok_or("must be a cursor that an earlier list has returned")
     }
@@ -101,10 +102,10 @@ mod tests {
     fn a_cursor_is_read_as_it_was_written() {
         for source in Source::ALL {
             let id = StreamId::parse("1750588200000-3").unwrap();
-            let cursor = Cursor(Position { id, partition: 15, source });
+            let cursor = Cursor(Position { id, partition: 15, source, place: 31 });
             assert_eq!(cursor.to_string().parse(), Ok(cursor));
         }
-        for text in ["", "1-0", "1-0-3", "1-0-3-7", "1-0--3-1", "a-0-3-1"] {
+        for text in ["", "1-0", "1-0-3", "1-0-3-1", "1-0-3-7-0", "1-0--3-1-0", "a-0-3-1-0", "1-0-3-1-x"] {
             assert!(text.parse::<Cursor>().is_err(), "{text:?}");
         }
     }

@@ -11,6 +11,8 @@ pub struct Walk<'a> {
     inbox: &'a Inbox,
     order: Order,
     page: usize,
+    /// What comes up to this position is left out.
+    after: Option<Position>,
     streams: Vec<Stream>,
 }
 
@@ -28,6 +30,8 @@ struct Stream {
 /// Limits of the number of entries that are read from one stream at a time.
 const MIN_PAGE: usize = 10;
 const MAX_PAGE: usize = 500;
+/// About how many entries of all streams are in memory. An entry of the history may hold 32 records.
+const MAX_AHEAD: usize = 2_000;
 
 impl<'a> Walk<'a> {
     /// Returns a walk through the streams that can hold what `filter` selects, for a caller that
@@ -35,8 +39,9 @@ impl<'a> Walk<'a> {
     pub fn new(inbox: &'a Inbox, filter: &Filter, order: Order, after: Option<Position>, wanted: usize) -> Self {
         let mut walk = Self::through(inbox, &filter.partitions(inbox), filter.sources(), order, wanted);
         for stream in &mut walk.streams {
-            stream.rest = begin(filter.span(), (stream.partition, stream.source), order, after);
+            stream.rest = after.map_or(filter.span(), |after| filter.span().from(after.id, order));
         }
+        walk.after = after;
         walk
     }
 
@@ -52,7 +57,8 @@ impl<'a> Walk<'a> {
         for &partition in partitions {
             streams.extend(sources.clone().map(|source| Stream::new(partition, source)));
         }
-        Self { inbox, order, page: wanted.clamp(MIN_PAGE, MAX_PAGE), streams }
+        let most = (MAX_AHEAD / streams.len().max(1)).clamp(MIN_PAGE, MAX_PAGE);
+        Self { inbox, order, page: wanted.clamp(MIN_PAGE, most), after: None, streams }
     }
 
     /// Returns the next entry, or `None` after the last one.
@@ -113,7 +119,8 @@ impl<'a> Walk<'a> {
                 let Some(partition) = empty.first().map(|stream| stream.partition) else { break };
                 let pages = self.inbox.read(partition, &wanted, self.order, self.page).await?;
                 for (stream, page) in empty.iter_mut().zip(pages) {
-                    stream.ahead.extend(page.entries);
+                    let is_left_out = |stored: &Stored| !comes_after(stored.position, self.after, self.order);
+                    stream.ahead.extend(page.entries.into_iter().skip_while(is_left_out));
                     stream.rest = page.rest;
                     stream.is_read = page.is_last;
                 }
@@ -129,42 +136,10 @@ impl Stream {
     }
 }
 
-/// Returns the part of a stream that comes after a position in the order of all streams.
-fn begin(span: Span, stream: (u32, Source), order: Order, after: Option<Position>) -> Span {
-    let Some(Position { id, partition, source }) = after else { return span };
-    let is_ahead = match order {
-        Order::NewestFirst => stream < (partition, source),
-        Order::OldestFirst => stream > (partition, source),
-    };
-    if is_ahead { span.from(id, order) } else { span.after(id, order) }
-}
-
-#[cfg(test)]
-mod tests {
-    use envelope::Feature;
-
-    use super::*;
-    use crate::inbox::StreamId;
-
-    #[test]
-    fn entries_of_the_same_time_are_neither_skipped_nor_repeated_after_a_cursor() {
-        let id = StreamId::parse("7-0").unwrap();
-        let after = Position { id, partition: 3, source: Source::Dead };
-        let all = Span::between(None, None);
-        for order in [Order::NewestFirst, Order::OldestFirst] {
-            for stream in [
-                (2, Source::History),
-                (3, Source::Inbox(Feature::Extraction)),
-                (3, Source::Dead),
-                (3, Source::Quarantine),
-                (4, Source::Dead),
-            ] {
-                let position = Position { id, partition: stream.0, source: stream.1 };
-                let comes_after = if order == Order::NewestFirst { position < after } else { position > after };
-                let expected = if comes_after { all.clone().from(id, order) } else { all.clone().after(id, order) };
-                assert_eq!(begin(all.clone(), stream, order, Some(after)), expected, "{order:?} {stream:?}");
-            }
-        }
-        assert_eq!(begin(all.clone(), (0, Source::Dead), Order::NewestFirst, None), all);
-    }
+/// Returns whether an entry comes after a position in the order of all streams.
+fn comes_after(position: Position, after: Option<Position>, order: Order) -> bool {
+    after.is_none_or(|after| match order {
+        Order::NewestFirst => position < after,
+        Order::OldestFirst => position > after,
+    })
 }

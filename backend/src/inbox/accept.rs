@@ -88,8 +88,9 @@ impl Inbox {
             }
         };
         if let (answer::DEAD_LETTER, Place::Inbox(feature)) = (stored.answer, arrival.place) {
-            let (inbox, dead, history) = (keys.inbox(feature), keys.dead(), keys.history());
-            let mut call = self.call(&scripts::REVIVE, &[&seen, &inbox, &dead, &history], arrival);
+            let (inbox, dead) = (keys.inbox(feature), keys.dead());
+            let (history, marks) = (keys.history(), keys.history_marks());
+            let mut call = self.call(&scripts::REVIVE, &[&seen, &inbox, &dead, &history, &marks], arrival);
             call.arg(self.history.limit);
             stored = link.store(&scripts::REVIVE, &call).await?;
         }

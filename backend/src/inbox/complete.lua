@@ -1,15 +1,15 @@
 #!lua flags=allow-oom
 -- Removes handled events from the inbox, and adds them to the history.
 --
--- KEYS: lease, inbox, attempts, history
--- ARGV: the fencing token, the maximum length of the history, the number of entries, the entries;
---   unless there is no history, also two fields of each event's record: `event`, and `error` (empty
---   if no attempt has failed)
+-- KEYS: lease, inbox, attempts, history, history-marks
+-- ARGV: the fencing token, the maximum number of records, the number of entries, the entries; unless
+--   there is no history, also for each entry to add to it: the number of records, and the records
 -- Returns: 1, or 0 if the lease is lost
 --
 -- Invariant: only the partition's owner removes events. Running it twice changes nothing more: the
 -- events get their records only if all of them were still in the inbox. Normally all or none are;
 -- if an operator has removed some, the records of the others are missing.
+-- With record.lua.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end
@@ -18,13 +18,7 @@ local removed = redis.call('XDEL', KEYS[2], unpack(ARGV, 4, count + 3))
 redis.call('HDEL', KEYS[3], unpack(ARGV, 4, count + 3))
 if removed == count then
   for place = count + 4, #ARGV, 2 do
-    local event, error = ARGV[place], ARGV[place + 1]
-    -- An error here must not undo the completion.
-    if error == '' then
-      redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', ARGV[2], '*', 'event', event)
-    else
-      redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', ARGV[2], '*', 'event', event, 'error', error)
-    end
+    pcall(record, KEYS[4], KEYS[5], tonumber(ARGV[2]), tonumber(ARGV[place]), ARGV[place + 1])
   end
 end
 return 1

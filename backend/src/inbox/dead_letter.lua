@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Moves an event from the inbox to the dead letters, and adds this to the history.
 --
--- KEYS: lease, inbox, attempts, dead, seen, history
+-- KEYS: lease, inbox, attempts, dead, seen, history, history-marks
 -- ARGV: the fencing token, the entry, the error's code, its detail, the number of attempts, the
---   time in milliseconds since 1970, the failures, the maximum length of the history; unless there
---   is no history, also the field `event` of the record
+--   time in milliseconds since 1970, the failures, the maximum number of records in the history;
+--   unless there is no history, also the record
 -- Returns: 1, or 0 if the lease is lost
 --
 -- Invariant: until it is completed, an event is in the inbox or among the dead letters. So the dead
@@ -13,11 +13,12 @@
 -- `<hash> <dead letter>`, so that a redelivery revives the event (revive.lua). If the script fails
 -- in between, the next call adds another dead letter, which the seen key then names. The dead
 -- letter has all fields of the event, also those that this version does not know.
+-- With record.lua.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end
 local entry, code, detail, attempts, now = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local failures, limit, event = ARGV[7], ARGV[8], ARGV[9]
+local failures, limit, event = ARGV[7], tonumber(ARGV[8]), ARGV[9]
 local found = redis.call('XRANGE', KEYS[2], entry, entry)[1]
 if found then
   local is_replaced = { code = true, detail = true, attempts = true, failures = true, buried = true }
@@ -39,7 +40,7 @@ if found then
   end
   redis.call('XDEL', KEYS[2], entry)
   if event then
-    redis.pcall('XADD', KEYS[6], 'MAXLEN', '~', limit, '*', 'event', event, 'error', code .. ' ' .. detail)
+    pcall(record, KEYS[6], KEYS[7], limit, 1, event)
   end
 end
 redis.call('HDEL', KEYS[3], entry)

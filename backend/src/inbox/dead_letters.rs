@@ -68,7 +68,8 @@ impl Inbox {
         let Some(event) = letter.name else { return Ok(false) };
         let keys = self.keys.of_partition(letter.partition);
         let mut call = scripts::REPLAY.prepare_invoke();
-        call.key(keys.dead()).key(keys.inbox(event.feature)).key(keys.seen_as(&letter.key)).key(keys.history());
+        call.key(keys.dead()).key(keys.inbox(event.feature)).key(keys.seen_as(&letter.key));
+        call.key(keys.history()).key(keys.history_marks());
         call.arg(&letter.id).arg(self.history.limit);
         self.bounded(call.invoke_async(&mut self.connection(letter.partition))).await
     }

@@ -32,23 +32,27 @@ pub struct Erased {
     pub keys: u64,
 }
 
-/// How many events of each feature a case has received, as it is stored.
+/// How many events of each feature a case has received, and how often records were erased from the
+/// history of its partition, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Received([Option<String>; 4]);
+pub struct Received([Option<String>; 4], Option<String>);
 
 /// About how many keys Redis examines at a time. It serves others in between.
 const STEP: usize = 1_000;
 
 impl Inbox {
-    /// Returns how many events of each feature a case has received.
+    /// Returns what must not have changed until a case is erased.
     ///
     /// # Errors
     /// If Redis does not answer.
     pub async fn received(&self, case: &CaseId<'_>) -> Result<Received, InboxError> {
         let partition = self.partition_of(case);
-        let mut get = redis::cmd("HMGET");
-        get.arg(self.keys.of_partition(partition).case(case)).arg(&Feature::ALL.map(Feature::as_str));
-        Ok(Received(self.bounded(get.query_async(&mut self.connection(partition))).await?))
+        let keys = self.keys.of_partition(partition);
+        let mut get = redis::pipe();
+        get.cmd("HMGET").arg(keys.case(case)).arg(&Feature::ALL.map(Feature::as_str));
+        get.cmd("HGET").arg(keys.history_marks()).arg("erased");
+        let (counts, erased) = self.bounded(get.query_async(&mut self.connection(partition))).await?;
+        Ok(Received(counts, erased))
     }
 
     /// Returns the keys of all events of a case that have a seen key. Examines all keys of the
@@ -79,7 +83,8 @@ impl Inbox {
     }
 
     /// Erases a part of what is stored about a case. Returns `None`, and erases nothing, if an event
-    /// of the case has arrived or moved since `received` was read.
+    /// of the case has arrived or moved since `received` was read, or another command has erased
+    /// records. To erase records, copies the history of the partition.
     ///
     /// # Errors
     /// If Redis does not answer.
@@ -99,27 +104,31 @@ impl Inbox {
         for feature in Feature::ALL {
             call.key(keys.attempts(feature));
         }
+        call.key(keys.history_marks()).key(keys.history_copy(&format!("{:032x}", fastrand::u128(..))));
         for key in &erasure.seen {
             call.key(keys.seen_as(key));
         }
         for feature in Feature::ALL.into_iter().filter(|_| !erasure.keeps_counts) {
             call.key(keys.backfilled(feature, case));
         }
-        for count in &received.0 {
+        for count in received.0.iter().chain([&received.1]) {
             call.arg(count.as_deref().unwrap_or_default());
         }
         call.arg(u8::from(erasure.keeps_counts));
         for position in &erasure.entries {
-            call.arg(place(position.source)).arg(position.id.to_string());
+            call.arg(place(position.source)).arg(position.id.to_string()).arg(position.place);
         }
-        let answer: Option<[u64; 5]> = self.bounded(call.invoke_async(&mut self.connection(partition))).await?;
-        Ok(answer.map(|[records, dead_letters, quarantined, pending, keys]| Erased {
-            records,
-            dead_letters,
-            quarantined,
-            pending,
-            keys,
-        }))
+        loop {
+            let answer: Option<Vec<u64>> = self.bounded(call.invoke_async(&mut self.connection(partition))).await?;
+            match answer.as_deref() {
+                None => return Ok(None),
+                Some(&[records, dead_letters, quarantined, pending, keys]) => {
+                    return Ok(Some(Erased { records, dead_letters, quarantined, pending, keys }));
+                }
+                // Another step of the copy. Redis copies faster than it adds entries.
+                Some(_) => {}
+            }
+        }
     }
 }
 

@@ -7,6 +7,10 @@
 //! The history has no index by case. One would cost another command for each event, and doubled what
 //! the history costs Redis in a comparison of the scripts alone. To find the records of a case, the
 //! stream of its partition is read.
+//!
+//! The records of events that are completed by one call share entries, since adding an entry costs
+//! more than adding to one. The limit counts records, but Redis trims a stream by the number
+//! of entries, so `record.lua` counts the records and trims by the identifiers of entries.
 
 use std::time::Duration;
 
@@ -23,11 +27,14 @@ use crate::{
 pub struct Handled {
     /// Its entry in the inbox.
     pub entry: EntryId,
-    /// The record's field `event`, or an empty string if there is no history.
-    pub(super) event: String,
-    /// The record's field `error`, or an empty string if no attempt has failed.
-    pub(super) error: String,
+    /// The record, with the error after a tab if an attempt has failed; an empty string if there is
+    /// no history.
+    pub(super) record: String,
 }
+
+/// The maximum number of records in one entry. More would hardly be cheaper to add, and a page of
+/// entries must fit into memory.
+pub(super) const RECORDS_PER_ENTRY: usize = 32;
 
 /// What the history of one partition keeps.
 #[derive(Debug, Clone, Copy)]
@@ -49,19 +56,22 @@ impl Limits {
 impl Handled {
     /// Returns an event that leaves no record.
     pub fn unrecorded(entry: EntryId) -> Self {
-        Self { entry, event: String::new(), error: String::new() }
+        Self { entry, record: String::new() }
     }
 
     /// Returns an event whose last attempt succeeded after it had taken `took`. `outcome` is the
     /// kind of its outcome.
     pub(super) fn recorded(entry: &Entry, key: &EventKey, outcome: &str, took: Duration) -> Self {
-        let error = entry.failures.last().map(|last| format!("{} {}", last.code, last.detail)).unwrap_or_default();
-        Self { entry: entry.id, event: event_field(outcome, entry, entry.attempts.saturating_add(1), took, key), error }
+        let mut record = event_field(outcome, entry, entry.attempts.saturating_add(1), took, key);
+        if let Some(last) = entry.failures.last() {
+            record += &format!("\t{} {}", last.code, last.detail);
+        }
+        Self { entry: entry.id, record }
     }
 
     /// Returns whether the event leaves a record.
     pub(super) fn is_recorded(&self) -> bool {
-        !self.event.is_empty()
+        !self.record.is_empty()
     }
 
     /// Moves the record out, and leaves the entry.
@@ -70,7 +80,7 @@ impl Handled {
     }
 }
 
-/// Returns the field `event` of a record: what happened, when the event was received, the number of
+/// Returns a record without an error: what happened, when the event was received, the number of
 /// attempts, how long the last one took, whether the event was sent or backfilled, and its key.
 pub(super) fn event_field(
     change: &str,
@@ -113,12 +123,12 @@ mod tests {
     fn a_record_says_what_happened() {
         let key = Envelope::parse(BODY).unwrap().key();
         let first = Handled::recorded(&entry(0, Failures::default()), &key, "none", TOOK);
-        assert_eq!(first.event, "none 1750588199999 1 12 sent case.forensics.failed:c1:2025-06-22T10:30:00Z");
-        assert_eq!(first.error, "");
+        assert_eq!(first.record, "none 1750588199999 1 12 sent case.forensics.failed:c1:2025-06-22T10:30:00Z");
         let failures = Failures::default().and("sink_status", "the application answered 503", SystemTime::now(), TOOK);
         let second = Handled::recorded(&entry(1, failures), &key, "recommendation", TOOK);
-        let event = "recommendation 1750588199999 2 12 backfilled case.forensics.failed:c1:2025-06-22T10:30:00Z";
-        assert_eq!((second.event.as_str(), second.error.as_str()), (event, "sink_status the application answered 503"));
+        let expected = "recommendation 1750588199999 2 12 backfilled case.forensics.failed:c1:2025-06-22T10:30:00Z\t\
+                        sink_status the application answered 503";
+        assert_eq!(second.record, expected);
     }
 
     #[test]

@@ -135,11 +135,26 @@ impl PartitionKeys {
         format!("{}:late:{feature}:{case}", self.tag)
     }
 
-    /// `{…}:history`, a stream: what became of the events. Fields: `event` (what happened, when the
-    /// event was received, the number of attempts, how long the last one took, whether the event was
-    /// `sent` or `backfilled`, and its key), and `error` (code and detail) if an attempt has failed.
+    /// `{…}:history`, a stream: what became of the events. Field `events`: a line for each record (what
+    /// happened, when the event was received, the number of attempts, how long the last one took,
+    /// whether the event was `sent` or `backfilled`, and its key; after a tab the last error, code and
+    /// detail). An entry of an older backend has one record in the field `event`, and the error in
+    /// `error`.
     pub fn history(&self) -> String {
         format!("{}:history", self.tag)
+    }
+
+    /// `{…}:history-marks`, a hash: `records` (how many records have been added), `erased` (how often
+    /// records were erased), and 16 marks, by which the length of the history is limited
+    /// (`record.lua`).
+    pub fn history_marks(&self) -> String {
+        format!("{}:history-marks", self.tag)
+    }
+
+    /// `{…}:history-copy:<token>`, a stream with an expiry: the history without the records that
+    /// `backend forget` erases, until it replaces the history (`forget.lua`).
+    pub fn history_copy(&self, token: &str) -> String {
+        format!("{}:history-copy:{token}", self.tag)
     }
 
     /// `{…}:dead`, a stream: the dead letters. Fields: those of the inbox, `code`, `detail`,
@@ -218,6 +233,8 @@ mod tests {
             (partition.case(&event.case_id), "{edge:3}:case:c1"),
             (partition.backfilled(Feature::Extraction, &event.case_id), "{edge:3}:late:extraction:c1"),
             (partition.history(), "{edge:3}:history"),
+            (partition.history_marks(), "{edge:3}:history-marks"),
+            (partition.history_copy("t"), "{edge:3}:history-copy:t"),
             (partition.dead(), "{edge:3}:dead"),
             (partition.quarantine(), "{edge:3}:quarantine"),
             (partition.lease(), "{edge:3}:lease"),

@@ -10,8 +10,14 @@ use redis::{Script, ScriptInvocation, aio::ConnectionManager};
 use tokio::time::Instant;
 
 use super::{
-    Entry, EntryId, Failures, Handled, Inbox, InboxError, failures::one_line, format::SUPPORTED, history::event_field,
-    keys::PartitionKeys, scripts, servers::Server, stream::StreamEntry,
+    Entry, EntryId, Failures, Handled, Inbox, InboxError,
+    failures::one_line,
+    format::SUPPORTED,
+    history::{RECORDS_PER_ENTRY, event_field},
+    keys::PartitionKeys,
+    scripts,
+    servers::Server,
+    stream::StreamEntry,
 };
 use crate::time::{duration_millis, to_millis};
 
@@ -192,14 +198,16 @@ impl Lease {
     pub async fn complete(&self, events: &[Handled]) -> Result<(), LeaseError> {
         let Some(feature) = events.first().map(|event| event.entry.feature()) else { return Ok(()) };
         let mut call = self.call(&scripts::COMPLETE);
-        call.key(self.keys.inbox(feature)).key(self.keys.attempts(feature)).key(self.keys.history());
+        call.key(self.keys.inbox(feature)).key(self.keys.attempts(feature));
+        call.key(self.keys.history()).key(self.keys.history_marks());
         call.arg(self.inbox.history.limit).arg(events.len());
         for event in events {
             call.arg(event.entry.to_string());
         }
         if events.iter().all(Handled::is_recorded) {
-            for event in events {
-                call.arg(&event.event).arg(&event.error);
+            for entry in events.chunks(RECORDS_PER_ENTRY) {
+                let records: Vec<_> = entry.iter().map(|event| event.record.as_str()).collect();
+                call.arg(records.len()).arg(records.join("\n"));
             }
         }
         self.invoke(&call, self.connection()).await
@@ -258,11 +266,12 @@ impl Lease {
         let took = failures.last().map(|last| last.took).unwrap_or_default();
         let mut call = self.call(&scripts::DEAD_LETTER);
         call.key(inbox).key(self.keys.attempts(feature)).key(self.keys.dead());
-        call.key(self.keys.seen_as(&event_key)).key(self.keys.history());
-        call.arg(id).arg(code).arg(one_line(detail)).arg(attempts).arg(to_millis(SystemTime::now()));
+        call.key(self.keys.seen_as(&event_key)).key(self.keys.history()).key(self.keys.history_marks());
+        let detail = one_line(detail);
+        call.arg(id).arg(code).arg(&detail).arg(attempts).arg(to_millis(SystemTime::now()));
         call.arg(failures.to_string()).arg(self.inbox.history.limit);
         if self.inbox.history.limit > 0 {
-            call.arg(event_field("dead", entry, attempts, took, &event_key));
+            call.arg(event_field("dead", entry, attempts, took, &event_key) + &format!("\t{code} {detail}"));
         }
         self.invoke(&call, self.connection()).await
     }

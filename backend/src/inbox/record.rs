@@ -90,10 +90,18 @@ impl Change {
 }
 
 impl Record {
-    /// Decodes an entry. Returns `None` if it is damaged.
-    pub(super) fn read(entry: &mut StreamEntry) -> Option<Self> {
-        let event: String = entry.take("event")?;
+    /// Decodes the records of an entry, in their order. One that is damaged is `None`.
+    pub(super) fn read_all(entry: &mut StreamEntry) -> Vec<Option<Self>> {
+        if let Some(shared) = entry.take::<String>("events") {
+            let records = shared.split('\n').map(|record| record.split_once('\t').unwrap_or((record, "")));
+            return records.map(|(event, error)| Self::read(event, error)).collect();
+        }
+        let event: Option<String> = entry.take("event");
         let error: Option<String> = entry.take("error");
+        vec![event.and_then(|event| Self::read(&event, &error.unwrap_or_default()))]
+    }
+
+    fn read(event: &str, error: &str) -> Option<Self> {
         let mut words = event.splitn(6, ' ');
         let change = Change::parse(words.next()?);
         let mut number = || words.next()?.parse::<u64>().ok();
@@ -106,7 +114,7 @@ impl Record {
             backfilled,
             attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
             took: Duration::from_millis(took),
-            error: error.as_deref().map(LastError::parse),
+            error: (!error.is_empty()).then(|| LastError::parse(error)),
         })
     }
 }
@@ -129,11 +137,11 @@ mod tests {
     const BODY: &[u8] = br#"{"eventName":"case.forensics.failed",
         "payload":{"caseId":"c1","externalId":null,"occurredAt":"2025-06-22T10:30:00Z"}}"#;
 
-    fn read(fields: &[(&str, &str)]) -> Option<Record> {
+    fn read(fields: &[(&str, &str)]) -> Vec<Option<Record>> {
         let text = |text: &str| Value::BulkString(text.into());
         let fields = fields.iter().flat_map(|(name, value)| [text(name), text(value)]).collect();
         let entry = Value::Array(vec![text("1-0"), Value::Array(fields)]);
-        Record::read(&mut StreamEntry::from_redis_value(entry).unwrap())
+        Record::read_all(&mut StreamEntry::from_redis_value(entry).unwrap())
     }
 
     #[test]
@@ -151,7 +159,6 @@ mod tests {
         };
         let key = Envelope::parse(BODY).unwrap().key();
         let handled = Handled::recorded(&entry, &key, "recommendation", took);
-        let record = read(&[("event", &handled.event), ("error", &handled.error)]).unwrap();
         let detail = "the application answered 503".to_owned();
         let expected = Record {
             key: "case.forensics.failed:c1:2025-06-22T10:30:00Z".to_owned(),
@@ -162,15 +169,20 @@ mod tests {
             took,
             error: Some(LastError { code: "sink_status".to_owned(), detail }),
         };
-        assert_eq!(record, expected);
+        let (event, error) = handled.record.split_once('\t').unwrap();
+        assert_eq!(read(&[("event", event), ("error", error)]), [Some(expected.clone())], "an entry of its own");
+        let shared = format!("{event}\n\n{}", handled.record);
+        let without_error = Record { error: None, ..expected.clone() };
+        assert_eq!(read(&[("events", &shared)]), [Some(without_error), None, Some(expected)], "a shared entry");
     }
 
     #[test]
     fn what_is_damaged_or_unknown_is_no_error() {
-        assert_eq!(read(&[("other", "1")]), None);
-        assert_eq!(read(&[("event", "result soon 1 12 sent key")]), None);
-        assert_eq!(read(&[("event", "result 1 1 12 sent")]), None);
-        assert_eq!(read(&[("event", "archived 1 1 12 sent key"), ("more", "1")]).unwrap().change, Change::Unknown);
+        for damaged in [("other", "1"), ("event", "result soon 1 12 sent key"), ("events", "result 1 1 12 sent")] {
+            assert_eq!(read(&[damaged]), [None]);
+        }
+        let newer = read(&[("event", "archived 1 1 12 sent key"), ("more", "1")]).remove(0).unwrap();
+        assert_eq!(newer.change, Change::Unknown);
     }
 
     #[test]

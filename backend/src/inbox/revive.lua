@@ -1,10 +1,10 @@
 -- Moves a dead letter back to the inbox, behind the events that are waiting there, because the
 -- event was delivered again, and adds this to the history.
 --
--- KEYS: seen, inbox, dead, history
+-- KEYS: seen, inbox, dead, history, history-marks
 -- ARGV: the body's hash, the retention, the event key, the body, when the event was received; as the
---   last one, the maximum length of the history (0 if there is none). Times and durations are in
---   milliseconds.
+--   last one, the maximum number of records in the history (0 if there is none). Times and durations
+--   are in milliseconds.
 -- Returns: 0 stored as new, since the dead letter has expired; 1 already in the inbox, since
 --   another delivery has revived it; 5 revived with the body that was stored first; 6 likewise, but
 --   it was delivered with another body
@@ -15,6 +15,7 @@
 -- same idempotency key. The case does not count the event again. The event keeps its fields as in
 -- replay.lua, except for the time at which it was received, which begins its retries anew. Its key
 -- and that time are written even if an older backend stored it without them.
+-- With record.lua.
 local event_key, received, retention = ARGV[3], ARGV[5], ARGV[2]
 local known = redis.call('GET', KEYS[1])
 local letter = known and string.match(known, ' (.+)$')
@@ -42,10 +43,10 @@ redis.call('XADD', KEYS[2], '*', unpack(event))
 redis.call('SET', KEYS[1], hash, 'PX', retention)
 if found then
   redis.call('XDEL', KEYS[3], letter)
-  local limit = ARGV[#ARGV]
-  if limit ~= '0' then
-    local record = table.concat({ 'revived', received, 0, 0, 'sent', event_key }, ' ')
-    redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', limit, '*', 'event', record)
+  local limit = tonumber(ARGV[#ARGV])
+  if limit > 0 then
+    local revived = table.concat({ 'revived', received, 0, 0, 'sent', event_key }, ' ')
+    pcall(record, KEYS[4], KEYS[5], limit, 1, revived)
   end
   if hash ~= ARGV[1] then
     return 6

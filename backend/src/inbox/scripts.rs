@@ -15,9 +15,9 @@ pub(super) static ACCEPT: LazyLock<Script> = LazyLock::new(|| script(include_str
 pub(super) static ACQUIRE: LazyLock<Script> = LazyLock::new(|| script(include_str!("acquire.lua")));
 pub(super) static ATTEND: LazyLock<Script> = LazyLock::new(|| script(include_str!("attend.lua")));
 pub(super) static COMPARE: LazyLock<Script> = LazyLock::new(|| script(include_str!("compare.lua")));
-pub(super) static COMPLETE: LazyLock<Script> = LazyLock::new(|| script(include_str!("complete.lua")));
+pub(super) static COMPLETE: LazyLock<Script> = LazyLock::new(|| recording(include_str!("complete.lua")));
 pub(super) static CONFIRM_PAUSE: LazyLock<Script> = LazyLock::new(|| script(include_str!("confirm_pause.lua")));
-pub(super) static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| script(include_str!("dead_letter.lua")));
+pub(super) static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| recording(include_str!("dead_letter.lua")));
 pub(super) static EXPIRE: LazyLock<Script> = LazyLock::new(|| script(include_str!("expire.lua")));
 pub(super) static FORGET: LazyLock<Script> = LazyLock::new(|| script(include_str!("forget.lua")));
 pub(super) static PAUSE: LazyLock<Script> = LazyLock::new(|| script(include_str!("pause.lua")));
@@ -26,16 +26,21 @@ pub(super) static RAISE_FORMAT: LazyLock<Script> = LazyLock::new(|| script(inclu
 pub(super) static READMIT: LazyLock<Script> = LazyLock::new(|| script(include_str!("readmit.lua")));
 pub(super) static RELEASE: LazyLock<Script> = LazyLock::new(|| script(include_str!("release.lua")));
 pub(super) static RENEW: LazyLock<Script> = LazyLock::new(|| script(include_str!("renew.lua")));
-pub(super) static REPLAY: LazyLock<Script> = LazyLock::new(|| script(include_str!("replay.lua")));
+pub(super) static REPLAY: LazyLock<Script> = LazyLock::new(|| recording(include_str!("replay.lua")));
 pub(super) static RETRY: LazyLock<Script> = LazyLock::new(|| script(include_str!("retry.lua")));
 /// The same as [`RETRY`], but also runs when the memory is full.
 pub(super) static RETRY_WHEN_FULL: LazyLock<Script> =
     LazyLock::new(|| script(&include_str!("retry.lua").replacen("#!lua", "#!lua flags=allow-oom", 1)));
-pub(super) static REVIVE: LazyLock<Script> = LazyLock::new(|| script(include_str!("revive.lua")));
+pub(super) static REVIVE: LazyLock<Script> = LazyLock::new(|| recording(include_str!("revive.lua")));
 
 fn script(text: &str) -> Script {
     mutation::instead!(Fencing => Script::new(&mutation::without_fencing(text)));
     Script::new(text)
+}
+
+/// Returns a script that adds to the history. `record.lua` is part of it where it says so.
+fn recording(text: &str) -> Script {
+    script(&text.replacen("-- With record.lua.\n", include_str!("record.lua"), 1))
 }
 
 /// Returns a call of a script, to which the caller adds the arguments.

@@ -30,6 +30,8 @@ pub struct Position {
     pub partition: u32,
     /// The stream.
     pub source: Source,
+    /// The place of a record among those of its entry, from 0.
+    pub place: usize,
 }
 
 /// An entry of a stream.
@@ -179,9 +181,13 @@ impl Inbox {
             let last = entries.last().and_then(|last| StreamId::parse(&last.id));
             let rest = last.map_or(span.clone(), |last| span.clone().after(last, order));
             let is_last = entries.len() < limit;
-            let entries = entries.into_iter().filter_map(|entry| {
+            let entries = entries.into_iter().flat_map(|entry| {
                 let attempts = if let Source::Inbox(_) = source { attempts.next().flatten() } else { None };
-                Stored::read(partition, *source, entry, attempts.as_deref())
+                let mut stored = Stored::read(partition, *source, entry, attempts.as_deref());
+                if order == Order::NewestFirst {
+                    stored.reverse();
+                }
+                stored
             });
             Page { entries: entries.collect(), rest, is_last }
         });
@@ -190,9 +196,10 @@ impl Inbox {
 }
 
 impl Stored {
-    /// Decodes an entry. Returns `None` if it is damaged.
-    fn read(partition: u32, source: Source, mut entry: StreamEntry, attempts: Option<&str>) -> Option<Self> {
-        let position = Position { id: StreamId::parse(&entry.id)?, partition, source };
+    /// Decodes an entry, which has several records in the history. Leaves out what is damaged.
+    fn read(partition: u32, source: Source, mut entry: StreamEntry, attempts: Option<&str>) -> Vec<Self> {
+        let Some(id) = StreamId::parse(&entry.id) else { return Vec::new() };
+        let position = Position { id, partition, source, place: 0 };
         let what = match source {
             Source::Inbox(feature) => {
                 let key: Option<String> = entry.take("key");
@@ -202,9 +209,15 @@ impl Stored {
             }
             Source::Dead => Kept::Dead(DeadLetter::read(partition, entry)),
             Source::Quarantine => Kept::Quarantined(Quarantined::read(partition, entry)),
-            Source::History => Kept::Record(Record::read(&mut entry)?),
+            Source::History => {
+                let records = Record::read_all(&mut entry).into_iter().enumerate();
+                let stored = |(place, record)| {
+                    Some(Self { position: Position { place, ..position }, what: Kept::Record(record?) })
+                };
+                return records.filter_map(stored).collect();
+            }
         };
-        Some(Self { position, what })
+        vec![Self { position, what }]
     }
 }
 

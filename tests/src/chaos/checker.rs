@@ -13,7 +13,7 @@ use simulator::{Simulator, application::Delivery};
 use tokio::time::sleep;
 
 use super::{history::History, traffic::Lane};
-use crate::keys;
+use crate::{keys, records};
 
 /// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,8 +132,7 @@ async fn completed(url: &str, completions: &mut BTreeMap<String, u32>) -> Result
         // In a cluster, another server may have the partition.
         let records: RedisResult<StreamRangeReply> = connection.xrange_all(keys.history()).await;
         let Ok(records) = records else { continue };
-        for record in records.ids {
-            let event: String = record.get("event").unwrap_or_default();
+        for (event, _) in records.ids.iter().flat_map(records::of) {
             let words: Vec<_> = event.splitn(6, ' ').collect();
             if let ["result" | "recommendation" | "none", .., key] = words[..] {
                 *completions.entry(key.to_owned()).or_default() += 1;
@@ -182,7 +181,7 @@ async fn left_over(url: &str, sent: &BTreeSet<&str>) -> Result<Vec<Violation>> {
         let kind = name.split_once("}:").map_or(name.as_str(), |(_, kind)| kind);
         let entries: u64 = match kind.split(':').next().unwrap_or_default() {
             "seen" => u64::from(!sent.contains(kind.trim_start_matches("seen:"))),
-            "case" | "format" | "history" => 0,
+            "case" | "format" | "history" | "history-marks" => 0,
             // Without an expiry it would stay forever.
             "keeps-to" => u64::from(connection.ttl::<_, i64>(&name).await? == -1),
             "inbox" => connection.xlen(&name).await?,

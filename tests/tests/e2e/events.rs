@@ -24,14 +24,14 @@ fn lines(fixture: &Fixture, arguments: &[&str]) -> Vec<Value> {
 }
 
 /// Returns the events and their states, as `backend events` lists them.
-fn states(fixture: &Fixture, arguments: &[&str]) -> Vec<(String, String)> {
+pub(crate) fn states(fixture: &Fixture, arguments: &[&str]) -> Vec<(String, String)> {
     let events = lines(fixture, &[&["events"], arguments].concat());
     let text = |event: &Value, name: &str| event[name].as_str().unwrap().to_owned();
     events.iter().map(|event| (text(event, "eventKey"), text(event, "state"))).collect()
 }
 
 /// Waits until an event has the state.
-async fn has_state(fixture: &Fixture, key: &str, state: &str) {
+pub(crate) async fn has_state(fixture: &Fixture, key: &str, state: &str) {
     eventually(&format!("{key} is {state}"), async || {
         states(fixture, &["--key", key]) == [(key.to_owned(), state.to_owned())]
     })
@@ -108,7 +108,7 @@ async fn each_event_is_listed_with_its_state_and_can_be_shown() {
     ] {
         assert_eq!(states(&fixture, arguments), selected, "{arguments:?}");
     }
-    pages_are_complete(&fixture, &expected);
+    pages_are_complete(&fixture, &[], 2, &expected.each_ref());
 
     let of = story(&fixture, &completed.key);
     assert_eq!((&of["outcome"], &of["attempts"]), (&json!("result"), &json!(2)), "{of}");
@@ -137,12 +137,13 @@ async fn each_event_is_listed_with_its_state_and_can_be_shown() {
     assert_eq!(of_case, [json!(pending.key), json!(retrying.key), json!(behind.key)]);
 }
 
-/// Asserts that a list that is read two events at a time is the same as one that is read at once.
-fn pages_are_complete(fixture: &Fixture, expected: &[(String, String)]) {
+/// Checks that pages of `limit` events, one after the other, list each of the events once.
+pub(crate) fn pages_are_complete(fixture: &Fixture, filter: &[&str], limit: usize, expected: &[&(String, String)]) {
+    let limit = limit.to_string();
     let mut found = Vec::new();
     let mut cursor = None;
     loop {
-        let mut arguments = vec!["events", "--limit", "2"];
+        let mut arguments = [&["events", "--limit", &limit], filter].concat();
         arguments.extend(cursor.iter().flat_map(|cursor: &String| ["--cursor", cursor]));
         let output = fixture.stack.backend_output(&arguments, &BackendSettings::default()).unwrap();
         let printed = String::from_utf8(output.stdout).unwrap();

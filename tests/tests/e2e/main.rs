@@ -33,6 +33,7 @@
 //! - [`planned`]: policy changes and restarts of one of two backends.
 //! - [`drain`]: restarts of Envoy.
 //! - [`events`]: what the commands say about events.
+//! - [`records`]: records of the history that share an entry.
 //! - [`format`]: stores that a newer backend has changed.
 //! - [`upgrade`]: a store that the previous version has left.
 //! - [`restore`]: the restore of a backup.
@@ -99,6 +100,7 @@ mod path;
 mod planned;
 mod publish;
 mod reconciler;
+mod records;
 mod replicas;
 mod restart;
 mod restore;

@@ -10,7 +10,7 @@ pub(in crate::events) const KEY: &str = "case.extraction.completed:c1:2025-06-22
 const TOOK: Duration = Duration::from_millis(12);
 
 fn stored(id: &str, source: Source, what: Kept) -> Stored {
-    Stored { position: Position { id: StreamId::parse(id).unwrap(), partition: 3, source }, what }
+    Stored { position: Position { id: StreamId::parse(id).unwrap(), partition: 3, source, place: 0 }, what }
 }
 
 pub(in crate::events) fn record(id: &str, change: Change, received: u64) -> Stored {
@@ -105,7 +105,7 @@ fn a_timeline_has_each_change_once() {
 fn an_event_waits_for_the_first_thing_in_its_way() {
     use WaitsFor::{Backend, EarlierEvent, Resume, Retry, Turn};
     let id = StreamId::parse("1-0").unwrap();
-    let inbox = |feature| Position { id, partition: 3, source: Source::Inbox(feature) };
+    let inbox = |feature| Position { id, partition: 3, source: Source::Inbox(feature), place: 0 };
     let event = |due| Event::of(&pending("1000-0", 1_000, due)).unwrap();
     let other = "case.extraction.completed:c1:2025-06-22T09:00:00Z";
     let first = [(inbox(Feature::Extraction), KEY.to_owned())];
