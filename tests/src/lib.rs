@@ -53,5 +53,6 @@ pub mod redis_server;
 pub mod stack;
 pub mod stored;
 pub mod tools;
+pub mod vector_request;
 
 pub use simulator;

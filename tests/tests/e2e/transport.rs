@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use envelope::vectors::Vector;
 use h2::client::SendRequest;
-use harness::simulator::sender::Answer;
+use harness::{simulator::sender::Answer, vector_request};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -53,21 +53,15 @@ fn piece(body: &[u8]) -> usize {
 }
 
 async fn http1(address: &str, vector: &Vector, transport: Transport) -> Option<Answer> {
-    let body = vector.body();
-    let mut request =
-        format!("{} {} HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n", vector.method, vector.path).into_bytes();
-    for (name, value) in vector.headers() {
-        request.extend([name.as_bytes(), b": ", &value, b"\r\n"].concat());
-    }
+    let mut request = vector_request::whole(vector);
     if transport == Transport::Http1Chunked {
+        let body = vector.body();
+        request = vector_request::head(vector);
         request.extend(b"transfer-encoding: chunked\r\n\r\n");
         for chunk in body.chunks(piece(&body)) {
             request.extend([format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
         }
         request.extend(b"0\r\n\r\n");
-    } else {
-        request.extend(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
-        request.extend(body);
     }
     let (mut reading, mut writing) = TcpStream::connect(address).await.ok()?.into_split();
     let writer = tokio::spawn(async move {

@@ -9,11 +9,13 @@ use harness::{
 };
 use serde_json::{Value, json};
 
+use crate::native;
+
 /// An Envoy with one implementation.
 pub(crate) struct Variant {
     pub(crate) name: &'static str,
-    /// Whether it decides anything, and so rejects invalid events.
-    pub(crate) decides: bool,
+    /// The status with which it rejects an undocumented event; `None` if it decides nothing.
+    pub(crate) rejects_with: Option<u16>,
     pub(crate) port: u16,
     pub(crate) envoy: Process,
 }
@@ -21,6 +23,12 @@ pub(crate) struct Variant {
 const ALONE: &str = "Envoy without a filter";
 const BUFFERING: &str = "a filter that only buffers the body";
 const CALLS: &str = "a filter that only makes the same host calls";
+/// What all others are compared with.
+pub(crate) const THIS: &str = "this filter";
+/// The status with which Envoy's own filters reject a request.
+const FORBIDDEN: u16 = 403;
+/// The status with which the others reject it.
+const UNPROCESSABLE: u16 = 422;
 
 /// Starts an Envoy with one worker for each implementation.
 pub(crate) fn start_all(folder: &Path, upstream: u16, ext_proc: u16, only: &[String]) -> Result<Vec<Variant>> {
@@ -28,16 +36,23 @@ pub(crate) fn start_all(folder: &Path, upstream: u16, ext_proc: u16, only: &[Str
     let buffering = fs::canonicalize(tools::wasm_module("buffering", &[])?)?;
     let settings = json!({ "build": "bench", "proof": "a-proof-for-this-machine-alone" });
     let filters = [
-        (ALONE, None),
-        (BUFFERING, Some(wasm(&buffering, &json!({})))),
-        (CALLS, Some(wasm(&buffering, &json!("calls")))),
-        ("this filter", Some(wasm(&filter, &settings))),
-        ("Lua", Some(lua())),
-        ("ext_proc", Some(ask())),
+        (ALONE, None, vec![]),
+        (BUFFERING, None, vec![wasm(&buffering, &json!({}))]),
+        (CALLS, None, vec![wasm(&buffering, &json!("calls"))]),
+        (THIS, Some(UNPROCESSABLE), vec![wasm(&filter, &settings)]),
+        ("Envoy's own filters", Some(FORBIDDEN), native::simple()),
+        ("Envoy's own filters, strict", Some(FORBIDDEN), native::strict()),
+        ("Lua", Some(UNPROCESSABLE), vec![lua()]),
+        ("ext_proc", Some(UNPROCESSABLE), vec![ask()]),
     ];
-    let is_wanted = |name: &str| only.is_empty() || only.iter().any(|part| name.contains(part.as_str()));
-    let wanted = filters.into_iter().filter(|(name, filter)| filter.is_none() || is_wanted(name));
-    wanted.map(|(name, filter)| start(folder, name, filter, upstream, ext_proc)).collect()
+    let is_wanted =
+        |name: &str| [ALONE, THIS].contains(&name) || only.is_empty() || only.iter().any(|part| name.contains(part));
+    let wanted = filters.into_iter().filter(|(name, ..)| is_wanted(name));
+    let start = |(name, rejects_with, filters)| {
+        let (port, envoy) = start(folder, name, filters, upstream, ext_proc)?;
+        Ok(Variant { name, rejects_with, port, envoy })
+    };
+    wanted.map(start).collect()
 }
 
 fn wasm(module: &Path, settings: &Value) -> Value {
@@ -65,13 +80,13 @@ fn ask() -> Value {
     }})
 }
 
-fn start(folder: &Path, name: &'static str, filter: Option<Value>, upstream: u16, ext_proc: u16) -> Result<Variant> {
+fn start(folder: &Path, name: &str, filters: Vec<Value>, upstream: u16, ext_proc: u16) -> Result<(u16, Process)> {
     let port = free_port()?;
     let admin = free_port()?;
     let router = json!({ "name": "router", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
     }});
-    let filters: Vec<_> = filter.into_iter().chain([router]).collect();
+    let filters: Vec<_> = filters.into_iter().chain([router]).collect();
     let manager = json!({
         "@type":
             "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -89,6 +104,10 @@ fn start(folder: &Path, name: &'static str, filter: Option<Value>, upstream: u16
     }});
     let bootstrap = json!({
         "admin": { "address": address(admin) },
+        // Envoy refuses long regular expressions by default.
+        "layered_runtime": { "layers": [
+            { "name": "regex", "static_layer": { "re2.max_program_size.error_level": 10_000 } },
+        ]},
         "static_resources": {
             "listeners": [{ "name": "edge", "address": address(port), "filter_chains": [{ "filters": [
                 { "name": "http", "typed_config": manager },
@@ -99,14 +118,13 @@ fn start(folder: &Path, name: &'static str, filter: Option<Value>, upstream: u16
             ],
         },
     });
-    let file = folder.join(format!("{}.json", name.replace(' ', "-")));
+    let file = folder.join(format!("{}.json", name.replace([' ', '\'', ','], "-")));
     fs::write(&file, bootstrap.to_string())?;
     let mut command = Command::new(tools::envoy()?);
     command.arg("-c").arg(&file).args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"]);
     let mut envoy = Process::start("envoy", &mut command, &file.with_extension("log"))?;
     envoy.wait_until(Duration::from_secs(30), || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())?;
-    let decides = !matches!(name, ALONE | BUFFERING | CALLS);
-    Ok(Variant { name, decides, port, envoy })
+    Ok((port, envoy))
 }
 
 fn address(port: u16) -> Value {
