@@ -213,11 +213,13 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// Loads the configuration and checks the Redis URLs, which only the inbox can parse.
 fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
     let config = Config::load(file)?;
-    if config.redis.urls().all(inbox::is_url) {
-        return Ok(config);
-    }
+    let sink = config.sink.redis_url.reveal();
+    let is_valid = [config.redis.urls().all(inbox::is_url), sink.is_empty() || inbox::is_url(sink)];
     let problem = "is not a URL like redis://[user:password@]host:port/[database] or unix:///path";
-    Err(ConfigError::invalid("redis.url", problem))
+    match ["redis.url", "sink.redis_url"].into_iter().zip(is_valid).find(|(_, is_valid)| !is_valid) {
+        Some((key, _)) => Err(ConfigError::invalid(key, problem)),
+        None => Ok(config),
+    }
 }
 
 #[cfg(test)]

@@ -105,6 +105,7 @@ impl Config {
             ("redis.sentinel_password_file", &self.redis.sentinel_password_file, &mut self.redis.sentinel_password),
             ("partner_api.api_key_file", &self.partner_api.api_key_file, &mut self.partner_api.api_key),
             ("sink.secret_file", &self.sink.secret_file, &mut self.sink.secret),
+            ("sink.redis_url_file", &self.sink.redis_url_file, &mut self.sink.redis_url),
         ] {
             if !file.is_empty() {
                 let text = fs::read_to_string(file).map_err(|error| {

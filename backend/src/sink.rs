@@ -1,4 +1,5 @@
-//! Delivers outcomes to the configured sink: the partner's application, or the log.
+//! Delivers outcomes to the configured sink: the partner's application, a stream that it reads, or
+//! the log.
 
 use crate::{
     config::{self, SinkKind},
@@ -9,9 +10,13 @@ use crate::{
 mod body;
 mod examination;
 mod http;
+mod stream;
 
 pub use examination::SinkAnswer;
+pub use stream::{StreamError, StreamState};
+
 use http::HttpSink;
+use stream::StreamSink;
 
 /// The configured sink.
 pub enum Sink {
@@ -19,17 +24,20 @@ pub enum Sink {
     Log,
     /// Posts each outcome to the partner's application.
     Http(Box<HttpSink>),
+    /// Adds each outcome to a stream of the partner's application.
+    Stream(Box<StreamSink>),
 }
 
 impl Sink {
     /// Returns the sink that the settings describe.
     ///
     /// # Errors
-    /// If a URL is invalid or the HTTP client cannot be built.
+    /// If a URL is invalid or the client cannot be built.
     pub fn new(settings: &config::Sink) -> anyhow::Result<Self> {
         Ok(match settings.kind {
             SinkKind::Log => Self::Log,
             SinkKind::Http => Self::Http(Box::new(HttpSink::new(settings)?)),
+            SinkKind::Redis => Self::Stream(Box::new(StreamSink::new(settings)?)),
         })
     }
 
@@ -37,18 +45,20 @@ impl Sink {
     pub fn did(&self) -> &'static str {
         match self {
             Self::Log => "handled; not delivered, since `sink.kind` is log",
-            Self::Http(_) => "handled and delivered",
+            Self::Http(_) | Self::Stream(_) => "handled and delivered",
         }
     }
 
     /// Delivers the outcome of an event.
     ///
     /// # Errors
-    /// If the application did not acknowledge it with 2xx. It may have received it all the same.
+    /// If the application did not acknowledge it with 2xx, or it is not durable in the stream. The
+    /// application may have received it all the same.
     pub async fn deliver(&self, event: &Event, outcome: Deliverable) -> Result<(), HandlerError> {
         match self {
             Self::Log => Ok(()),
             Self::Http(sink) => sink.deliver(event, outcome).await,
+            Self::Stream(sink) => sink.deliver(event, outcome).await,
         }
     }
 }

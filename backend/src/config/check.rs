@@ -18,6 +18,8 @@ const LONGEST_CALL_MS: u64 = 600_000;
 /// The most secrets that can sign outcomes at once, and the most API keys. A receiver may limit the
 /// signatures it verifies, and a call may have to try each key.
 const MOST_SECRETS: usize = 5;
+/// The largest `partner_api.max_response_bytes` if outcomes are added to Redis, whose own limit is 512 MiB.
+const LARGEST_IN_REDIS: u64 = 500 << 20;
 const DAY_MS: u64 = 86_400_000;
 const WEEK_S: u64 = 604_800;
 const YEAR_S: u64 = 31_536_000;
@@ -129,6 +131,17 @@ impl Config {
                 check_url("sink.url", sink.url_for(feature))?;
             }
         }
+        if sink.kind == SinkKind::Redis {
+            let problem = "is missing: set it to the URL of the Redis server with the application's stream";
+            ensure(!sink.redis_url.reveal().is_empty(), "sink.redis_url", problem)?;
+            let longest = self.partner_api.max_response_bytes;
+            within("partner_api.max_response_bytes", longest, 1..=LARGEST_IN_REDIS)?;
+        }
+        within("sink.max_length", sink.max_length, 1..=1_000_000_000)?;
+        // The keys of the inbox begin with a brace.
+        let is_name = (1..=128).contains(&sink.stream.len()) && sink.stream.bytes().all(|byte| byte.is_ascii_graphic());
+        let problem = "must be 1 to 128 visible ASCII characters, of which the first is not a brace";
+        ensure(is_name && !sink.stream.starts_with('{'), "sink.stream", problem)?;
         // White space alone is not a way to leave outcomes unsigned.
         let is_empty = sink.secret.reveal().is_empty();
         let is_number = |number| number <= MOST_SECRETS && (number == 0) == is_empty;

@@ -78,15 +78,15 @@ pub enum Topology {
     Cluster,
 }
 
-/// The condition under which an event counts as stored.
+/// The condition under which an event counts as stored, or an outcome as delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Durability {
-    /// The event is on the server's disk.
+    /// It is on the server's disk.
     Fsync,
-    /// The event is in the memory of the server and of this number of its replicas.
+    /// It is in the memory of the server and of this number of its replicas.
     Replicas(u8),
-    /// The event is in the server's memory.
+    /// It is in the server's memory.
     Memory,
 }
 
@@ -104,7 +104,9 @@ impl TryFrom<String> for Durability {
         {
             return Ok(Self::Replicas(replicas));
         }
-        Err(format!("`redis.durability` is `{text}`, but must be fsync, memory, or replicas:N with N from 1 to 9"))
+        Err(format!(
+            "`redis.durability` or `sink.durability` is `{text}`, but must be fsync, memory, or replicas:N with N from 1 to 9"
+        ))
     }
 }
 
@@ -191,6 +193,11 @@ pub struct Sink {
     pub translation_url: String,
     pub secret: Secret,
     pub secret_file: String,
+    pub redis_url: Secret,
+    pub redis_url_file: String,
+    pub stream: String,
+    pub max_length: u64,
+    pub durability: Durability,
     #[serde(rename = "timeout_ms", deserialize_with = "millis")]
     pub timeout: Duration,
 }
@@ -203,6 +210,8 @@ pub enum SinkKind {
     Log,
     /// The partner's application.
     Http,
+    /// A stream in Redis that the partner's application reads.
+    Redis,
 }
 
 /// The settings in `[doctor]`.

@@ -1,27 +1,51 @@
-//! The sink: whether the application can be reached, and what it answers to a signed test.
+//! The sink: whether the application or its stream can be reached, and what comes of a test.
 
-use super::{Checked, Finding, examined::Examined, servers::worst};
+use super::{
+    Checked, Finding,
+    examined::Examined,
+    servers::{LOOK_AT_REDIS, worst},
+};
 use crate::{
     config::{self, SinkKind},
-    sink::SinkAnswer,
+    sink::{Sink, SinkAnswer, StreamError, StreamState},
     units::duration,
 };
 
 const CHECK_APPLICATION: &str =
     "check `sink.url`, that the application runs, and which certificates this machine trusts";
 
+/// The share of `sink.max_length` from which on the stream is nearly full.
+const MUCH_OF_STREAM: f64 = 0.75;
+
 /// The finding if there is no application.
 fn only_logged() -> Finding {
     Finding::warning(
         "`sink.kind` is \"log\", so outcomes are not delivered",
-        "set `sink.kind` to \"http\" and `sink.url` to your application's URL",
+        "set `sink.kind` to \"http\" and `sink.url` to your application's URL, or `sink.kind` to \"redis\"",
     )
 }
 
 pub(super) async fn reachable(examined: &Examined) -> Checked {
     let sink = examined.sink.as_ref().map_err(|error| Finding::failure(error, CHECK_APPLICATION))?;
+    if let Sink::Stream(stream) = sink {
+        return Ok(judge_stream(&stream.examine().await.map_err(|error| unusable(&error))?));
+    }
     let answers = sink.reach().await.ok_or_else(only_logged)?;
     Ok(worst(answers.iter().map(judge_reached)))
+}
+
+fn unusable(error: &StreamError) -> Finding {
+    Finding::of_error(error, LOOK_AT_REDIS)
+}
+
+fn judge_stream(StreamState { address, length, max_length }: &StreamState) -> Finding {
+    let found = format!("{address} keeps outcomes; its stream has {length} of at most {max_length} entries");
+    let advice = "check that the application reads, acknowledges and deletes entries, or raise `sink.max_length`";
+    match *length as f64 / *max_length as f64 {
+        1.0.. => Finding::failure(found, advice),
+        MUCH_OF_STREAM.. => Finding::warning(found, advice),
+        _ => Finding::pass(found),
+    }
 }
 
 /// Judges the answer to a HEAD request, which an application need not know.
@@ -43,6 +67,13 @@ fn judge_reached(SinkAnswer { host, status, took }: &SinkAnswer) -> Finding {
 pub(super) fn signature(settings: &config::Sink) -> Finding {
     match (settings.kind, settings.secret.reveal().is_empty()) {
         (SinkKind::Log, _) => only_logged(),
+        (SinkKind::Redis, _) if settings.redis_url.reveal().contains('@') => {
+            Finding::pass("outcomes are not signed; whoever may write to the sink's Redis is trusted")
+        }
+        (SinkKind::Redis, _) => Finding::warning(
+            "outcomes are not signed, and the sink's Redis is used without a password, so whoever reaches it can add some",
+            "set `sink.redis_url_file` to a file with a URL that names a user and a password",
+        ),
         (SinkKind::Http, false) => Finding::pass("outcomes are signed"),
         (SinkKind::Http, true) => Finding::warning(
             "outcomes are not signed, so the application cannot verify who sent them",
@@ -53,6 +84,10 @@ pub(super) fn signature(settings: &config::Sink) -> Finding {
 
 pub(super) async fn test(examined: &Examined) -> Checked {
     let sink = examined.sink.as_ref().map_err(|error| Finding::failure(error, CHECK_APPLICATION))?;
+    if let Sink::Stream(stream) = sink {
+        let took = stream.test().await.map_err(|error| unusable(&error))?;
+        return Ok(Finding::pass(format!("a test was added to the stream and kept within {}", duration(took))));
+    }
     let answers = sink.test().await.ok_or_else(only_logged)?;
     Ok(worst(answers.iter().map(judge_tested)))
 }
@@ -101,6 +136,32 @@ mod tests {
             (Err("invalid peer certificate: UnknownIssuer"), Status::Failure),
         ] {
             assert_eq!(judge_reached(&answer(status)).status, expected, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_stream_that_fills_is_noticed_before_it_is_full() {
+        for (length, status, found) in [
+            (0, Status::Pass, "has 0 of at most 100 entries"),
+            (74, Status::Pass, "has 74 of"),
+            (75, Status::Warning, "has 75 of"),
+            (100, Status::Failure, "has 100 of"),
+        ] {
+            let finding = judge_stream(&StreamState { address: "host:1".to_owned(), length, max_length: 100 });
+            assert!(finding.status == status && finding.found.contains(found), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_stream_says_what_to_do() {
+        for (error, advice) in [
+            (StreamError::Full, "check that the application"),
+            (StreamError::ReadOnly, "set `sink.redis_url`"),
+            (StreamError::Unauthorized("NoPerm: User x".to_owned()), "check the user"),
+        ] {
+            let finding = unusable(&error);
+            let advises = finding.advice.as_ref().is_some_and(|said| said.starts_with(advice));
+            assert!(finding.status == Status::Failure && advises, "{finding:?}");
         }
     }
 

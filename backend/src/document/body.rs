@@ -27,6 +27,11 @@ impl DocumentBody {
         Self { before: Some(before.into()), document, after: Some(after.into()), reading: None }
     }
 
+    /// Returns the length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.size_hint().exact().and_then(|length| usize::try_from(length).ok()).unwrap_or_default()
+    }
+
     /// Returns the whole body if the document is in memory.
     ///
     /// # Errors

@@ -1,11 +1,13 @@
 //! Writes the JSON document that the application receives for an event.
 
+use std::io;
+
 use serde::Serialize;
 
 use crate::{
     document::{Document, DocumentBody},
     event::Event,
-    handler::{Deliverable, Recommendation},
+    handler::{Deliverable, HandlerError, Recommendation, Retry},
     partner_api::Case,
     time::to_millis,
 };
@@ -57,8 +59,8 @@ impl<'a> Head<'a> {
 ///
 /// # Errors
 /// If the case of a recommendation cannot be written as JSON.
-pub(super) fn write(event: &Event, outcome: Deliverable) -> serde_json::Result<DocumentBody> {
-    let mut before = serde_json::to_string(&Head::of(event))?;
+pub(super) fn write(event: &Event, outcome: Deliverable) -> Result<DocumentBody, HandlerError> {
+    let mut before = json(&Head::of(event))?;
     // The outcome is the last member, so the closing brace comes after it.
     before.pop();
     before.push_str(r#","outcome":"#);
@@ -69,10 +71,24 @@ pub(super) fn write(event: &Event, outcome: Deliverable) -> serde_json::Result<D
         }
         Deliverable::Recommendation { recommendation, case } => {
             let outcome = RecommendationOutcome { kind: "recommendation", recommendation, case: &case };
-            let outcome = Document::from_json(serde_json::to_string(&outcome)?);
+            let outcome = Document::from_json(json(&outcome)?);
             Ok(DocumentBody::new(before, outcome, "}"))
         }
     }
+}
+
+fn json(value: &impl Serialize) -> Result<String, HandlerError> {
+    serde_json::to_string(value).map_err(|_| {
+        let detail = "the outcome cannot be written as JSON".to_owned();
+        HandlerError { code: "sink_unwritable", detail, retry: Retry::Never }
+    })
+}
+
+/// The error for a large result whose file cannot be read.
+pub(super) fn unreadable(error: &io::Error) -> HandlerError {
+    tracing::error!("cannot read a large result from `partner_api.spool_folder`: {error}");
+    let detail = "a large result cannot be read back from `partner_api.spool_folder`: check that disk".to_owned();
+    HandlerError { code: "sink_unreadable", detail, retry: Retry::Later }
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use crate::{http_client, time::to_millis};
 
 /// On a request that tests the sink: `true`.
 const TEST_HEADER: &str = "x-truenroll-test";
-/// The type that the body of such a request states.
-const TEST_TYPE: &str = "truenroll-edge.test";
+/// The type that the body of a test states.
+pub(super) const TEST_TYPE: &str = "truenroll-edge.test";
 
 /// The answer of one URL of the application.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,13 @@ pub struct SinkAnswer {
     pub status: Result<u16, String>,
     /// How long it took.
     pub took: Duration,
+}
+
+/// Returns the identifier and the body of a test.
+pub(super) fn test(now: SystemTime) -> (String, String) {
+    let id = format!("msg_test_{:032x}", fastrand::u128(..));
+    let body = serde_json::json!({ "type": TEST_TYPE, "test": true, "sentAtMs": to_millis(now) }).to_string();
+    (id, body)
 }
 
 impl Sink {
@@ -62,9 +69,8 @@ impl HttpSink {
 
     /// Posts a test, which has the headers of an outcome and one more, but another body.
     async fn post_test(&self, url: &Url, now: SystemTime) -> SinkAnswer {
-        let id = format!("msg_test_{:032x}", fastrand::u128(..));
+        let (id, body) = test(now);
         let timestamp = to_millis(now) / 1_000;
-        let body = serde_json::json!({ "type": TEST_TYPE, "test": true, "sentAtMs": to_millis(now) }).to_string();
         let mut request = self
             .client
             .post(url.clone())

@@ -68,7 +68,7 @@ impl HttpSink {
     }
 
     pub(super) async fn deliver(&self, event: &Event, outcome: Deliverable) -> Result<(), HandlerError> {
-        let body = body::write(event, outcome).map_err(|_| unwritable())?;
+        let body = body::write(event, outcome)?;
         let request = self.request(event, body, SystemTime::now()).await?;
         let sent_at = Instant::now();
         let answered = self.client.execute(request).await;
@@ -99,10 +99,7 @@ impl HttpSink {
         if !self.keys.is_empty() {
             let begun: Vec<_> = self.keys.iter().map(|key| key.begin(&id, timestamp)).collect();
             let take = |begun: &mut Vec<Signing>, piece: &[u8]| begun.iter_mut().for_each(|one| one.update(piece));
-            let signed = body.inspect(begun, take).await.map_err(|error| {
-                tracing::error!("cannot read a large result from `partner_api.spool_folder`: {error}");
-                unreadable()
-            })?;
+            let signed = body.inspect(begun, take).await.map_err(|error| body::unreadable(&error))?;
             let signatures: Vec<_> = signed.into_iter().map(Signing::finish).collect();
             request = request.header("webhook-signature", signatures.join(" "));
         }
@@ -114,7 +111,7 @@ impl HttpSink {
 
 /// Returns the message identifier of Standard Webhooks for an event. The specification allows no
 /// full stop in it, which an event key contains, so it is a hash of the key.
-fn message_id(key: &EventKey) -> String {
+pub(super) fn message_id(key: &EventKey) -> String {
     let hash = Sha256::digest(key.as_str());
     let mut id = "msg_".to_owned();
     for byte in hash.iter().take(16) {
@@ -146,18 +143,6 @@ fn not_answered(error: &reqwest::Error) -> HandlerError {
     let detail = "the application cannot be reached, or closed the connection without an answer: check `sink.url`, and \
                   that the application runs";
     HandlerError { code: "sink_unreachable", detail: detail.to_owned(), retry: Retry::Later }
-}
-
-/// The error for an outcome that cannot be written as JSON.
-fn unwritable() -> HandlerError {
-    let detail = "the outcome cannot be written as JSON".to_owned();
-    HandlerError { code: "sink_unwritable", detail, retry: Retry::Never }
-}
-
-/// The error for a large result whose file cannot be read.
-fn unreadable() -> HandlerError {
-    let detail = "a large result cannot be read back from `partner_api.spool_folder`: check that disk".to_owned();
-    HandlerError { code: "sink_unreadable", detail, retry: Retry::Later }
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ struct Rule {
 const CRATES: [&str; 6] = ["backend", "envelope", "envoy", "filter", "tests", "tests/simulator"];
 
 const RULES: [Rule; 15] = [
-    Rule { folder: "backend", path: &["redis"], only: &["inbox"] },
+    Rule { folder: "backend", path: &["redis"], only: &["inbox", "sink::stream"] },
     Rule { folder: "backend", path: &["reqwest"], only: &["http_client", "partner_api", "sink"] },
     // The core works without a console.
     Rule { folder: "backend", path: &["crate", "console"], only: &["cli", "console", "server"] },

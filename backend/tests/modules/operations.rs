@@ -43,6 +43,7 @@ fn literals(tokens: &[Token], before: &str) -> Names {
 /// attempt.
 fn attempt_codes() -> Names {
     let mut codes = literals(&source("partner_api/error.rs"), "=>");
+    codes.extend(literals(&source("sink/stream/error.rs"), "=>"));
     for path in ["handler.rs", "handler", "sink", "worker"] {
         let tokens = source(path);
         let built = crate::source::tokens("HandlerError { code");

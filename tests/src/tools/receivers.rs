@@ -7,13 +7,14 @@ use clap::ValueEnum;
 
 use super::{nested_cargo, once, run, say, target, workspace};
 
-/// A receiver to copy, by its language.
+/// A receiver to copy, by its language; or the one that reads a stream in Redis, in Python.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Receiver {
     Python,
     Node,
     Rust,
+    Redis,
 }
 
 impl Receiver {
@@ -26,7 +27,8 @@ impl Receiver {
         let folder = target().join("receivers").join(self.to_string());
         fs::create_dir_all(&folder)?;
         match self {
-            Self::Python => python(&source, &folder),
+            Self::Python => python(&source, &folder, "receiver.py"),
+            Self::Redis => python(&source, &folder, "consumer.py"),
             Self::Node => node(&source, &folder),
             Self::Rust => rust(&source, &folder),
         }
@@ -39,14 +41,15 @@ impl fmt::Display for Receiver {
             Self::Python => "python",
             Self::Node => "node",
             Self::Rust => "rust",
+            Self::Redis => "redis",
         })
     }
 }
 
-fn python(source: &Path, folder: &Path) -> Result<Command> {
+fn python(source: &Path, folder: &Path, script: &str) -> Result<Command> {
     let program = folder.join("bin/python");
     once_per_version(source, folder, "requirements.txt", || {
-        say("python: installing docs/receivers/python/requirements.txt from PyPI to target/receivers/python");
+        say(&format!("installing {}/requirements.txt from PyPI to {}", source.display(), folder.display()));
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder))
             .context("Python with venv is missing (Debian: python3-venv)")?;
         let mut pip = Command::new(&program);
@@ -54,7 +57,7 @@ fn python(source: &Path, folder: &Path) -> Result<Command> {
         run(pip.arg(source.join("requirements.txt")))
     })?;
     let mut python = Command::new(program);
-    python.arg(source.join("receiver.py"));
+    python.arg(source.join(script));
     Ok(python)
 }
 

@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use crate::fixture::{Fixture, eventually, redis};
 
 /// A result of `backend doctor`: its checks by name, its exit code, and all that it printed.
-struct Diagnosis {
+pub(crate) struct Diagnosis {
     checks: BTreeMap<String, Value>,
     code: Option<i32>,
-    printed: String,
+    pub(crate) printed: String,
 }
 
 impl Diagnosis {
@@ -30,13 +30,13 @@ impl Diagnosis {
     }
 
     /// Asserts that a check has this status and says this, in what it found or in its advice.
-    fn says(&self, name: &str, status: &str, said: &str) {
+    pub(crate) fn says(&self, name: &str, status: &str, said: &str) {
         let check = &self.checks[name];
         assert!(check["status"] == status && check.to_string().contains(said), "{name}: {status}, {said}: {check}");
     }
 }
 
-fn diagnose(fixture: &Fixture, arguments: &[&str], own: &BackendSettings) -> Diagnosis {
+pub(crate) fn diagnose(fixture: &Fixture, arguments: &[&str], own: &BackendSettings) -> Diagnosis {
     let arguments = [&["doctor", "--json"][..], arguments].concat();
     let output = fixture.stack.backend_output(&arguments, own).unwrap();
     let printed =

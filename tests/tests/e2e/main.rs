@@ -4,6 +4,7 @@
 //! - [`edge`]: the filter's verdicts, for every golden vector and transport ([`transport`]).
 //! - [`path`]: events reach the application once, in order, and with the right outcome.
 //! - [`outcomes`]: what the application receives is as described.
+//! - [`redis_sink`]: outcomes in a stream of the application's.
 //! - [`large`]: large results.
 //! - [`ingest`]: the ingest is independent of handlers.
 //! - [`forged`]: events that are not true.
@@ -101,6 +102,7 @@ mod planned;
 mod publish;
 mod reconciler;
 mod records;
+mod redis_sink;
 mod replicas;
 mod restart;
 mod restore;

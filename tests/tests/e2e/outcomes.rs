@@ -22,7 +22,7 @@ fn examples() -> Vec<Value> {
 }
 
 /// The headers of a delivery of this body.
-fn headers_of(body: &Value) -> HeaderMap {
+pub(crate) fn headers_of(body: &Value) -> HeaderMap {
     let headers = [
         ("idempotency-key", body["eventKey"].as_str().unwrap()),
         ("webhook-id", "msg_0123456789abcdef0123456789abcdef"),

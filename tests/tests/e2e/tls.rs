@@ -28,17 +28,22 @@ use crate::{
 const SENDER: &str = "webhooks.sender.example";
 
 /// A certificate authority that exists for one test.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
+    /// Its own certificate, in PEM.
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
     /// A certificate for `name` and its key, in PEM.
-    fn sign(&self, name: &str) -> (String, String) {
+    pub(crate) fn sign(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         // Otherwise it has the same name as its authority, and looks self-signed.
@@ -154,7 +159,7 @@ async fn with_mtls_only_the_configured_sender_is_accepted() {
 }
 
 /// Starts a TLS endpoint in front of the server at port `behind`, and returns its port.
-async fn tls_in_front_of(behind: u16, (certificate, key): (String, String)) -> u16 {
+pub(crate) async fn tls_in_front_of(behind: u16, (certificate, key): (String, String)) -> u16 {
     backend::test_support::tls::prepare();
     let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();

@@ -1,6 +1,7 @@
 //! What each receiver must do, against a real backend.
 
 use std::{
+    path::Path,
     process::Command,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -29,7 +30,7 @@ const OTHER_SECRET: &str = "whsec_YW5vdGhlci1zZWNyZXQtZHVyaW5nLWEtcm90YXRpb24=";
 /// A secret that it does not accept.
 const UNKNOWN_SECRET: &str = "whsec_YS1zZWNyZXQtdGhhdC1ub2JvZHktaGFzLWNvbmZpZ3VyZWQ=";
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Runs SQL in the database that is the first argument, and prints the rows.
 const SQL: &str = "
 import sqlite3, sys
@@ -52,8 +53,12 @@ pub(crate) struct Trial {
 }
 
 impl Trial {
-    /// Starts everything.
-    pub(crate) async fn start(receiver: Receiver) -> Result<Self> {
+    /// Starts everything, and checks everything that a receiver must do.
+    pub(crate) async fn run(receiver: Receiver) -> Result<()> {
+        Self::start(receiver).await?.check().await
+    }
+
+    async fn start(receiver: Receiver) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let port = free_port()?;
         let url = format!("http://127.0.0.1:{port}/outcomes");
@@ -73,8 +78,7 @@ impl Trial {
         Ok(trial)
     }
 
-    /// Checks everything that a receiver must do.
-    pub(crate) async fn check(&mut self) -> Result<()> {
+    async fn check(&mut self) -> Result<()> {
         self.wrong_prefix().context("a secret with a wrong prefix")?;
         let delivered = self.killed_after_storing().await.context("killed between storing and answering")?;
         self.signatures(&delivered).await.context("signatures")?;
@@ -184,10 +188,7 @@ impl Trial {
     }
 
     fn sql(&self, statement: &str, values: &[&str]) -> Result<String> {
-        let mut python = Command::new("python3");
-        let output = python.args(["-c", SQL]).arg(database(&self.folder)).arg(statement).args(values).output()?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(String::from_utf8(output.stdout)?)
+        sql(&database(&self.folder), statement, values)
     }
 
     fn start_again(&mut self) -> Result<()> {
@@ -210,6 +211,14 @@ impl Trial {
         }
         Ok(())
     }
+}
+
+/// Runs a statement in a receiver's database, and returns the rows.
+pub(crate) fn sql(database: &Path, statement: &str, values: &[&str]) -> Result<String> {
+    let mut python = Command::new("python3");
+    let output = python.args(["-c", SQL]).arg(database).arg(statement).args(values).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 fn database(folder: &TempDir) -> std::path::PathBuf {

@@ -1,0 +1,100 @@
+//! Adds outcomes to a stream in Redis, from which the application reads them when it wants to.
+//!
+//! The connection is the sink's own, so a slow server does not delay the inbox.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime},
+};
+
+use redis::Cmd;
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    time::{Instant, timeout},
+};
+
+use super::{body, examination, http::message_id};
+use crate::{
+    config,
+    event::Event,
+    handler::{Deliverable, HandlerError},
+};
+
+mod error;
+mod target;
+mod writer;
+
+pub use error::StreamError;
+pub use target::StreamState;
+
+use target::Target;
+use writer::Request;
+
+/// The sink that adds to the application's stream.
+pub struct StreamSink {
+    target: Arc<Target>,
+    /// To the task that adds. It runs in the runtime of the first caller.
+    requests: OnceLock<mpsc::Sender<Request>>,
+    /// Redis takes an entry as a whole, so large outcomes are held in memory one at a time.
+    large: Semaphore,
+}
+
+impl StreamSink {
+    pub(super) fn new(settings: &config::Sink) -> anyhow::Result<Self> {
+        Ok(Self { target: Arc::new(Target::new(settings)?), requests: OnceLock::new(), large: Semaphore::const_new(1) })
+    }
+
+    pub(super) async fn deliver(&self, event: &Event, outcome: Deliverable) -> Result<(), HandlerError> {
+        let body = body::write(event, outcome)?;
+        let deliver = async {
+            let mut turn = None;
+            let body = match body.into_bytes() {
+                Ok(bytes) => bytes,
+                Err(large) => {
+                    turn = self.large.acquire().await.ok();
+                    let take = |whole: &mut Vec<u8>, piece: &[u8]| whole.extend_from_slice(piece);
+                    let whole = Vec::with_capacity(large.len());
+                    large.inspect(whole, take).await.map_err(|error| body::unreadable(&error))?.into()
+                }
+            };
+            let entry = self.target.entry(event.key.as_str(), event.name.as_str(), &message_id(&event.key), &body);
+            drop(body);
+            let added = self.add(entry).await;
+            drop(turn);
+            added.map_err(HandlerError::from)
+        };
+        timeout(self.target.timeout, deliver).await.unwrap_or_else(|_| Err(StreamError::Timeout.into()))
+    }
+
+    async fn add(&self, entry: Cmd) -> Result<(), StreamError> {
+        let (result, added) = oneshot::channel();
+        let requests = self.requests.get_or_init(|| {
+            let (requests, received) = mpsc::channel(writer::MAX_BATCH);
+            tokio::spawn(writer::run(Arc::clone(&self.target), received));
+            requests
+        });
+        let stopped = || StreamError::Refused("the task that adds outcomes has stopped".to_owned());
+        requests.send(Request { entry, result }).await.map_err(|_| stopped())?;
+        added.await.map_err(|_| stopped())?
+    }
+
+    /// Finds out whether the stream can be used. Adds nothing.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub async fn examine(&self) -> Result<StreamState, StreamError> {
+        timeout(self.target.timeout, self.target.examine()).await.unwrap_or(Err(StreamError::Timeout))
+    }
+
+    /// Adds a test, and returns how long it took.
+    ///
+    /// # Errors
+    /// If it was not added, or is not durable.
+    pub async fn test(&self) -> Result<Duration, StreamError> {
+        let begun = Instant::now();
+        let (id, body) = examination::test(SystemTime::now());
+        let entry = self.target.entry(&id, examination::TEST_TYPE, &id, body.as_bytes());
+        timeout(self.target.timeout, self.add(entry)).await.unwrap_or(Err(StreamError::Timeout))?;
+        Ok(begun.elapsed())
+    }
+}

@@ -1,0 +1,52 @@
+//! Adds outcomes to the stream over one connection: those that arrive at the same time together, so
+//! that they wait for the disk or the replicas together.
+
+use std::sync::Arc;
+
+use redis::Cmd;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{StreamError, target::Target};
+
+/// Asks to add an entry.
+pub(super) struct Request {
+    pub(super) entry: Cmd,
+    pub(super) result: oneshot::Sender<Result<(), StreamError>>,
+}
+
+/// The maximum number of entries that are added together, and of those that wait for it.
+pub(super) const MAX_BATCH: usize = 64;
+
+/// Adds entries until nobody can ask any more.
+pub(super) async fn run(target: Arc<Target>, mut received: mpsc::Receiver<Request>) {
+    let mut connection = None;
+    let mut batch = Vec::new();
+    while received.recv_many(&mut batch, MAX_BATCH).await > 0 {
+        // For a request that nobody waits for any more, a retry adds the entry.
+        let awaited = batch.drain(..).filter(|request| !request.result.is_closed());
+        let (entries, asked): (Vec<_>, Vec<_>) = awaited.map(|request| (request.entry, request.result)).unzip();
+        if entries.is_empty() {
+            continue;
+        }
+        let add = async {
+            let connection = match &mut connection {
+                Some(connection) => connection,
+                none => none.insert(target.connect().await?),
+            };
+            target.add(connection, entries).await
+        };
+        let added = timeout(target.timeout, add).await.unwrap_or(Err(StreamError::Timeout));
+        let results = added.unwrap_or_else(|error| vec![Err(error); asked.len()]);
+        if results.iter().any(|result| !matches!(result, Ok(()) | Err(StreamError::Full))) {
+            // There may be another server at the address, or this one has changed.
+            connection = None;
+        }
+        for (asked, result) in asked.into_iter().zip(results) {
+            // The caller may have given up.
+            _ = asked.send(result);
+        }
+    }
+}
