@@ -11,12 +11,14 @@ use std::{
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use envelope::{CaseId, Feature};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     config::{Config, ConfigError},
     handler::Handlers,
     inbox,
     partner_api::PartnerApi,
+    reload::Reload,
     telemetry,
 };
 
@@ -49,7 +51,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Receive events and handle them until stopped by SIGTERM or SIGINT.
+    /// Receive events and handle them until stopped by SIGTERM or SIGINT. SIGHUP makes it read the
+    /// configuration again.
     Serve,
     /// Check the configuration and exit. `doctor` also checks everything that it refers to.
     Check,
@@ -163,6 +166,8 @@ pub async fn main_with(extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -
         clap_complete::generate(shell, &mut Arguments::command(), "backend", &mut io::stdout());
         return ExitCode::SUCCESS;
     }
+    // From here on, SIGHUP does not end `backend serve`.
+    let hangups = matches!(arguments.command, Command::Serve).then(|| signal(SignalKind::hangup())).transpose();
     let config = match load(arguments.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {
@@ -172,7 +177,7 @@ pub async fn main_with(extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -
     };
     let done = match arguments.command {
         Command::Check | Command::Completions { .. } => Ok(()),
-        Command::Doctor { options } => doctor::run(config, arguments.config.as_deref(), options).await,
+        Command::Doctor { options } => doctor::run(config, options).await,
         Command::Ready => ready::ask(&config).await,
         Command::Quarantine { filter, output } => quarantine::list(&config, &filter, output).await,
         Command::Readmit { filter } => quarantine::readmit(&config, &filter).await,
@@ -186,8 +191,10 @@ pub async fn main_with(extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -
         Command::Pause { feature } => pause::pause(&config, feature).await,
         Command::Resume { feature } => pause::resume(&config, feature).await,
         Command::Serve => {
-            telemetry::start_logging(&config.log);
-            serve::run(config, arguments.config.as_deref(), extend).await
+            let set_log_level = telemetry::start_logging(&config.log);
+            let load = Box::new(move || load(arguments.config.as_deref()));
+            let reload = |hangups| Reload { hangups, load, set_log_level };
+            serve::run(config, hangups.map(|hangups| hangups.map(reload)), extend).await
         }
     };
     match done {
@@ -217,7 +224,7 @@ fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
     let is_valid = [config.redis.urls().all(inbox::is_url), sink.is_empty() || inbox::is_url(sink)];
     let problem = "is not a URL like redis://[user:password@]host:port/[database] or unix:///path";
     match ["redis.url", "sink.redis_url"].into_iter().zip(is_valid).find(|(_, is_valid)| !is_valid) {
-        Some((key, _)) => Err(ConfigError::invalid(key, problem)),
+        Some((key, _)) => Err(ConfigError::invalid(key, problem).located(&config.settings)),
         None => Ok(config),
     }
 }

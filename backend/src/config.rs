@@ -1,5 +1,5 @@
 //! The configuration: compiled-in defaults, overridden by a file, overridden by the environment. It
-//! is read once at start and checked as a whole.
+//! is read at start, and again when it is to be reloaded, and checked as a whole.
 
 use std::{env, ffi::OsString, fs, path::Path};
 
@@ -12,6 +12,7 @@ mod check;
 mod credential;
 mod error;
 mod listing;
+mod live;
 mod old_names;
 mod secret;
 mod settings;
@@ -49,6 +50,9 @@ pub struct Config {
     pub doctor: Doctor,
     pub log: Log,
     pub shutdown: Shutdown,
+    /// The same, setting by setting, sorted by name.
+    #[serde(skip)]
+    pub settings: Vec<Setting>,
 }
 
 impl Config {
@@ -68,9 +72,11 @@ impl Config {
         environment: Environment,
         variables: impl Iterator<Item = OsString>,
     ) -> Result<Self, ConfigError> {
-        let mut config: Self = Self::read_sources(file, environment, variables)?.try_deserialize()?;
-        config.read_secrets()?;
-        config.check()?;
+        let sources = Self::read_sources(file, environment, variables)?;
+        let settings = listing::settings_of(sources.collect()?, file);
+        let mut config = Self { settings, ..sources.try_deserialize()? };
+        config.read_secrets().map_err(|error| error.located(&config.settings))?;
+        config.check().map_err(|error| error.located(&config.settings))?;
         Ok(config)
     }
 
@@ -107,11 +113,21 @@ impl Config {
             ("sink.secret_file", &self.sink.secret_file, &mut self.sink.secret),
             ("sink.redis_url_file", &self.sink.redis_url_file, &mut self.sink.redis_url),
         ] {
-            if !file.is_empty() {
-                let text = fs::read_to_string(file).map_err(|error| {
-                    ConfigError::invalid(key, format!("is `{file}`, which cannot be read: {}", explain(&error)))
-                })?;
-                *secret = Secret::new(text.trim_end());
+            if file.is_empty() {
+                continue;
+            }
+            let invalid = |problem: &str| ConfigError::invalid(key, format!("is `{file}`, which {problem}"));
+            let text = fs::read_to_string(file);
+            let text = text.map_err(|error| invalid(&format!("cannot be read: {}", explain(&error))))?;
+            *secret = Secret::new(text.trim_end());
+            // Without the secret, outcomes would not be signed, or the console would be open.
+            if secret.reveal().is_empty() {
+                return Err(invalid("is empty"));
+            }
+            if let Some(setting) =
+                self.settings.iter_mut().find(|setting| key.strip_suffix("_file") == Some(&setting.key))
+            {
+                setting.raw.clone_from(secret);
             }
         }
         Ok(())

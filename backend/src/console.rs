@@ -7,7 +7,10 @@
 //! which is also served as JSON, and a template in `backend/templates`. Pages work without a script;
 //! with one, [`live`] makes them show changes by themselves.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
 
 use axum::{
     Router, middleware,
@@ -19,11 +22,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{
-    config::{Config, Setting},
-    inbox::Inbox,
-    telemetry::Metrics,
-};
+use crate::{config::Config, inbox::Inbox, telemetry::Metrics};
 
 mod access;
 mod answer;
@@ -45,24 +44,14 @@ mod quarantine;
 mod rates;
 mod stories;
 
-use access::Access;
 use job::Jobs;
 use listener::Limited;
 use rates::Rates;
 
-/// Where the console is served, and what only the command line knows.
-pub struct Console {
-    /// The listener.
-    pub listener: TcpListener,
-    /// The configuration, setting by setting.
-    pub settings: Vec<Setting>,
-}
-
 /// What the pages use.
 struct Context {
-    config: Config,
-    settings: Vec<Setting>,
-    access: Access,
+    /// The configuration in effect.
+    config: watch::Receiver<Arc<Config>>,
     inbox: Inbox,
     metrics: Arc<Metrics>,
     rates: Mutex<Rates>,
@@ -85,49 +74,47 @@ const MAX_REQUESTS: usize = 32;
 /// How many open pages are kept up to date. More have to be reloaded by hand.
 const MAX_LIVE_PAGES: usize = 64;
 
-impl Console {
-    /// Serves the console in `tasks` until `stop` is cancelled.
-    ///
-    /// # Errors
-    /// If the credentials are invalid.
-    pub(crate) fn start(
-        self,
-        config: &Config,
-        inbox: Inbox,
-        metrics: Arc<Metrics>,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> anyhow::Result<()> {
-        let Self { listener, settings } = self;
-        let own_hosts = format!("{} {}", config.console.listen, config.console.hosts);
-        let credentials = config.console.credentials().map_err(anyhow::Error::msg)?;
-        tracing::info!(console = %listener.local_addr()?, "the console is on");
-        let context = Arc::new(Context {
-            config: config.clone(),
-            settings,
-            access: Access::new(&own_hosts, credentials),
-            inbox,
-            metrics,
-            rates: Mutex::new(Rates::new()),
-            health: health::Latest::default(),
-            readmissions: Jobs::default(),
-            replays: Jobs::default(),
-            changes: watch::Sender::default(),
-            permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
-            live_pages: Arc::new(Semaphore::new(MAX_LIVE_PAGES)),
-            stop: stop.clone(),
-        });
-        tasks.spawn(rates::sample(Arc::clone(&context)));
-        let stopped = stop.clone().cancelled_owned();
-        // axum retries failed accepts, so serving never returns an error.
-        tasks.spawn(async move {
-            _ = axum::serve(Limited::new(listener), routes(context)).with_graceful_shutdown(stopped).await;
-        });
-        Ok(())
-    }
+/// Serves the console on `listener` in `tasks` until `stop` is cancelled.
+///
+/// # Errors
+/// If the listener has no address.
+pub(crate) fn start(
+    listener: TcpListener,
+    config: watch::Receiver<Arc<Config>>,
+    inbox: Inbox,
+    metrics: Arc<Metrics>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> io::Result<()> {
+    tracing::info!(console = %listener.local_addr()?, "the console is on");
+    let context = Arc::new(Context {
+        config,
+        inbox,
+        metrics,
+        rates: Mutex::new(Rates::new()),
+        health: health::Latest::default(),
+        readmissions: Jobs::default(),
+        replays: Jobs::default(),
+        changes: watch::Sender::default(),
+        permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
+        live_pages: Arc::new(Semaphore::new(MAX_LIVE_PAGES)),
+        stop: stop.clone(),
+    });
+    tasks.spawn(rates::sample(Arc::clone(&context)));
+    let stopped = stop.clone().cancelled_owned();
+    // axum retries failed accepts, so serving never returns an error.
+    tasks.spawn(async move {
+        _ = axum::serve(Limited::new(listener), routes(context)).with_graceful_shutdown(stopped).await;
+    });
+    Ok(())
 }
 
 impl Context {
+    /// Returns the configuration in effect.
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
+    }
+
     /// Makes the open pages show a change.
     fn has_changed(&self) {
         self.changes.send_modify(|changes| *changes = changes.wrapping_add(1));

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::{Config, Setting};
+use crate::config::Config;
 
 mod authenticity;
 mod clock;
@@ -47,8 +47,6 @@ pub struct Check {
 pub struct Subject {
     /// The configuration.
     pub config: Config,
-    /// The same, setting by setting.
-    pub settings: Vec<Setting>,
     /// Whether to send the application a test.
     pub sink_test: SinkTest,
 }
@@ -99,7 +97,7 @@ fn too_slow(limit: Duration) -> Finding {
 
 async fn check(name: Name, examined: &Examined) -> Checked {
     match name {
-        Name::Configuration => Ok(configuration::check(&examined.subject.settings)),
+        Name::Configuration => Ok(configuration::check(&examined.subject.config.settings)),
         Name::RedisReachable => servers::reachable(examined).await,
         Name::RedisVersion => servers::version(examined).await,
         Name::RedisLatency => servers::latency(examined).await,

@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc, time::Instant};
 use envelope::{CaseId, Feature};
 use reqwest::{Client, Response, StatusCode, Url, header::HeaderValue, redirect};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use crate::{
     config,
@@ -34,7 +35,7 @@ use keys::Keys;
 #[derive(Clone)]
 pub struct PartnerApi {
     client: Client,
-    keys: Arc<Keys>,
+    keys: watch::Sender<Arc<Keys>>,
     metrics: Arc<Metrics>,
     base: Arc<Url>,
     max_response_bytes: u64,
@@ -68,7 +69,7 @@ impl PartnerApi {
         let known = Arc::new(KnownCases::default());
         Ok(Self {
             client,
-            keys: Arc::new(Keys::new(&settings.api_key)?),
+            keys: watch::Sender::new(Arc::new(Keys::new(&settings.api_key)?)),
             metrics: Arc::default(),
             base: Arc::new(base),
             max_response_bytes: settings.max_response_bytes,
@@ -87,6 +88,15 @@ impl PartnerApi {
     /// Returns whether no calls are made for a while because they keep failing.
     pub(crate) fn is_circuit_open(&self) -> bool {
         self.gate.is_open()
+    }
+
+    /// Has the calls of all clones that begin from now on use these keys.
+    ///
+    /// # Errors
+    /// If a key is invalid.
+    pub(crate) fn change_keys(&self, setting: &config::Secret) -> anyhow::Result<()> {
+        self.keys.send_replace(Arc::new(Keys::new(setting)?));
+        Ok(())
     }
 
     /// Returns the cases that are known to exist.
@@ -232,13 +242,14 @@ impl PartnerApi {
     /// Makes a call with one key after the other until one of them is not rejected.
     async fn fetch(&self, url: Url, case: Option<&CaseId<'_>>) -> Result<Document, PartnerApiError> {
         let mut answer = Err(PartnerApiErrorKind::Unauthorized.into());
-        for (position, key) in self.keys.in_order() {
+        let keys = Arc::clone(&self.keys.borrow());
+        for (position, key) in keys.in_order() {
             answer = self.fetch_with(key, url.clone(), case).await;
             if !answer.as_ref().is_err_and(|error| error.kind == PartnerApiErrorKind::Unauthorized) {
                 break;
             }
             self.metrics.api_key_rejections.inc();
-            self.keys.reject(position);
+            keys.reject(position);
         }
         answer
     }

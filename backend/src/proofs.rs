@@ -12,13 +12,13 @@ use std::{
 use axum::http::HeaderMap;
 use envelope::headers::{self, Judgement};
 use subtle::ConstantTimeEq;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{config::Secret, telemetry::LogLimit};
 
 /// The known proofs, and when a request last showed an unknown one.
 pub(crate) struct Proofs {
-    known: Vec<Secret>,
+    known: watch::Sender<Vec<Secret>>,
     /// Cleared by a request with a known proof.
     unknown_at: Mutex<Option<Instant>>,
     unknown_log: LogLimit,
@@ -38,13 +38,19 @@ impl Proofs {
     /// Returns the proofs in `setting`, which are separated by white space. There are several while
     /// a proof is being replaced.
     pub(crate) fn new(setting: &Secret) -> Self {
-        let known = setting.parts().map(Secret::new).collect();
         Self {
-            known,
+            known: watch::Sender::new(parts(setting)),
             unknown_at: Mutex::default(),
             unknown_log: LogLimit::every(LOG_INTERVAL),
             unjudged_log: LogLimit::every(LOG_INTERVAL),
         }
+    }
+
+    /// Knows the proofs in `setting`, and no others, from now on.
+    pub(crate) fn replace(&self, setting: &Secret) {
+        self.known.send_replace(parts(setting));
+        // Whether the unknown proof is still unknown, the next request shows.
+        self.set_unknown_at(None);
     }
 
     /// Returns how the filter judged a request, if the request shows a known proof.
@@ -69,7 +75,7 @@ impl Proofs {
     /// differs from a known one.
     pub(crate) fn knows(&self, proof: &[u8]) -> bool {
         crate::mutation::instead!(Proof => true);
-        self.known.iter().any(|known| known.reveal().as_bytes().ct_eq(proof).into())
+        self.known.borrow().iter().any(|known| known.reveal().as_bytes().ct_eq(proof).into())
     }
 
     /// Returns whether the last request from a filter showed an unknown proof, less than a minute
@@ -105,6 +111,10 @@ impl Proofs {
     }
 }
 
+fn parts(setting: &Secret) -> Vec<Secret> {
+    setting.parts().map(Secret::new).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,5 +135,15 @@ mod tests {
         assert!(proofs.judgement(&judged("another")).is_none());
         tokio::time::advance(UNREADY).await;
         assert!(!proofs.has_recent_unknown_proof());
+    }
+
+    #[tokio::test]
+    async fn replaced_proofs_take_effect_at_once() {
+        let proofs = Proofs::new(&Secret::new("old-proof"));
+        assert!(proofs.judgement(&judged("new-proof")).is_none() && proofs.has_recent_unknown_proof());
+        proofs.replace(&Secret::new("old-proof new-proof"));
+        assert!(!proofs.has_recent_unknown_proof() && proofs.knows(b"old-proof") && proofs.knows(b"new-proof"));
+        proofs.replace(&Secret::new("new-proof"));
+        assert!(!proofs.knows(b"old-proof") && proofs.knows(b"new-proof"));
     }
 }

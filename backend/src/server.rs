@@ -5,19 +5,24 @@ use std::{io, sync::Arc, thread, time::Duration};
 
 use anyhow::Context as _;
 use axum::Router;
-use tokio::{net::TcpListener, sync::oneshot, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin,
     config::Config,
-    console::Console,
+    console,
     handler::Handlers,
     inbox::Inbox,
     ingest,
     partner_api::PartnerApi,
     proofs::Proofs,
     reconciler::Reconciler,
+    reload::{Live, Reload},
     sink::Sink,
     telemetry::Metrics,
     worker::{self, Work},
@@ -27,8 +32,18 @@ use crate::{
 /// has stopped.
 const CLOSING: Duration = Duration::from_secs(1);
 
-/// Receives events on `ingest`, stores them in `inbox` and handles them until `shutdown` is
-/// cancelled. `extend` returns the handlers to use, given the standard ones.
+/// The listeners of a backend.
+pub struct Listeners {
+    /// For events, from Envoy.
+    pub ingest: TcpListener,
+    /// For liveness, readiness and metrics.
+    pub admin: TcpListener,
+    /// For the console, if there is one.
+    pub console: Option<TcpListener>,
+}
+
+/// Receives events, stores them in `inbox` and handles them until `shutdown` is cancelled. `extend`
+/// returns the handlers to use, given the standard ones.
 ///
 /// # Errors
 /// If the backend cannot start, or the thread of the ingest stops unexpectedly.
@@ -36,12 +51,11 @@ pub async fn run(
     config: Config,
     inbox: Inbox,
     extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers,
-    ingest: TcpListener,
-    admin: TcpListener,
-    console: Option<Console>,
+    listeners: Listeners,
+    reload: Option<Reload>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut running = Running::start(&config, inbox, extend, ingest, admin, console, &shutdown)?;
+    let mut running = Running::start(&config, inbox, extend, listeners, reload, &shutdown)?;
     tokio::select! {
         biased;
         () = shutdown.cancelled() => {}
@@ -59,8 +73,8 @@ struct Running {
     stop_ingest: CancellationToken,
     /// Resolves when the ingest has stopped.
     ingest_stopped: oneshot::Receiver<()>,
-    /// The admin server, the console, and the watch over the Redis servers, which the ingest needs
-    /// until it has stopped.
+    /// The admin server, the console, reloads, and the watch over the Redis servers, which the ingest
+    /// needs until it has stopped.
     background: TaskTracker,
     stop_background: CancellationToken,
 }
@@ -70,11 +84,11 @@ impl Running {
         config: &Config,
         inbox: Inbox,
         extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers,
-        ingest: TcpListener,
-        admin: TcpListener,
-        console: Option<Console>,
+        listeners: Listeners,
+        reload: Option<Reload>,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Self> {
+        let Listeners { ingest, admin, console } = listeners;
         let api = PartnerApi::new(&config.partner_api).context("cannot create the client of the Partner API")?;
         let metrics = Arc::new(Metrics::default());
         let api = api.counting(&metrics);
@@ -100,8 +114,15 @@ impl Running {
         tracing::info!(ingest = %ingest.local_addr()?, admin = %admin.local_addr()?, "ready for events");
         let ingest_stopped = serve_on_own_thread(ingest, routes, stop_ingest.clone())
             .context("cannot start the thread of the ingest")?;
+        let config = watch::Sender::new(Arc::new(config.clone()));
         if let Some(console) = console {
-            console.start(config, inbox.clone(), Arc::clone(&metrics), &background, &stop_background)?;
+            let config = config.subscribe();
+            console::start(console, config, inbox.clone(), Arc::clone(&metrics), &background, &stop_background)?;
+        }
+        if let Some(reload) = reload {
+            let (proofs, work, metrics) = (Arc::clone(&proofs), Arc::clone(&work), Arc::clone(&metrics));
+            let reloads = reload.run(Live { config, proofs, api: api.clone(), work, metrics });
+            background.spawn(stop_background.clone().run_until_cancelled_owned(reloads));
         }
         let routes = admin::routes(admin::Context { inbox, api, metrics, proofs, shutdown: shutdown.clone() });
         background.spawn(serve(admin, routes, stop_background.clone()));

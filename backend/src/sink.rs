@@ -1,6 +1,8 @@
 //! Delivers outcomes to the configured sink: the partner's application, a stream that it reads, or
 //! the log.
 
+use envelope::SigningKey;
+
 use crate::{
     config::{self, SinkKind},
     event::Event,
@@ -28,6 +30,16 @@ pub enum Sink {
     Stream(Box<StreamSink>),
 }
 
+/// Warns if the application cannot verify who sends it outcomes.
+pub fn warn_if_unsigned(settings: &config::Sink) {
+    if settings.kind == SinkKind::Http && settings.secret.reveal().is_empty() {
+        tracing::warn!(
+            "`sink.secret` is empty, so outcomes are not signed and the application cannot verify who sent them: set \
+             `sink.secret` (or `sink.secret_file`) to `whsec_` followed by 24 to 64 random bytes in base64"
+        );
+    }
+}
+
 impl Sink {
     /// Returns the sink that the settings describe.
     ///
@@ -39,6 +51,14 @@ impl Sink {
             SinkKind::Http => Self::Http(Box::new(HttpSink::new(settings)?)),
             SinkKind::Redis => Self::Stream(Box::new(StreamSink::new(settings)?)),
         })
+    }
+
+    /// Signs what is posted with these keys from now on.
+    pub fn change_keys(&self, keys: Vec<SigningKey>) {
+        match self {
+            Self::Log | Self::Stream(_) => {}
+            Self::Http(sink) => _ = sink.keys.send_replace(keys),
+        }
     }
 
     /// Returns what the log says about an event that was handled.

@@ -68,6 +68,11 @@ impl Work {
         }
     }
 
+    /// Returns the sink.
+    pub fn sink(&self) -> &Sink {
+        &self.sink
+    }
+
     /// Drops the attempts in progress and releases the leases at once. The next owner of each
     /// partition repeats the attempts.
     pub fn abandon(&self) {

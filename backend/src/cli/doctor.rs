@@ -1,9 +1,6 @@
 //! `backend doctor`.
 
-use std::{
-    io::{Write, stdout},
-    path::Path,
-};
+use std::io::{Write, stdout};
 
 use anyhow::bail;
 use clap::Args;
@@ -34,9 +31,9 @@ pub(super) struct Options {
 ///
 /// # Errors
 /// If a check is a failure.
-pub(super) async fn run(config: Config, file: Option<&Path>, options: Options) -> anyhow::Result<()> {
+pub(super) async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     let sink_test = if options.probe_sink { SinkTest::Sent } else { SinkTest::Omitted };
-    let checks = doctor::run(Subject { config, settings: Config::list(file)?, sink_test }).await;
+    let checks = doctor::run(Subject { config, sink_test }).await;
     for check in &checks {
         if options.json {
             writeln!(stdout(), "{}", serde_json::to_string(check)?)?;

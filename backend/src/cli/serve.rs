@@ -1,6 +1,6 @@
 //! `backend serve`.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use anyhow::Context;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -13,12 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    config::{self, Config, SinkKind},
-    console::Console,
+    config::Config,
     handler::Handlers,
     inbox::{Inbox, InboxError},
     partner_api::PartnerApi,
-    server,
+    reload::Reload,
+    server::{self, Listeners},
+    sink,
 };
 
 /// The pause before Redis is asked again at start.
@@ -29,9 +30,10 @@ const BACKLOG: u32 = 1024;
 /// Runs the backend until SIGTERM or SIGINT.
 pub(super) async fn run(
     config: Config,
-    file: Option<&Path>,
+    reload: io::Result<Option<Reload>>,
     extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers,
 ) -> anyhow::Result<()> {
+    let reload = reload?;
     let shutdown = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -44,27 +46,15 @@ pub(super) async fn run(
         stop.cancel();
     });
     raise_limit_of_open_files();
-    warn_if_unsigned(&config.sink);
+    sink::warn_if_unsigned(&config.sink);
     let ingest = Reserved::bind("ingest.listen", &config.ingest.listen)?;
     let admin = Reserved::bind("admin.listen", &config.admin.listen)?;
     let listen = &config.console.listen;
     let console = if listen.is_empty() { None } else { Some(Reserved::bind("console.listen", listen)?) };
     let Some(inbox) = shutdown.run_until_cancelled(connect(&config)).await else { return Ok(()) };
-    let (ingest, admin) = (ingest.listen()?, admin.listen()?);
-    let console = match console {
-        Some(console) => Some(Console { listener: console.listen()?, settings: Config::list(file)? }),
-        None => None,
-    };
-    server::run(config, inbox?, extend, ingest, admin, console, shutdown).await
-}
-
-fn warn_if_unsigned(sink: &config::Sink) {
-    if sink.kind == SinkKind::Http && sink.secret.reveal().is_empty() {
-        warn!(
-            "`sink.secret` is empty, so outcomes are not signed and the application cannot verify who sent them: set \
-             `sink.secret` (or `sink.secret_file`) to `whsec_` followed by 24 to 64 random bytes in base64"
-        );
-    }
+    let console = console.map(Reserved::listen).transpose()?;
+    let listeners = Listeners { ingest: ingest.listen()?, admin: admin.listen()?, console };
+    server::run(config, inbox?, extend, listeners, reload, shutdown).await
 }
 
 /// An address on which the backend does not listen yet. While it waits for Redis, connections are

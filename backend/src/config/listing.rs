@@ -1,11 +1,11 @@
 //! Lists every setting with its value and its origin. Secrets are masked.
 
-use std::{env, fmt, path::Path};
+use std::{fmt, path::Path};
 
-use config::{Map, Source as _, Value, ValueKind};
+use config::{Map, Value, ValueKind};
 use serde::Serialize;
 
-use super::{Config, ConfigError, environment};
+use super::Secret;
 use crate::http_client;
 
 /// A setting as it is in effect.
@@ -18,6 +18,9 @@ pub struct Setting {
     pub value: String,
     /// Where the value comes from.
     pub origin: Origin,
+    /// The value itself.
+    #[serde(skip)]
+    pub raw: Secret,
 }
 
 /// Where a value comes from.
@@ -34,18 +37,7 @@ pub enum Origin {
 
 const MASKED: &str = "[redacted]";
 
-impl Config {
-    /// Lists the settings, sorted by name, that [`Config::load`] would read.
-    ///
-    /// # Errors
-    /// If a source cannot be read.
-    pub fn list(file: Option<&Path>) -> Result<Vec<Setting>, ConfigError> {
-        let variables = env::vars_os().map(|(name, _)| name);
-        Ok(settings_of(Self::read_sources(file, environment(), variables)?.collect()?, file))
-    }
-}
-
-/// Lists the settings in the tables of all sources, of which `file` is one.
+/// Lists the settings, sorted by name, in the tables of all sources, of which `file` is one.
 pub(super) fn settings_of(sources: Map<String, Value>, file: Option<&Path>) -> Vec<Setting> {
     let mut flat = Map::new();
     flatten("", sources, &mut flat);
@@ -80,9 +72,9 @@ fn describe(key: &str, all: &Map<String, Value>, settings_file: Option<&Path>) -
         _ if !is_set => "\"\"".to_owned(),
         Some(_) => MASKED.to_owned(),
         None if key.ends_with("url") => http_client::host_of(&text).unwrap_or_else(|| MASKED.to_owned()),
-        None => text,
+        None => text.clone(),
     };
-    Setting { key: key.to_owned(), value, origin }
+    Setting { key: key.to_owned(), value, origin, raw: Secret::new(text) }
 }
 
 /// How the library `config` names the environment.

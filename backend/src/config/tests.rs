@@ -2,7 +2,7 @@ use std::{io::Write as _, time::Duration};
 
 use config::Map;
 
-use super::*;
+use super::{live::Changes, *};
 
 /// Loads a configuration from the text of a file and from environment variables, or returns the
 /// error's message.
@@ -141,6 +141,8 @@ fn an_invalid_setting_is_named() {
         ("[sink]\nsecret = \" \"", "sink.secret"),
         ("[sink]\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw hunter2\"", "sink.secret"),
         ("[log]\nlevel = \"loud\"", "level"),
+        ("[sink]\nsecret = \"hunter2", "TOML parse error at line 2, column 18: "),
+        ("[sink]\nsecret = hunter2", "TOML parse error at line 2, column 10: "),
         ("[nothing]\nx = 1", "nothing"),
     ] {
         let error = load(file, &[]).unwrap_err();
@@ -204,6 +206,81 @@ fn secrets_are_read_from_files_and_never_printed() {
 }
 
 #[test]
+fn a_running_backend_takes_over_secrets_and_the_log_level_alone() {
+    let hash = "0123456789abcdef".repeat(4);
+    let credentials = format!("ada:view:{hash}");
+    let text = |secret: &Secret| secret.reveal().to_owned();
+    let old = load("", &[]).unwrap();
+    for (key, value, now) in [
+        ("console.credentials", credentials.as_str(), (|config| &config.console.credentials) as fn(&Config) -> &Secret),
+        ("ingest.proof", "another-0123456789", |config| &config.ingest.proof),
+        ("partner_api.api_key", "another key", |config| &config.partner_api.api_key),
+        ("sink.secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", |config| &config.sink.secret),
+    ] {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(value.as_bytes()).unwrap();
+        let (variable, path) = (error::environment_name(key), file.path().display().to_string());
+        let file_variable = format!("{variable}_FILE");
+        for (environment, changed) in [((variable.as_str(), value), 1), ((file_variable.as_str(), path.as_str()), 2)] {
+            let new = load("", &[environment, ("BACKEND__LOG__LEVEL", "debug"), ("BACKEND__WORKER__WINDOW", "7")]);
+            let (config, changes) = old.with_live_settings_of(&new.unwrap()).unwrap();
+            assert_eq!((text(now(&config)), config.log.level), (value.to_owned(), LogLevel::Debug), "{key}");
+            assert_eq!(config.worker.window, old.worker.window);
+            assert!(changes.live.contains(&key.to_owned()) && changes.live.contains(&"log.level".to_owned()));
+            assert_eq!(
+                (changes.live.len(), changes.at_restart),
+                (changed + 1, vec!["worker.window".to_owned()]),
+                "{key}"
+            );
+            let listed =
+                |config: &Config, key: &str| config.settings.iter().find(|one| one.key == key).unwrap().to_string();
+            assert_eq!(listed(&config, "log.level"), "log.level = debug (environment)");
+            assert_eq!(listed(&config, "worker.window"), listed(&old, "worker.window"));
+            assert_eq!(config.with_live_settings_of(&config).unwrap().1, Changes::default());
+        }
+    }
+}
+
+#[test]
+fn live_settings_that_do_not_go_with_the_others_are_not_taken_over() {
+    let hash = "0123456789abcdef".repeat(4);
+    let old = load(&format!("[console]\nlisten = \"0.0.0.0:1\"\ncredentials = \"ada:view:{hash}\""), &[]).unwrap();
+    // The address changes only at the next start, so everybody who reaches it could operate until then.
+    let error = old.with_live_settings_of(&load("", &[]).unwrap()).unwrap_err().to_string();
+    assert!(error.starts_with("configuration: `console.credentials` is missing"), "{error}");
+}
+
+#[test]
+fn a_file_with_a_secret_must_not_be_empty() {
+    for text in ["", " \n"] {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let path = file.path().display().to_string();
+        let error = load("", &[("BACKEND__SINK__SECRET_FILE", &path)]).unwrap_err();
+        let expected = format!(
+            "configuration: `sink.secret_file` is `{path}`, which is empty (set as BACKEND__SINK__SECRET_FILE)"
+        );
+        assert_eq!(error, expected);
+    }
+}
+
+#[test]
+fn an_error_says_where_the_value_comes_from() {
+    let mut secret = tempfile::NamedTempFile::new().unwrap();
+    secret.write_all(b"whsec_short").unwrap();
+    let path = secret.path().display().to_string();
+    for (file, environment, place) in [
+        ("[sink]\nkind = \"http\"", &[][..], "(set it in the file or as BACKEND__SINK__URL)".to_owned()),
+        ("", &[("BACKEND__SINK__SECRET", "whsec_short")], "(set as BACKEND__SINK__SECRET)".to_owned()),
+        ("", &[("BACKEND__SINK__SECRET_FILE", &path)], format!("(set in {path})")),
+        ("[sink]\nsecret = \"whsec_short\"", &[], ".toml)".to_owned()),
+    ] {
+        let error = load(file, environment).unwrap_err();
+        assert!(error.ends_with(&place) && !error.contains("whsec_short"), "{error}");
+    }
+}
+
+#[test]
 fn a_value_out_of_range_is_reported_in_the_units_of_its_setting() {
     for (file, expected) in [
         ("[ingest]\nstore_timeout_ms = 6000", "`ingest.store_timeout_ms` is 6000, but must be 1 to 4500 ms"),
@@ -220,7 +297,7 @@ fn a_value_out_of_range_is_reported_in_the_units_of_its_setting() {
         ),
     ] {
         let error = load(file, &[]).unwrap_err();
-        assert!(error.contains(&format!("{expected} (set it in the file or as BACKEND__")), "{file}: {error}");
+        assert!(error.starts_with(&format!("configuration: {expected} (set")), "{file}: {error}");
     }
 }
 
@@ -272,24 +349,26 @@ fn every_setting_is_listed_with_its_origin_and_without_secrets() {
     let path = secret.path().display();
     let text = format!("[redis]\npartitions = 8\nurl_file = \"{path}\"\n[sink]\nurl = \"https://app.example/hunter2\"");
     file.write_all(text.as_bytes()).unwrap();
-    let variables: Map<_, _> = [("BACKEND__INGEST__PROOF", "hunter2-hunter2-"), ("BACKEND__LOG__LEVEL", "warn")]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into();
+    let variables = [
+        ("BACKEND__INGEST__PROOF", "hunter2-hunter2-"),
+        ("BACKEND__PARTNER_API__API_KEY", "hunter2"),
+        ("BACKEND__LOG__LEVEL", "warn"),
+    ];
+    let variables: Map<_, _> = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let environment = Environment::with_prefix("BACKEND").source(Some(variables));
-    let sources = Config::read_sources(Some(file.path()), environment, std::iter::empty()).unwrap();
-    let settings = listing::settings_of(sources.collect().unwrap(), Some(file.path()));
-    let from_file = || Origin::File(file.path().display().to_string());
+    let settings = Config::from_sources(Some(file.path()), environment, std::iter::empty()).unwrap().settings;
+    let from_file = || file.path().display().to_string();
     for (key, value, origin) in [
         ("redis.partitions", "8", from_file()),
-        ("redis.url", "[redacted]", Origin::File(secret.path().display().to_string())),
+        ("redis.url", "[redacted]", secret.path().display().to_string()),
         ("sink.url", "https://app.example/…", from_file()),
-        ("ingest.proof", "[redacted]", Origin::Environment),
-        ("log.level", "warn", Origin::Environment),
-        ("partner_api.api_key", "\"\"", Origin::Default),
-        ("partner_api.paging.size", "100", Origin::Default),
+        ("ingest.proof", "[redacted]", "environment".to_owned()),
+        ("log.level", "warn", "environment".to_owned()),
+        ("sink.secret", "\"\"", "default".to_owned()),
+        ("partner_api.paging.size", "100", "default".to_owned()),
     ] {
-        let expected = Setting { key: key.to_owned(), value: value.to_owned(), origin };
-        assert!(settings.contains(&expected), "{expected}: {settings:?}");
+        let expected = format!("{key} = {value} ({origin})");
+        assert!(settings.iter().any(|setting| setting.to_string() == expected), "{expected}: {settings:?}");
     }
     assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
     assert!(settings.is_sorted_by(|first, second| first.key < second.key) && settings.len() > 50);

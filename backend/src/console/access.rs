@@ -8,7 +8,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::config::{Credential, Role};
+use crate::config::{self, Credential, Role};
 
 /// Who sent a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +48,16 @@ const ANYBODY: &str = "anybody on this machine";
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 impl Access {
+    /// Returns the rules of the configured console.
+    ///
+    /// # Errors
+    /// If the credentials are invalid.
+    pub(super) fn of(settings: &config::Console) -> Result<Self, String> {
+        Ok(Self::new(&format!("{} {}", settings.listen, settings.hosts), settings.credentials()?))
+    }
+
     /// Returns the rules for a console that is reached under `hosts`, separated by white space.
-    pub(super) fn new(hosts: &str, credentials: Vec<Credential>) -> Self {
+    fn new(hosts: &str, credentials: Vec<Credential>) -> Self {
         Self { hosts: hosts.split_whitespace().map(str::to_ascii_lowercase).collect(), credentials }
     }
 

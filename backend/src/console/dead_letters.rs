@@ -139,7 +139,7 @@ pub(super) async fn replay(
         return Err(invalid("The rate is invalid", format!("Replay 1 to {MAX_RATE} events per second.")));
     }
     // Whatever the form says, an event that becomes a dead letter again is not replayed again.
-    let now = context.inbox.examined(&context.config).slowest_clock().await?;
+    let now = context.inbox.examined(&context.config()).slowest_clock().await?;
     let chosen = Chosen { feature, code, case };
     let filter = chosen.filter()?.before(from_millis(until_ms)).before(now);
     let at_work = Arc::clone(&context);
@@ -177,7 +177,7 @@ impl DeadLetters {
     /// Reads all dead letters, oldest first, until the budget is used up.
     async fn read(context: &Context, chosen: &Chosen) -> Result<Self, Failure> {
         let filter = chosen.filter()?;
-        let now = context.inbox.examined(&context.config).slowest_clock().await?;
+        let now = context.inbox.examined(&context.config()).slowest_clock().await?;
         let mut until = now;
         let job = context.replays.latest();
         let most = if job.as_ref().is_some_and(JobState::is_running) { LIVE } else { BUDGET.entries };

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::{
     Context,
-    access::Denied,
+    access::{Access, Denied},
     answer::{Failure, Frame},
 };
 use crate::telemetry::LogLimit;
@@ -48,7 +48,10 @@ const CHALLENGE: &str = r#"Basic realm="truenroll-edge", charset="UTF-8""#;
 /// Answers a request, if it may be answered.
 pub(super) async fn guard(State(context): State<Arc<Context>>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
-    let (frame, mut response) = match context.access.check(request.method(), request.uri(), request.headers()) {
+    // The credentials may have changed since the last request.
+    let access = Access::of(&context.config().console).map_err(|_| Denied::Unauthenticated);
+    let checked = access.and_then(|access| access.check(request.method(), request.uri(), request.headers()));
+    let (frame, mut response) = match checked {
         Ok(visitor) => {
             let frame = Frame::new(&path, &visitor);
             request.extensions_mut().insert(frame.clone());

@@ -11,7 +11,10 @@ use super::{
     Context,
     answer::{Frame, html},
 };
-use crate::doctor::{self, Check, SinkTest, Status, Subject};
+use crate::{
+    config::Config,
+    doctor::{self, Check, SinkTest, Status, Subject},
+};
 
 /// What the page shows.
 #[derive(Debug, Clone, Serialize)]
@@ -52,11 +55,7 @@ impl Health {
         {
             return health.clone();
         }
-        let subject = Subject {
-            config: context.config.clone(),
-            settings: context.settings.clone(),
-            sink_test: SinkTest::Omitted,
-        };
+        let subject = Subject { config: Config::clone(&context.config()), sink_test: SinkTest::Omitted };
         let checks = doctor::run(subject).await;
         let status = checks.iter().map(|check| check.finding.status).max().unwrap_or(Status::Pass);
         let health = Self { status, checks };

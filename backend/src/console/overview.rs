@@ -106,7 +106,8 @@ pub(super) async fn json(State(context): State<Arc<Context>>) -> Json<Overview> 
 
 impl Overview {
     async fn read(context: &Context) -> Self {
-        let (stored, edge) = tokio::join!(Stored::read(context), edge::ask(&context.config.doctor.envoy_url));
+        let config = context.config();
+        let (stored, edge) = tokio::join!(Stored::read(context), edge::ask(&config.doctor.envoy_url));
         let rates = context.rates.lock().unwrap_or_else(PoisonError::into_inner);
         let mut notices = answers(rates.recent_answers("unproven"), rates.recent_answers("unavailable"));
         let charts = rates.charts();
@@ -150,7 +151,8 @@ impl Stored {
     async fn read(context: &Context) -> Result<Self, InboxError> {
         let inbox = &context.inbox;
         inbox.ping().await?;
-        let examination = inbox.examined(&context.config);
+        let config = context.config();
+        let examination = inbox.examined(&config);
         let paused = inbox.paused().await?;
         let is_paused = !paused.features.is_empty();
         Ok(Self {
@@ -176,7 +178,7 @@ impl Stored {
     }
 
     fn notices(&self, context: &Context) -> Vec<Notice> {
-        let checks = doctor::judge_work(&context.config, self.ownership, &self.backlog, self.dead_letters);
+        let checks = doctor::judge_work(&context.config(), self.ownership, &self.backlog, self.dead_letters);
         let worth_attention = checks.into_iter().filter(|finding| finding.status > Status::Pass);
         let mut notices: Vec<_> = worth_attention
             .map(|finding| Notice {

@@ -105,7 +105,7 @@ pub(super) async fn cancel(State(context): State<Arc<Context>>, Extension(visito
 
 impl Quarantine {
     async fn read(context: &Context) -> Result<Self, Failure> {
-        let preview = context.inbox.preview_quarantine(&context.config, SHOWN).await?;
+        let preview = context.inbox.preview_quarantine(&context.config(), SHOWN).await?;
         Ok(Self {
             until_ms: preview.until_ms,
             total: preview.total,

@@ -148,7 +148,8 @@ pub(super) async fn ask<T>(
     call: impl AsyncFnOnce(PartnerApi) -> Result<T, PartnerApiError>,
 ) -> Result<T, Failure> {
     let advice = "Look at the page Health.";
-    let api = PartnerApi::new(&context.config.partner_api).map_err(|error| unavailable(&error.to_string(), advice))?;
+    let api =
+        PartnerApi::new(&context.config().partner_api).map_err(|error| unavailable(&error.to_string(), advice))?;
     call(api).await.map_err(|error| unavailable(&error.to_string(), advice))
 }
 

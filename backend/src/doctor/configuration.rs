@@ -22,10 +22,14 @@ pub(super) fn check(settings: &[Setting]) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Secret;
 
     #[test]
     fn every_setting_is_a_detail_with_its_origin() {
-        let setting = |key: &str, value: &str, origin| Setting { key: key.to_owned(), value: value.to_owned(), origin };
+        let setting = |key: &str, value: &str, origin| {
+            let (key, value) = (key.to_owned(), value.to_owned());
+            Setting { key, value, origin, raw: Secret::default() }
+        };
         let settings = [
             setting("redis.partitions", "16", Origin::Default),
             setting("redis.url", "[redacted]", Origin::Environment),

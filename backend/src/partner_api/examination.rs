@@ -1,6 +1,6 @@
 //! What `backend doctor` asks the Partner API.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use reqwest::{
     Url,
@@ -29,7 +29,8 @@ impl PartnerApi {
     pub(crate) async fn list(&self, size: usize, skip: usize) -> Listed {
         let mut listed =
             Listed { unreachable: None, key: 0, cases: Err(PartnerApiErrorKind::Unauthorized.into()), clocks: None };
-        for (position, key) in self.keys.in_order() {
+        let keys = Arc::clone(&self.keys.borrow());
+        for (position, key) in keys.in_order() {
             listed = Listed { key: position + 1, ..self.list_with(key, self.page_url(size, skip)).await };
             let is_rejected = listed.cases.as_ref().is_err_and(|error| error.kind == PartnerApiErrorKind::Unauthorized);
             if !is_rejected {

@@ -51,7 +51,8 @@ impl Keys {
             tracing::warn!(
                 key = position + 1,
                 suppressed,
-                "the Partner API rejected one of the keys in `partner_api.api_key` (401): using the next one"
+                "the Partner API rejected one of the keys in `partner_api.api_key` (401): the next call begins with the key \
+                 after it"
             );
         }
     }

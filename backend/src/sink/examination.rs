@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use envelope::Feature;
+use envelope::{Feature, SigningKey};
 use reqwest::{Url, header::CONTENT_TYPE};
 use tokio::time::Instant;
 
@@ -79,8 +79,9 @@ impl HttpSink {
             .header("idempotency-key", &id)
             .header("webhook-id", &id)
             .header("webhook-timestamp", timestamp);
-        if !self.keys.is_empty() {
-            let signatures: Vec<_> = self.keys.iter().map(|key| key.sign(&id, timestamp, body.as_bytes())).collect();
+        let sign = |key: &SigningKey| key.sign(&id, timestamp, body.as_bytes());
+        let signatures: Vec<_> = self.keys.borrow().iter().map(sign).collect();
+        if !signatures.is_empty() {
             request = request.header("webhook-signature", signatures.join(" "));
         }
         self.answer(url, request.body(body)).await

@@ -12,6 +12,7 @@ use reqwest::{
     redirect,
 };
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use super::body;
 use crate::{
@@ -29,7 +30,7 @@ pub struct HttpSink {
     pub(super) urls: Urls,
     /// The keys that sign outcomes, newest first. There are several while a secret is being
     /// replaced, and none if outcomes are not to be signed.
-    pub(super) keys: Vec<SigningKey>,
+    pub(super) keys: watch::Sender<Vec<SigningKey>>,
 }
 
 /// Where the outcomes of each feature go.
@@ -64,7 +65,7 @@ impl Urls {
 impl HttpSink {
     pub(super) fn new(settings: &config::Sink) -> anyhow::Result<Self> {
         let client = http_client::builder(settings.timeout).redirect(redirect::Policy::none()).build()?;
-        Ok(Self { client, urls: Urls::parse(settings)?, keys: settings.signing_keys()? })
+        Ok(Self { client, urls: Urls::parse(settings)?, keys: watch::Sender::new(settings.signing_keys()?) })
     }
 
     pub(super) async fn deliver(&self, event: &Event, outcome: Deliverable) -> Result<(), HandlerError> {
@@ -96,8 +97,8 @@ impl HttpSink {
             .header("idempotency-key", event.key.as_str())
             .header("webhook-id", &id)
             .header("webhook-timestamp", timestamp);
-        if !self.keys.is_empty() {
-            let begun: Vec<_> = self.keys.iter().map(|key| key.begin(&id, timestamp)).collect();
+        let begun: Vec<_> = self.keys.borrow().iter().map(|key| key.begin(&id, timestamp)).collect();
+        if !begun.is_empty() {
             let take = |begun: &mut Vec<Signing>, piece: &[u8]| begun.iter_mut().for_each(|one| one.update(piece));
             let signed = body.inspect(begun, take).await.map_err(|error| body::unreadable(&error))?;
             let signatures: Vec<_> = signed.into_iter().map(Signing::finish).collect();
@@ -164,7 +165,8 @@ mod tests {
     fn sink(keys: Vec<SigningKey>) -> HttpSink {
         let url = |path| Url::parse("http://application.example/").unwrap().join(path).unwrap();
         let urls = Urls { classification: url("c"), extraction: url("e"), forensics: url("f"), translation: url("t") };
-        HttpSink { client: http_client::builder(Duration::from_secs(1)).build().unwrap(), urls, keys }
+        let client = http_client::builder(Duration::from_secs(1)).build().unwrap();
+        HttpSink { client, urls, keys: watch::Sender::new(keys) }
     }
 
     fn event() -> Event {

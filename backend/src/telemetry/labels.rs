@@ -59,6 +59,13 @@ pub struct ExpiredLabels {
     pub from: &'static str,
 }
 
+/// The labels of a reload of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReloadLabels {
+    /// `applied` or `rejected`.
+    pub result: &'static str,
+}
+
 /// The labels of a failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct FailureLabels {

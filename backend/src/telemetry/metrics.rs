@@ -11,7 +11,7 @@ use prometheus_client::{
 
 use super::{
     BuildLabels, CallLabels, EventLabels, ExpiredLabels, FailureLabels, FeatureLabels, HandledLabels, IngestLabels,
-    process::Process,
+    ReloadLabels, process::Process,
 };
 
 /// What all names begin with.
@@ -86,6 +86,8 @@ pub struct Metrics {
     pub partner_api_circuit_open: Gauge,
     /// `truenroll_backend_sink_seconds`: how long deliveries to the sink took.
     pub sink_seconds: CallSeconds,
+    /// `truenroll_backend_config_reloads_total`: configurations that were read again.
+    pub config_reloads: Family<ReloadLabels, Counter>,
     /// `truenroll_backend_end_to_end_seconds`: time from storing an event to the delivery of its
     /// outcome.
     pub end_to_end_seconds: Histogram,
@@ -216,6 +218,12 @@ impl Default for Metrics {
                 "sink_seconds",
                 "Time that deliveries of outcomes to the sink took",
                 Family::new_with_constructor(|| Histogram::new(CALL_SECONDS)),
+            ),
+            config_reloads: registered(
+                registry,
+                "config_reloads",
+                "Configurations that were read again, and applied or rejected",
+                Family::default(),
             ),
             end_to_end_seconds: registered(
                 registry,

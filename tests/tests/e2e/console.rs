@@ -125,6 +125,13 @@ async fn only_who_may_gets_what() {
     assert!(!log.contains(OPERATOR) && !log.contains(VIEWER) && !log.contains("c1515f79"), "{log}");
     let page = console.get("/").bearer_auth(VIEWER).send().await.unwrap().text().await.unwrap();
     assert!(page.contains("bob (view only)") && !page.contains("<button"), "{page}");
+    fs::write(file.path(), CREDENTIALS.lines().next().unwrap()).unwrap();
+    console.fixture.stack.backend.signal("HUP").unwrap();
+    eventually("the viewer's credentials are no longer accepted", async || {
+        console.get("/").bearer_auth(VIEWER).send().await.unwrap().status() == 401
+    })
+    .await;
+    assert_eq!(console.get("/").bearer_auth(OPERATOR).send().await.unwrap().status(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

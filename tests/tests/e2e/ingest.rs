@@ -14,7 +14,10 @@ use async_trait::async_trait;
 use backend::{
     event::Event,
     handler::{FeatureHandler, HandlerError, Outcome},
-    test_support::{inbox::Inbox, server},
+    test_support::{
+        inbox::Inbox,
+        server::{self, Listeners},
+    },
 };
 use envelope::{
     EventName, Feature, Stage,
@@ -63,7 +66,8 @@ async fn a_handler_that_blocks_its_thread_delays_no_answer_to_senders() {
             let admin = TcpListener::bind("127.0.0.1:0").await?;
             told.send(ingest.local_addr()?.port()).expect("the test waits for the port");
             let inbox = Inbox::connect(&config).await?;
-            server::run(config, inbox, |handlers, _| handlers.with(name, handler), ingest, admin, None, stopped).await
+            let listeners = Listeners { ingest, admin, console: None };
+            server::run(config, inbox, |handlers, _| handlers.with(name, handler), listeners, None, stopped).await
         })
     });
     let url = format!("http://127.0.0.1:{}/", port.await.unwrap());

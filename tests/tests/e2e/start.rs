@@ -77,11 +77,15 @@ fn a_backend_waits_at_start_for_a_redis_that_is_unreachable_or_loading() {
         backend.wait_until(PATIENCE, || said().contains("waiting for Redis for up to 60s")).unwrap();
         assert!(said().contains(expected), "{}", said());
         assert!(!is_listening(), "Envoy would send it events");
+        backend.signal("HUP").unwrap();
+        backend.signal("HUP").unwrap();
         if expected == "refused" {
             server.start_again().unwrap();
         }
         backend.wait_until(PATIENCE, is_listening).unwrap();
         assert_eq!(said().matches("waiting for Redis").count(), 1, "{}", said());
+        // SIGHUP asks for this, and does not end a backend that does not serve yet.
+        backend.wait_until(PATIENCE, || said().contains("the configuration was read again")).unwrap();
         backend.stop(PATIENCE).unwrap();
     }
 }
