@@ -264,6 +264,9 @@ impl Metrics {
         for from in ["dead", "quarantine"] {
             _ = self.expired.get_or_create(&ExpiredLabels { from });
         }
+        for result in ["applied", "rejected"] {
+            _ = self.config_reloads.get_or_create(&ReloadLabels { result });
+        }
         self.build_info.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
     }
 }

@@ -164,6 +164,26 @@ fn the_labels_in_the_page_have_values_that_exist() {
 }
 
 #[test]
+fn the_labels_in_alerts_and_dashboards_have_values_that_exist() {
+    let mut codes = &attempt_codes() | &rejection_codes();
+    codes.extend(["ok", "accepted", "quarantined"].map(str::to_owned));
+    let mut found = Names::new();
+    for file in ["alerts.yaml", "operations.json", "edge.json"] {
+        let text = read(&format!("deploy/monitoring/{file}")).replace('\\', "");
+        for (label, known) in [("code", &codes), ("answer", &answers())] {
+            let values = ["=\"", "!=\"", "=~\"", "!~\""].map(|operator| format!("{label}{operator}"));
+            let values =
+                values.iter().flat_map(|start| text.split(start).skip(1)).filter_map(|rest| rest.split('"').next());
+            for value in values.flat_map(|values| values.split('|')) {
+                assert!(known.contains(value), "{file} names {label}=\"{value}\"");
+                found.insert(value.to_owned());
+            }
+        }
+    }
+    assert!(found.contains("unproven") && found.contains("api_forbidden") && found.contains("not_found"), "{found:?}");
+}
+
+#[test]
 fn the_page_names_every_reason_of_redis_and_no_other() {
     let named = named(&read("docs/OPERATIONS.md"), "### Answers of the backend", "`reason`");
     assert_eq!(named, literals(&source("inbox/error.rs"), "=>"));

@@ -29,6 +29,7 @@
 //! - [`start`]: errors at startup.
 //! - [`doctor`]: `backend doctor`, and what it says about faults.
 //! - [`metrics`]: what Prometheus reads.
+//! - [`monitoring`]: the alerts and dashboards.
 //! - [`versions`]: the programs, the filter and the changelog agree on the version.
 //! - [`restart`]: restarts of the only backend and of Redis.
 //! - [`planned`]: policy changes and restarts of one of two backends.
@@ -92,6 +93,7 @@ mod large;
 mod logs;
 mod manifests;
 mod metrics;
+mod monitoring;
 mod mounted;
 mod network;
 mod openapi;

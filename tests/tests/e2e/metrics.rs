@@ -8,9 +8,12 @@ use std::{
 
 use axum::http::StatusCode;
 use envelope::{Feature, Stage};
-use harness::{simulator::world::Fault, tools};
+use harness::{metrics::Metrics, simulator::world::Fault, tools};
 
-use crate::fixture::{Fixture, eventually};
+use crate::{
+    fixture::{Fixture, eventually},
+    monitoring,
+};
 
 /// What promtool says about metrics in the text format of Prometheus; nothing if they are clean.
 fn lint(metrics: &str) -> Vec<String> {
@@ -71,7 +74,8 @@ async fn the_metrics_are_clean_and_say_what_is_true() {
     fixture.stack.backend_command(&["pause", "extraction"]).unwrap();
     fixture.send_accepted(&event("waits")).await;
 
-    let metrics = fixture.stack.backend_metrics().await.unwrap();
+    let mut all = vec![text(&backend).await];
+    let metrics = Metrics::parse(&all[0]);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     for (name, labels, expected) in [
         ("truenroll_backend_inbox_entries", "", 1..=1),
@@ -92,7 +96,7 @@ async fn the_metrics_are_clean_and_say_what_is_true() {
         let value = metrics.sum(name, &labels);
         assert!(expected.contains(&value), "{name} {labels:?}: {value} is not in {expected:?}");
     }
-    assert_eq!(lint(&as_text_format(&text(&backend).await)), [""; 0]);
+    assert_eq!(lint(&as_text_format(&all[0])), [""; 0]);
 
     // Envoy writes no help, its counters have no suffix, and its metrics are whole numbers, so that a
     // time must not be in seconds. That is all.
@@ -115,4 +119,6 @@ async fn the_metrics_are_clean_and_say_what_is_true() {
     fixture.stack.backend_command(&["resume", "extraction"]).unwrap();
     eventually("the circuit breaker opens", async || circuit_open().await == 1).await;
     eventually("the circuit breaker closes", async || circuit_open().await == 0).await;
+    all.extend([text(&backend).await, envoy]);
+    monitoring::assert_named_exist(&monitoring::exposed(&all));
 }
