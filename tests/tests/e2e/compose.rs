@@ -64,15 +64,36 @@ fn the_variables_and_their_defaults_are_documented() {
     let page = read("docs/OPERATIONS.md");
     assert_eq!(in_page(&page, "variable"), compose, "docs/OPERATIONS.md and docker-compose.yml");
     assert_eq!(in_page(&page, "variable of the console"), console, "docs/OPERATIONS.md and console.yml");
-    let all: BTreeSet<_> = compose.into_keys().chain(console.into_keys()).chain(["COMPOSE_FILE".to_owned()]).collect();
+    let monitoring = in_compose_file(&read("deploy/compose/monitoring.yml"));
+    assert_eq!(in_page(&page, "variable of the monitoring"), monitoring, "docs/OPERATIONS.md and monitoring.yml");
+    let all = [compose, console, monitoring].into_iter().flat_map(BTreeMap::into_keys);
+    let all: BTreeSet<_> = all.chain(["COMPOSE_FILE".to_owned()]).collect();
     assert_eq!(in_example(&read(".env.example")), all, ".env.example and the Compose files");
 }
 
 #[test]
-fn only_folders_are_mounted() {
+fn the_monitoring_is_as_hardened_as_the_rest_and_listens_on_loopback() {
     let compose = tools::yaml(&tools::workspace().join("docker-compose.yml")).unwrap().remove(0);
+    let monitoring = tools::yaml(&tools::workspace().join("deploy/compose/monitoring.yml")).unwrap().remove(0);
+    for (name, service) in monitoring["services"].as_object().unwrap() {
+        for (setting, value) in compose["x-common"].as_object().unwrap() {
+            assert_eq!(&service[setting], value, "{name}: {setting}");
+        }
+        assert!(service["mem_limit"].is_string() && service["user"].is_string(), "{name}");
+        for port in service["ports"].as_array().unwrap() {
+            assert!(port.as_str().unwrap().starts_with("127.0.0.1:"), "{name}: {port}");
+        }
+    }
+}
+
+#[test]
+fn only_folders_are_mounted() {
+    let services = ["docker-compose.yml", "deploy/compose/monitoring.yml"].map(|file| {
+        let compose = tools::yaml(&tools::workspace().join(file)).unwrap().remove(0);
+        compose["services"].as_object().unwrap().clone()
+    });
     let mut mounted = 0;
-    for service in compose["services"].as_object().unwrap().values() {
+    for service in services.iter().flat_map(|services| services.values()) {
         for volume in service["volumes"].as_array().into_iter().flatten() {
             let source = volume.as_str().unwrap().split(':').next().unwrap();
             if source.starts_with('.') {
