@@ -75,7 +75,7 @@ RUN rustup target add wasm32-unknown-unknown
 WORKDIR /src
 COPY --from=manifests /src .
 RUN cargo build --locked --release --package envoy --bin guardctl
-RUN cargo build --locked --release --package backend --bin backend
+RUN cargo build --locked --release --package backend --bin backend --features otlp
 RUN cargo build --locked --release --package simulator --bin sim
 RUN cargo build --locked --profile wasm --package filter --features host --target wasm32-unknown-unknown
 
@@ -112,7 +112,7 @@ COPY backend/templates backend/templates
 COPY backend/src backend/src
 ARG BUILD_REVISION
 RUN find . -name '*.rs' -exec touch '{}' + \
- && cargo build --frozen --release --package backend --bin backend
+ && cargo build --frozen --release --package backend --bin backend --features otlp
 
 FROM base AS backend
 COPY --from=backend-build /src/target/release/backend /usr/local/bin/backend

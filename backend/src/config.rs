@@ -24,13 +24,17 @@ pub use listing::{Origin, Setting};
 pub use secret::Secret;
 pub use settings::{
     Admin, Console, Doctor, Durability, Handler, History, Ingest, Log, LogFormat, LogLevel, Paging, PartnerApi,
-    Reconciler, Redis, Shutdown, Sink, SinkKind, Topology, Worker,
+    Reconciler, Redis, Shutdown, Sink, SinkKind, Telemetry, Topology, Worker,
 };
 
 const DEFAULTS: &str = include_str!("../config.default.toml");
 
 /// What the names of the backend's environment variables begin with.
 const ENVIRONMENT_PREFIX: &str = "BACKEND";
+
+/// The variables of OpenTelemetry that are read, each with the setting whose default it replaces.
+const STANDARD_VARIABLES: [(&str, &str); 2] =
+    [("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"), ("OTEL_SERVICE_NAME", "telemetry.service_name")];
 
 /// All settings. `config.default.toml` documents each of them.
 #[derive(Debug, Clone, Deserialize)]
@@ -49,6 +53,7 @@ pub struct Config {
     pub sink: Sink,
     pub doctor: Doctor,
     pub log: Log,
+    pub telemetry: Telemetry,
     pub shutdown: Shutdown,
     /// The same, setting by setting, sorted by name.
     #[serde(skip)]
@@ -62,15 +67,14 @@ impl Config {
     /// Returns an error for the first setting that is unknown, missing, renamed, of the wrong type
     /// or out of range.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
-        let variables = env::vars_os().map(|(name, _)| name);
-        Self::from_sources(file, environment(), variables)
+        Self::from_sources(file, environment(), env::vars_os())
     }
 
-    /// Like [`Config::load`], with the environment to read and the names of all of its variables.
+    /// Like [`Config::load`], with the environment to read and all of its variables.
     fn from_sources(
         file: Option<&Path>,
         environment: Environment,
-        variables: impl Iterator<Item = OsString>,
+        variables: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
         let sources = Self::read_sources(file, environment, variables)?;
         let settings = listing::settings_of(sources.collect()?, file);
@@ -84,11 +88,12 @@ impl Config {
     fn read_sources(
         file: Option<&Path>,
         environment: Environment,
-        variables: impl Iterator<Item = OsString>,
+        variables: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<config::Config, ConfigError> {
-        old_names::ensure_no_old_variable(variables)?;
+        let variables: Vec<_> = variables.collect();
+        old_names::ensure_no_old_variable(variables.iter().map(|(name, _)| name))?;
         let defaults = File::from_str(DEFAULTS, FileFormat::Toml);
-        let mut sources = config::Config::builder().add_source(defaults.clone());
+        let mut sources = config::Config::builder().add_source(defaults.clone()).add_source(standard(&variables));
         if let Some(file) = file {
             let file = File::from(file).format(FileFormat::Toml);
             text::ensure_quoted(&defaults.collect()?, &file.collect()?)?;
@@ -132,6 +137,15 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Returns the source that reads [`STANDARD_VARIABLES`].
+fn standard(variables: &[(OsString, OsString)]) -> Environment {
+    let setting = |(name, value): &(OsString, OsString)| {
+        let (_, setting) = STANDARD_VARIABLES.iter().find(|(standard, _)| name == standard)?;
+        Some(((*setting).to_owned(), value.to_str()?.to_owned()))
+    };
+    Environment::default().source(Some(variables.iter().filter_map(setting).collect()))
 }
 
 /// Returns the source that reads the environment of this process.

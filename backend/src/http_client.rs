@@ -3,8 +3,9 @@
 
 use std::{error::Error, time::Duration};
 
+pub use reqwest::Url;
 use reqwest::{
-    Client, ClientBuilder, Response, Url,
+    Client, ClientBuilder, Response,
     header::{HeaderMap, RETRY_AFTER},
 };
 

@@ -22,6 +22,7 @@ use crate::{
     inbox::{Accepted, Arrival, Inbox, Origin, Place},
     proofs::Proofs,
     telemetry::{IngestLabels, Metrics},
+    traces::Span,
 };
 
 mod answer;
@@ -92,10 +93,14 @@ async fn answer(context: &Context, judgement: Judgement<'_>, body: Result<Bytes,
         Verdict::Accept(event) => (Place::Inbox(event.event.feature), event.key(), &event.case_id, event.occurred_at),
         Verdict::Quarantine(event) => (Place::Quarantine, event.key(), &event.case_id, event.occurred_at),
     };
-    let arrival = Arrival { place, key: &key, case_id, occurred_at, body: &body, received_at, origin: Origin::Sent };
+    let span = Span::store(place.as_str(), &key);
+    let (origin, trace) = (Origin::Sent, span.context());
+    let trace = trace.as_deref();
+    let arrival = Arrival { place, key: &key, case_id, occurred_at, body: &body, received_at, origin, trace };
     let accepted = match context.inbox.accept(&arrival).await {
         Ok(accepted) => accepted,
         Err(error) => {
+            span.end(Some(error.reason()));
             tracing::error!(event_key = key.as_str(), reason = error.reason(), "event not stored: {error}");
             return Answer::Unavailable;
         }
@@ -118,7 +123,9 @@ async fn answer(context: &Context, judgement: Judgement<'_>, body: Result<Bytes,
         }
         Accepted::Stored | Accepted::Duplicate | Accepted::AlreadyBackfilled => {}
     }
-    Answer::Acknowledged(Acknowledgement::of(accepted, place), key)
+    let answer = Answer::Acknowledged(Acknowledgement::of(accepted, place), key);
+    span.set("truenroll.answer", answer.label());
+    answer
 }
 
 /// Answers a request that this backend would reject.

@@ -12,6 +12,7 @@ use crate::{
     document::{Document, Spool},
     http_client,
     telemetry::{CallLabels, Metrics},
+    traces::Span,
 };
 
 mod answer;
@@ -282,8 +283,16 @@ impl PartnerApi {
     }
 
     async fn call(&self, key: &HeaderValue, url: Url) -> Result<Document, PartnerApiError> {
-        let response = self.send(key, url).await;
-        self.receive(response.map_err(|error| PartnerApiErrorKind::of_call(&error))?).await
+        // The context of the span is not sent: TruEnroll has no part in the trace.
+        let span = Span::call("GET", &url, || template(&self.base, &url));
+        let answer = async {
+            let response = self.send(key, url).await.map_err(|error| PartnerApiErrorKind::of_call(&error))?;
+            span.answered(response.status().as_u16());
+            self.receive(response).await
+        }
+        .await;
+        span.end(answer.as_ref().err().map(PartnerApiError::code));
+        answer
     }
 
     async fn send(&self, key: &HeaderValue, url: Url) -> reqwest::Result<Response> {
@@ -308,5 +317,34 @@ impl PartnerApi {
             })?;
         }
         Ok(answer.finish())
+    }
+}
+
+/// Returns the path of a URL below the base URL, with a placeholder for the case.
+fn template(base: &Url, url: &Url) -> String {
+    let path = url.path().strip_prefix(base.path().trim_end_matches('/')).unwrap_or_default();
+    let mut segments: Vec<_> = path.split('/').collect();
+    if let Some(case) = segments.get_mut(2) {
+        *case = "{id}";
+    }
+    segments.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_names_the_call_but_not_the_case() {
+        for base in ["https://api.example/partner/v1", "https://api.example/", "https://api.example"] {
+            for (below, expected) in [
+                ("/cases?skip=7&externalId=applicant-1", "/cases"),
+                ("/cases/6850abc", "/cases/{id}"),
+                ("/cases/cases/extraction", "/cases/{id}/extraction"),
+            ] {
+                let url = format!("{}{below}", base.trim_end_matches('/'));
+                assert_eq!(template(&Url::parse(base).unwrap(), &Url::parse(&url).unwrap()), expected, "{url}");
+            }
+        }
     }
 }

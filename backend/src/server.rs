@@ -25,6 +25,7 @@ use crate::{
     reload::{Live, Reload},
     sink::Sink,
     telemetry::Metrics,
+    traces,
     worker::{self, Work},
 };
 
@@ -92,6 +93,7 @@ impl Running {
         let api = PartnerApi::new(&config.partner_api).context("cannot create the client of the Partner API")?;
         let metrics = Arc::new(Metrics::default());
         let api = api.counting(&metrics);
+        traces::start(&config.telemetry, &metrics)?;
         let handlers = extend(Handlers::standard(&api, &config.handler), &api);
         let sink = Sink::new(&config.sink).context("cannot create the sink")?;
 

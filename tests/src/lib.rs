@@ -16,6 +16,7 @@
 //! - [`load`] sends and answers requests for the benchmarks.
 //! - [`metrics`] reads what the programs count.
 //! - [`keys`] names the backend's keys in Redis.
+//! - [`collector`] receives the backend's traces.
 //! - [`contract`] records what filter and backend send each other.
 //! - [`stored`] records what a backend stores in Redis.
 //! - [`outcomes`] holds what the application receives against its description.
@@ -37,6 +38,7 @@ pub mod backend_settings;
 pub mod balancer;
 pub mod browser;
 pub mod chaos;
+pub mod collector;
 pub mod containers;
 pub mod contract;
 pub mod dns;

@@ -19,7 +19,7 @@ use crate::{
     partner_api::PartnerApi,
     reload::Reload,
     server::{self, Listeners},
-    sink,
+    sink, traces,
 };
 
 /// The pause before Redis is asked again at start.
@@ -54,7 +54,9 @@ pub(super) async fn run(
     let Some(inbox) = shutdown.run_until_cancelled(connect(&config)).await else { return Ok(()) };
     let console = console.map(Reserved::listen).transpose()?;
     let listeners = Listeners { ingest: ingest.listen()?, admin: admin.listen()?, console };
-    server::run(config, inbox?, extend, listeners, reload, shutdown).await
+    let ran = server::run(config, inbox?, extend, listeners, reload, shutdown).await;
+    _ = tokio::task::spawn_blocking(traces::stop).await;
+    ran
 }
 
 /// An address on which the backend does not listen yet. While it waits for Redis, connections are

@@ -36,6 +36,7 @@ impl Config {
         self.check_reconciler()?;
         self.check_sink()?;
         self.check_doctor()?;
+        self.check_telemetry()?;
         self.check_attempt_timeout()
     }
 
@@ -156,6 +157,18 @@ impl Config {
     fn check_doctor(&self) -> Check {
         let url = &self.doctor.envoy_url;
         if url.is_empty() { Ok(()) } else { check_url("doctor.envoy_url", url) }
+    }
+
+    fn check_telemetry(&self) -> Check {
+        within("telemetry.sampling", self.telemetry.sampling, 0.0..=1.0)?;
+        let endpoint = &self.telemetry.otlp_endpoint;
+        if endpoint.is_empty() {
+            return Ok(());
+        }
+        check_url("telemetry.otlp_endpoint", endpoint)?;
+        let problem = "is set (perhaps as OTEL_EXPORTER_OTLP_ENDPOINT), but this program was built without traces: \
+                       build it with `--features otlp`, as the images are, or leave the setting empty";
+        ensure(cfg!(feature = "otlp"), "telemetry.otlp_endpoint", problem)
     }
 
     /// An attempt may call the Partner API and then the application.

@@ -71,7 +71,9 @@ fn describe(key: &str, all: &Map<String, Value>, settings_file: Option<&Path>) -
     let value = match file {
         _ if !is_set => "\"\"".to_owned(),
         Some(_) => MASKED.to_owned(),
-        None if key.ends_with("url") => http_client::host_of(&text).unwrap_or_else(|| MASKED.to_owned()),
+        None if key.ends_with("url") || key.ends_with("endpoint") => {
+            http_client::host_of(&text).unwrap_or_else(|| MASKED.to_owned())
+        }
         None => text.clone(),
     };
     Setting { key: key.to_owned(), value, origin, raw: Secret::new(text) }

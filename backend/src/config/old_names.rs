@@ -2,7 +2,7 @@
 //! write instead: a setting that is ignored in silence could make an upgraded backend store events
 //! in another place, or lose them.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 
 use super::{ConfigError, error::environment_name};
 
@@ -20,11 +20,11 @@ const REPLACED: [(&str, &str); 1] =
 ///
 /// # Errors
 /// Returns [`ConfigError::RenamedVariable`] for the first variable that has one.
-pub(super) fn ensure_no_old_variable(variables: impl Iterator<Item = OsString>) -> Result<(), ConfigError> {
+pub(super) fn ensure_no_old_variable(variables: impl Iterator<Item = impl AsRef<OsStr>>) -> Result<(), ConfigError> {
     for variable in variables {
-        let Ok(old) = variable.into_string() else { continue };
-        if let Some(new) = present_name(&old) {
-            return Err(ConfigError::RenamedVariable { old, new });
+        let Some(old) = variable.as_ref().to_str() else { continue };
+        if let Some(new) = present_name(old) {
+            return Err(ConfigError::RenamedVariable { old: old.to_owned(), new });
         }
     }
     Ok(())

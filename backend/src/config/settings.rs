@@ -250,6 +250,16 @@ pub enum LogFormat {
     Json,
 }
 
+/// The settings in `[telemetry]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Telemetry {
+    pub otlp_endpoint: String,
+    #[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "without traces there is no service to name"))]
+    pub service_name: String,
+    pub sampling: f64,
+}
+
 /// The settings in `[shutdown]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

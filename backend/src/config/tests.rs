@@ -9,7 +9,7 @@ use super::{live::Changes, *};
 fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
     let mut settings = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
     settings.write_all(file.as_bytes()).unwrap();
-    let names = environment.iter().map(|(name, _)| OsString::from(name));
+    let all = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let variables: Map<String, String> = [
         ("BACKEND__INGEST__PROOF", "0123456789abcdef"),
         ("BACKEND__PARTNER_API__API_KEY", "key"),
@@ -20,7 +20,7 @@ fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
     .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
     .collect();
     let environment = Environment::with_prefix("BACKEND").source(Some(variables));
-    Config::from_sources(Some(settings.path()), environment, names).map_err(|error| error.to_string())
+    Config::from_sources(Some(settings.path()), environment, all).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -140,6 +140,8 @@ fn an_invalid_setting_is_named() {
         ("[sink]\nsecret = \"whsec_short\"", "sink.secret"),
         ("[sink]\nsecret = \" \"", "sink.secret"),
         ("[sink]\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw hunter2\"", "sink.secret"),
+        ("[telemetry]\notlp_endpoint = \"collector:4318\"", "telemetry.otlp_endpoint"),
+        ("[telemetry]\nsampling = 2", "telemetry.sampling"),
         ("[log]\nlevel = \"loud\"", "level"),
         ("[sink]\nsecret = \"hunter2", "TOML parse error at line 2, column 18: "),
         ("[sink]\nsecret = hunter2", "TOML parse error at line 2, column 10: "),
@@ -191,6 +193,29 @@ fn the_console_needs_credentials_unless_it_is_on_loopback() {
         let file = format!("[console]\nlisten = \"{listen}\"\ncredentials = \"{credentials}\"");
         assert_eq!(load(&file, &[]).is_ok(), is_valid, "{file}");
     }
+}
+
+#[test]
+fn a_standard_variable_replaces_a_default_and_traces_take_their_feature() {
+    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
+    let own = ("BACKEND__TELEMETRY__OTLP_ENDPOINT", "http://other:4318");
+    for (file, environment, expected) in [
+        ("", &[][..], ""),
+        ("", &[endpoint], endpoint.1),
+        ("", &[endpoint, own], own.1),
+        ("[telemetry]\notlp_endpoint = \"http://file:4318\"", &[endpoint], "http://file:4318"),
+        ("", &[endpoint, ("BACKEND__TELEMETRY__OTLP_ENDPOINT", "")], ""),
+    ] {
+        match load(file, environment) {
+            Ok(config) => assert_eq!(config.telemetry.otlp_endpoint, expected, "{file} {environment:?}"),
+            Err(error) => {
+                assert!(!cfg!(feature = "otlp") && error.contains("without traces"), "{error}");
+                assert!(!expected.is_empty(), "{file} {environment:?}: {error}");
+            }
+        }
+    }
+    let config = load("", &[("OTEL_SERVICE_NAME", "receiver"), ("OTEL_TRACES_SAMPLER", "always_on")]).unwrap();
+    assert_eq!((config.telemetry.service_name.as_str(), config.telemetry.sampling), ("receiver", 0.01));
 }
 
 #[test]
@@ -356,7 +381,7 @@ fn every_setting_is_listed_with_its_origin_and_without_secrets() {
     ];
     let variables: Map<_, _> = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let environment = Environment::with_prefix("BACKEND").source(Some(variables));
-    let settings = Config::from_sources(Some(file.path()), environment, std::iter::empty()).unwrap().settings;
+    let settings = Config::from_sources(Some(file.path()), environment, [].into_iter()).unwrap().settings;
     let from_file = || file.path().display().to_string();
     for (key, value, origin) in [
         ("redis.partitions", "8", from_file()),

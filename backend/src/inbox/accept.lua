@@ -3,7 +3,8 @@
 -- KEYS: seen, inbox, case, late
 -- ARGV: the body's hash, the retention, the event key, the body, when the event was received, the
 --   feature, when the stage finished; for a backfilled event also how many events of the feature
---   the case must have received. Times and durations are in milliseconds, times since 1970.
+--   the case must have received; for a traced event also an empty string, and the field `trace` of
+--   the entry, as its name and its value. Times and durations are in milliseconds, times since 1970.
 -- Returns: 0 stored, 1 known with the same body, 2 known with another body, 3 already backfilled
 --   (or, for a backfilled event, no longer missing), 4 known as a dead letter, which revive.lua
 --   revives
@@ -15,6 +16,7 @@
 -- redelivery of a lost event look like a duplicate.
 local found = redis.call('MGET', KEYS[1], KEYS[4])
 local known, backfilled = found[1], found[2]
+local required = tonumber(ARGV[8] or '')
 if known then
   -- For a dead letter, dead_letter.lua appends a space and the entry to the hash. Its redelivery
   -- stands in the history.
@@ -30,10 +32,10 @@ if known then
   redis.call('PEXPIRE', KEYS[3], ARGV[2], 'NX')
   return is_same and 1 or 2
 end
-if ARGV[8] then
+if required then
   -- After the event was found to be missing, it may have arrived, or another backend may have
   -- backfilled it.
-  if tonumber(redis.call('HGET', KEYS[3], ARGV[6]) or 0) >= tonumber(ARGV[8]) then
+  if tonumber(redis.call('HGET', KEYS[3], ARGV[6]) or 0) >= required then
     return 3
   end
 elseif backfilled then
@@ -47,10 +49,11 @@ elseif backfilled then
     end
   end
 end
-redis.call('XADD', KEYS[2], '*', 'key', ARGV[3], 'body', ARGV[4], 'received', ARGV[5], 'missed', ARGV[8] and 1 or 0)
+redis.call('XADD', KEYS[2], '*', 'key', ARGV[3], 'body', ARGV[4], 'received', ARGV[5], 'missed', required and 1 or 0,
+  unpack(ARGV, 9))
 redis.call('HINCRBY', KEYS[3], ARGV[6], 1)
 redis.call('PEXPIRE', KEYS[3], ARGV[2])
-if ARGV[8] then
+if required then
   redis.call('SET', KEYS[4], (backfilled or '') .. ARGV[7] .. ' ', 'PX', ARGV[2])
 end
 redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])

@@ -114,6 +114,8 @@ impl Inbox {
         call.arg(feature).arg(arrival.occurred_at.unix_millis());
         if let Origin::Backfilled { required } = arrival.origin {
             call.arg(required);
+        } else if let Some(trace) = arrival.trace {
+            call.arg("").arg("trace").arg(trace);
         }
         call
     }

@@ -43,6 +43,18 @@ pub struct Arrival<'a> {
     pub received_at: SystemTime,
     /// How the event reached the backend.
     pub origin: Origin,
+    /// The context of the span `store`, if the event is traced.
+    pub trace: Option<&'a str>,
+}
+
+impl Place {
+    /// Returns the name of the feature, or `quarantine`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbox(feature) => feature.as_str(),
+            Self::Quarantine => "quarantine",
+        }
+    }
 }
 
 impl<'a> Arrival<'a> {
@@ -56,6 +68,7 @@ impl<'a> Arrival<'a> {
             body,
             received_at: SystemTime::now(),
             origin: Origin::Sent,
+            trace: None,
         }
     }
 }

@@ -12,7 +12,8 @@
 -- whose answer was lost. After the dead letter is added, the seen key becomes
 -- `<hash> <dead letter>`, so that a redelivery revives the event (revive.lua). If the script fails
 -- in between, the next call adds another dead letter, which the seen key then names. The dead
--- letter has all fields of the event, also those that this version does not know.
+-- letter has all fields of the event, also those that this version does not know. The field `trace`
+-- becomes `traced`: if the event returns to the inbox, its attempts begin traces of their own.
 -- With record.lua.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
@@ -26,7 +27,7 @@ if found then
   local fields = found[2]
   for place = 1, #fields, 2 do
     if not is_replaced[fields[place]] then
-      letter_fields[#letter_fields + 1] = fields[place]
+      letter_fields[#letter_fields + 1] = fields[place] == 'trace' and 'traced' or fields[place]
       letter_fields[#letter_fields + 1] = fields[place + 1]
     end
   end

@@ -31,7 +31,7 @@
 //! | format | requires | written by | what is new |
 //! |---|---|---|---|
 //! | 0 | | versions before 0.1.0 | |
-//! | 1 | 0 | 0.1.0 | this key; history, failures; unknown fields of an entry are kept |
+//! | 1 | 0 | 0.1.0 | this key; history, failures, traces; unknown fields of an entry are kept |
 //!
 //! # How to add a format
 //! 1. Increment [`SUPPORTED`]`.newest`, and add a line to the table above and to the one in

@@ -116,6 +116,8 @@ mod tests {
             attempts,
             due: None,
             failures,
+            trace: None,
+            is_trace_over: false,
         }
     }
 

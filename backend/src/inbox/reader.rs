@@ -11,7 +11,7 @@ use redis::{AsyncCommands, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::{Failures, InboxError, Lease, stream::StreamEntry};
-use crate::{event::Event, time::from_millis};
+use crate::{event::Event, time::from_millis, traces};
 
 /// An entry's identifier within a partition: the feature whose stream holds the entry, and the
 /// identifier that Redis assigned in that stream. Within a feature, later entries have greater
@@ -42,6 +42,10 @@ pub struct Entry {
     pub due: Option<SystemTime>,
     /// The attempts that have failed.
     pub failures: Failures,
+    /// If the event is traced: the context of the span `store`.
+    pub trace: Option<String>,
+    /// Whether that trace is over, because the event was a dead letter.
+    pub is_trace_over: bool,
 }
 
 /// Consecutive entries of one feature.
@@ -181,6 +185,7 @@ impl Entry {
     pub(super) fn read(feature: Feature, mut entry: StreamEntry, attempts: Option<&str>) -> Self {
         let (attempts, rest) = attempts.and_then(|attempts| attempts.split_once(' ')).unwrap_or(("0", ""));
         let (due, failures) = rest.split_once(' ').unwrap_or((rest, ""));
+        let trace: Option<String> = entry.take("trace");
         Self {
             id: EntryId::parse(feature, &entry.id),
             body: entry.take("body").unwrap_or_default(),
@@ -190,7 +195,17 @@ impl Entry {
             attempts: attempts.parse().unwrap_or_default(),
             due: due.parse().ok().map(from_millis),
             failures: Failures::parse(failures),
+            is_trace_over: trace.is_none(),
+            trace: trace.or_else(|| entry.take("traced")),
         }
+    }
+
+    /// Returns how the next attempt belongs to the trace of the event. Only the first one continues it:
+    /// an attempt is due at a certain time if there was one before.
+    pub fn origin(&self) -> Option<traces::Origin<'_>> {
+        let context = self.trace.as_deref()?;
+        let is_first = !self.is_trace_over && self.due.is_none();
+        Some(if is_first { traces::Origin::Parent(context) } else { traces::Origin::Link(context) })
     }
 }
 
@@ -240,6 +255,21 @@ mod tests {
         ] {
             let read = entry("1-0", &[], stored);
             assert_eq!((read.attempts, read.due), (attempts, due), "{stored:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_first_attempt_continues_the_trace() {
+        use traces::Origin::{Link, Parent};
+        for (fields, stored, expected) in [
+            (&[("trace", "a")][..], None, Some(Parent("a"))),
+            (&[("trace", "a")], Some("1 7"), Some(Link("a"))),
+            (&[("trace", "a")], Some("0 7 deferred"), Some(Link("a"))),
+            (&[("traced", "a")], None, Some(Link("a"))),
+            (&[("traced", "a"), ("trace", "b")], None, Some(Parent("b"))),
+            (&[], Some("1 7"), None),
+        ] {
+            assert_eq!(entry("1-0", fields, stored).origin(), expected, "{fields:?} {stored:?}");
         }
     }
 

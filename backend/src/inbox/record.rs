@@ -156,6 +156,8 @@ mod tests {
             attempts: 1,
             due: None,
             failures: Failures::default().and("sink_status", "the application answered 503", received_at, took),
+            trace: None,
+            is_trace_over: false,
         };
         let key = Envelope::parse(BODY).unwrap().key();
         let handled = Handled::recorded(&entry, &key, "recommendation", took);

@@ -2,9 +2,9 @@
 -- event was delivered again, and adds this to the history.
 --
 -- KEYS: seen, inbox, dead, history, history-marks
--- ARGV: the body's hash, the retention, the event key, the body, when the event was received; as the
---   last one, the maximum number of records in the history (0 if there is none). Times and durations
---   are in milliseconds.
+-- ARGV: the body's hash, the retention, the event key, the body, when the event was received; for a
+--   traced event, as the 9th and 10th, the field `trace` of the entry; as the last one, the maximum
+--   number of records in the history (0 if there is none). Times and durations are in milliseconds.
 -- Returns: 0 stored as new, since the dead letter has expired; 1 already in the inbox, since
 --   another delivery has revived it; 5 revived with the body that was stored first; 6 likewise, but
 --   it was delivered with another body
@@ -23,9 +23,11 @@ if known and not letter then
   return 1
 end
 local found = letter and redis.call('XRANGE', KEYS[3], letter, letter)[1]
-local hash, event, answer = ARGV[1], { 'key', event_key, 'received', received }, 0
+local hash, event, answer = ARGV[1], { 'key', event_key, 'received', received, unpack(ARGV, 9, #ARGV - 1) }, 0
 if found then
   local is_dropped = { code = true, detail = true, attempts = true, failures = true, buried = true, key = true, received = true }
+  -- The trace of this delivery takes the place of an earlier one.
+  is_dropped.traced = #event > 4
   local fields = found[2]
   for place = 1, #fields, 2 do
     if not is_dropped[fields[place]] then

@@ -22,6 +22,7 @@ use crate::{
     handler::{Deliverable, HandlerError, Retry},
     http_client,
     time::{duration_millis, to_millis},
+    traces::{self, Span},
 };
 
 /// The sink that posts to the partner's application.
@@ -70,20 +71,30 @@ impl HttpSink {
 
     pub(super) async fn deliver(&self, event: &Event, outcome: Deliverable) -> Result<(), HandlerError> {
         let body = body::write(event, outcome)?;
-        let request = self.request(event, body, SystemTime::now()).await?;
+        let mut request = self.request(event, body, SystemTime::now()).await?;
+        // The URL may contain a token.
+        let span = Span::call("POST", request.url(), String::new);
+        if let Some(context) = span.context().and_then(|context| HeaderValue::try_from(context).ok()) {
+            request.headers_mut().insert(traces::HEADER, context);
+        }
         let sent_at = Instant::now();
         let answered = self.client.execute(request).await;
         let took_ms = duration_millis(sent_at.elapsed());
-        let response = answered.map_err(|error| {
+        let answered = answered.map_err(|error| {
             let error = not_answered(&error);
             tracing::debug!(code = error.code, took_ms, "the application did not answer");
             error
-        })?;
-        tracing::debug!(status = response.status().as_u16(), took_ms, "the application answered");
-        if response.status().is_success() {
-            return Ok(());
-        }
-        Err(rejected(response.status(), http_client::retry_after(response.headers())))
+        });
+        let delivered = answered.and_then(|response| {
+            tracing::debug!(status = response.status().as_u16(), took_ms, "the application answered");
+            span.answered(response.status().as_u16());
+            if response.status().is_success() {
+                return Ok(());
+            }
+            Err(rejected(response.status(), http_client::retry_after(response.headers())))
+        });
+        span.end(delivered.as_ref().err().map(|error| error.code));
+        delivered
     }
 
     /// Builds the request that delivers `body` at the time `now`.

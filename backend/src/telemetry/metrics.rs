@@ -88,6 +88,9 @@ pub struct Metrics {
     pub sink_seconds: CallSeconds,
     /// `truenroll_backend_config_reloads_total`: configurations that were read again.
     pub config_reloads: Family<ReloadLabels, Counter>,
+    /// `truenroll_backend_spans_dropped_total`: spans that were not exported.
+    #[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "without spans, it stays 0"))]
+    pub spans_dropped: Counter,
     /// `truenroll_backend_end_to_end_seconds`: time from storing an event to the delivery of its
     /// outcome.
     pub end_to_end_seconds: Histogram,
@@ -224,6 +227,12 @@ impl Default for Metrics {
                 "config_reloads",
                 "Configurations that were read again, and applied or rejected",
                 Family::default(),
+            ),
+            spans_dropped: registered(
+                registry,
+                "spans_dropped",
+                "Spans that were not exported to the collector",
+                Counter::default(),
             ),
             end_to_end_seconds: registered(
                 registry,

@@ -16,6 +16,7 @@ use crate::{
     handler::HandlerError,
     inbox::{Entry, Handled, Lease, LeaseLost},
     telemetry::FailureLabels,
+    traces::Span,
 };
 
 mod contained;
@@ -67,7 +68,9 @@ pub(super) async fn work_on(
             return Ok(End::Paused);
         }
         let begun = Instant::now();
-        let handled = contained::attempt(work, &event).await;
+        let span = Span::attempt(entry.origin(), entry.attempts.saturating_add(1), event.name, &event.key);
+        let handled = contained::attempt(work, &event, &span).await;
+        span.end(handled.as_ref().err().map(|error| error.code));
         drop(permits);
         let took = begun.elapsed();
         match handled {

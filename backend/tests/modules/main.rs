@@ -24,9 +24,10 @@ struct Rule {
 
 const CRATES: [&str; 6] = ["backend", "envelope", "envoy", "filter", "tests", "tests/simulator"];
 
-const RULES: [Rule; 15] = [
+const RULES: [Rule; 16] = [
     Rule { folder: "backend", path: &["redis"], only: &["inbox", "sink::stream"] },
     Rule { folder: "backend", path: &["reqwest"], only: &["http_client", "partner_api", "sink"] },
+    Rule { folder: "backend", path: &["opentelemetry"], only: &["traces"] },
     // The core works without a console.
     Rule { folder: "backend", path: &["crate", "console"], only: &["cli", "console", "server"] },
     Rule { folder: "filter", path: &["proxy_wasm"], only: &["host", "abi"] },

@@ -26,11 +26,17 @@ pub fn routes(world: Arc<World>) -> Router {
         .with_state(world)
 }
 
-/// Checks the API key, and injects the faults that a test asked for.
+/// The headers with which a backend would tell TruEnroll of its traces.
+const TRACE_HEADERS: [&str; 3] = ["traceparent", "tracestate", "baggage"];
+
+/// Rejects trace headers, checks the API key, and injects the faults that a test asked for.
 async fn intercept(State(world): State<Arc<World>>, request: Request, next: Next) -> Response {
     let fault = world.next_fault();
     if let Some(fault) = &fault {
         tokio::time::sleep(fault.delay).await;
+    }
+    if TRACE_HEADERS.iter().any(|name| request.headers().contains_key(*name)) {
+        return error(StatusCode::BAD_REQUEST);
     }
     if !has_key(request.headers(), &world.api_key()) {
         return error(StatusCode::UNAUTHORIZED);

@@ -284,7 +284,7 @@ async fn fields_that_a_newer_backend_added_survive_everything_that_this_one_does
     let stored = entry(&mut connection, &inbox).unwrap();
     redis::cmd("XDEL").arg(&inbox).arg(&stored.id).exec(&mut connection).unwrap();
     let mut add = redis::cmd("XADD");
-    add.arg(&inbox).arg("*").arg("trace").arg("00-4bf9");
+    add.arg(&inbox).arg("*").arg("newer").arg("1");
     for (name, value) in &stored.map {
         add.arg(name).arg(redis::from_redis_value_ref::<Vec<u8>>(value).unwrap());
     }
@@ -294,7 +294,7 @@ async fn fields_that_a_newer_backend_added_survive_everything_that_this_one_does
     let command = |arguments: &[&str]| fixture.stack.backend_command(arguments).unwrap();
     let in_inbox = |connection: &mut Connection| {
         let entry = entry(connection, &inbox).unwrap();
-        assert_eq!(entry.get::<String>("trace").as_deref(), Some("00-4bf9"), "{entry:?}");
+        assert_eq!(entry.get::<String>("newer").as_deref(), Some("1"), "{entry:?}");
         assert_eq!(entry.map.len(), 5, "{entry:?}");
     };
 
@@ -305,7 +305,7 @@ async fn fields_that_a_newer_backend_added_survive_everything_that_this_one_does
         eventually("the event is a dead letter", async || entry(&mut connection, &dead).is_some()).await;
         command(&["pause", "extraction"]);
         let letter = entry(&mut connection, &dead).unwrap();
-        assert_eq!(letter.get::<String>("trace").as_deref(), Some("00-4bf9"), "{letter:?}");
+        assert_eq!(letter.get::<String>("newer").as_deref(), Some("1"), "{letter:?}");
         assert_eq!(letter.get::<String>("code").as_deref(), Some("sink_rejected"));
         assert_eq!(letter.map.len(), 10, "{letter:?}");
     };
@@ -322,11 +322,11 @@ async fn fields_that_a_newer_backend_added_survive_everything_that_this_one_does
     command(&["pause", "forensics"]);
     let mut add = redis::cmd("XADD");
     add.arg(keys.quarantine()).arg("*").arg("key").arg("unknown").arg("body").arg(&quarantined.body);
-    add.arg("received").arg(1_750_588_200_000_u64).arg("trace").arg("00-4bf9");
+    add.arg("received").arg(1_750_588_200_000_u64).arg("newer").arg("1");
     add.exec(&mut connection).unwrap();
     assert_eq!(command(&["readmit"]), "readmitted 1 event\n");
     let readmitted = entry(&mut connection, &keys.inbox(Feature::Forensics)).unwrap();
-    assert_eq!(readmitted.get::<String>("trace").as_deref(), Some("00-4bf9"), "{readmitted:?}");
+    assert_eq!(readmitted.get::<String>("newer").as_deref(), Some("1"), "{readmitted:?}");
     assert_eq!(readmitted.get::<String>("key"), Some(quarantined.key));
     command(&["resume", "forensics"]);
     fixture.delivered_once(2).await;

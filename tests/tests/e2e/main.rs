@@ -34,6 +34,7 @@
 //! - [`restart`]: restarts of the only backend and of Redis.
 //! - [`planned`]: policy changes and restarts of one of two backends.
 //! - [`drain`]: restarts of Envoy.
+//! - [`traces`]: what a collector receives, and a collector that fails.
 //! - [`events`]: what the commands say about events.
 //! - [`records`]: records of the history that share an entry.
 //! - [`format`]: stores that a newer backend has changed.
@@ -116,6 +117,7 @@ mod start;
 mod swap;
 mod tls;
 mod token;
+mod traces;
 mod transport;
 mod up;
 mod upgrade;

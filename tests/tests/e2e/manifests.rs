@@ -425,8 +425,8 @@ fn pods_get_the_time_that_they_need_to_stop() {
     let drain = command.iter().position(|argument| argument == "--drain-seconds").unwrap();
     let drain: u64 = text(&command[drain + 1]).parse().unwrap();
     assert!(seconds("envoy") >= drain + 5, "guardctl kills Envoy 5 s after the drain");
-    // `shutdown.grace_ms`, `ingest.store_timeout_ms` and 3 s.
-    assert!(seconds("backend") >= 26);
+    // `shutdown.grace_ms`, `ingest.store_timeout_ms`, 3 s, and 2 s to export traces.
+    assert!(seconds("backend") >= 28);
 }
 
 /// The filter's configuration in an example, wherever the example has it.

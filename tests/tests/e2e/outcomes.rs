@@ -1,12 +1,12 @@
 //! What the application receives is described in `docs/outcomes.openapi.yaml`. That each delivery of
 //! every test is as described is checked by the fixture.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use axum::http::HeaderMap;
 use backend::handler::Recommendation;
 use envelope::{EventName, Feature, Stage};
-use harness::{outcomes::Contract, simulator::application::Delivery, tools};
+use harness::{collector::Collector, outcomes::Contract, simulator::application::Delivery, tools};
 use serde_json::{Value, json};
 
 use crate::fixture::Fixture;
@@ -101,7 +101,12 @@ fn a_violation_is_found_and_its_path_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_backend_delivers_what_is_described_and_nothing_else() {
-    let fixture = Fixture::start().await;
+    // One header is sent only with traces.
+    let collector = Collector::start(Duration::ZERO).await.unwrap();
+    let fixture = Fixture::start_with(|options| {
+        options.backend("telemetry.otlp_endpoint", collector.endpoint()).backend("telemetry.sampling", 1)
+    })
+    .await;
     for (number, feature) in Feature::ALL.into_iter().enumerate() {
         let at = "2025-06-22T10:30:00Z";
         let world = &fixture.simulator.world;

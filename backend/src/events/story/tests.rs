@@ -32,6 +32,8 @@ pub(in crate::events) fn pending(id: &str, received: u64, due: Option<u64>) -> S
         attempts: 2,
         due: due.map(from_millis),
         failures: due.map(|_| failures()).unwrap_or_default(),
+        trace: None,
+        is_trace_over: false,
     };
     stored(id, Source::Inbox(Feature::Extraction), Kept::Pending(KEY.to_owned(), entry))
 }

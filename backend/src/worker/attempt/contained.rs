@@ -15,15 +15,17 @@ use crate::{
     event::Event,
     handler::{HandlerError, Retry},
     telemetry::{CallLabels, HandledLabels},
+    traces::Span,
 };
 
-/// Makes one attempt: calls the handler and delivers its outcome. Returns the kind of the outcome.
+/// Makes one attempt: calls the handler and delivers its outcome. Returns the kind of the outcome. The
+/// calls that are made belong to `span`.
 ///
 /// # Errors
 /// Returns the error of the handler or of the sink, `panic` if the handler panicked, or
 /// `attempt_timeout` if the attempt took longer than `worker.attempt_timeout_ms`. A handler that
 /// blocks its thread cannot be timed out.
-pub(super) async fn attempt(work: &Work, event: &Event) -> Result<&'static str, HandlerError> {
+pub(super) async fn attempt(work: &Work, event: &Event, span: &Span) -> Result<&'static str, HandlerError> {
     let attempt = async {
         let outcome = work.handlers.handle(event).await?;
         let kind = outcome.kind();
@@ -39,6 +41,7 @@ pub(super) async fn attempt(work: &Work, event: &Event) -> Result<&'static str, 
     let mut attempt = pin!(attempt);
     // Unwind safe, because a panic drops the future and everything that it left half done.
     let attempt = poll_fn(|context| {
+        let _entered = span.enter();
         catch_unwind(AssertUnwindSafe(|| attempt.as_mut().poll(context)))
             .unwrap_or_else(|_| Poll::Ready(Err(panicked())))
     });
@@ -105,7 +108,8 @@ mod tests {
         let event = Event::parse(BODY.as_bytes(), SystemTime::now()).unwrap();
         let handlers = Handlers::standard(&api, &config.handler).with(event.name, Arc::new(handler));
         let work = Work::new(&config.worker, handlers, Sink::Log, Arc::new(Metrics::default()));
-        attempt(&work, &event).await.unwrap_err()
+        let span = Span::attempt(None, 1, event.name, &event.key);
+        attempt(&work, &event, &span).await.unwrap_err()
     }
 
     #[tokio::test]

@@ -368,5 +368,7 @@ fn entry(id: EntryId) -> Entry {
         attempts: 0,
         due: None,
         failures: Failures::default(),
+        trace: None,
+        is_trace_over: false,
     }
 }

@@ -1,0 +1,200 @@
+//! Spans, with the attributes of OpenTelemetry's semantic conventions for messaging and HTTP.
+//! Nothing personal is an attribute: no `externalId`, no result, no URL.
+
+use std::{sync::OnceLock, time::Duration};
+
+use anyhow::Context as _;
+use envelope::{EventKey, EventName};
+use opentelemetry::{
+    Context, ContextGuard, KeyValue, Value,
+    trace::{
+        Link, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState,
+        TracerProvider,
+    },
+};
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+
+use super::{Origin, export};
+use crate::{config::Telemetry, http_client::Url, telemetry::Metrics};
+
+/// The longest time that the export of the last spans may take.
+const LAST_EXPORT: Duration = Duration::from_secs(2);
+
+static RECORDER: OnceLock<Recorder> = OnceLock::new();
+
+/// Records the spans of this process.
+struct Recorder {
+    provider: SdkTracerProvider,
+    tracer: SdkTracer,
+    /// The share of events that are traced.
+    sampling: f64,
+}
+
+/// A step of a trace. It ends when it is dropped, and does nothing if the event is not traced.
+pub struct Span(Option<Context>);
+
+/// While it exists, calls of this thread belong to a span.
+pub struct Entered(#[expect(dead_code, reason = "dropped to leave the span")] Option<ContextGuard>);
+
+/// Begins to record spans, if the settings name a collector.
+///
+/// # Errors
+/// If the client of the collector cannot be built.
+pub fn start(settings: &Telemetry, metrics: &Metrics) -> anyhow::Result<()> {
+    if settings.otlp_endpoint.is_empty() {
+        return Ok(());
+    }
+    let provider = export::provider(settings, metrics.spans_dropped.clone()).context("cannot export traces")?;
+    let tracer = provider.tracer("truenroll-edge");
+    _ = RECORDER.set(Recorder { provider, tracer, sampling: settings.sampling });
+    Ok(())
+}
+
+/// Exports the spans that have ended, within [`LAST_EXPORT`]. Blocks its thread.
+pub fn stop() {
+    if let Some(recorder) = RECORDER.get()
+        && recorder.provider.shutdown_with_timeout(LAST_EXPORT).is_err()
+    {
+        tracing::warn!("the last spans were not exported within {LAST_EXPORT:?}");
+    }
+}
+
+impl Span {
+    /// Decides whether an event that has arrived is traced. If so, begins the trace of its storage in
+    /// `destination`.
+    pub fn store(destination: &'static str, key: &EventKey) -> Self {
+        let sampled = RECORDER.get().filter(|recorder| fastrand::f64() < recorder.sampling);
+        Self(sampled.map(|recorder| {
+            let attributes = vec![
+                KeyValue::new("messaging.system", "redis"),
+                KeyValue::new("messaging.operation.name", "store"),
+                KeyValue::new("messaging.operation.type", "send"),
+                KeyValue::new("messaging.destination.name", destination),
+                KeyValue::new("truenroll.event_key", key.to_string()),
+            ];
+            let span = named(format!("store {destination}"), SpanKind::Producer).with_attributes(attributes);
+            recorder.start(span, &Context::new())
+        }))
+    }
+
+    /// Begins an attempt for a traced event.
+    pub fn attempt(origin: Option<Origin<'_>>, number: u32, name: EventName, key: &EventKey) -> Self {
+        let Some((recorder, origin)) = RECORDER.get().zip(origin) else { return Self(None) };
+        let (Origin::Parent(text) | Origin::Link(text)) = origin;
+        let Some(store) = parse(text) else { return Self(None) };
+        let destination = name.feature.as_str();
+        let attributes = vec![
+            KeyValue::new("messaging.system", "redis"),
+            KeyValue::new("messaging.operation.name", "attempt"),
+            KeyValue::new("messaging.operation.type", "process"),
+            KeyValue::new("messaging.destination.name", destination),
+            KeyValue::new("truenroll.event_key", key.to_string()),
+            KeyValue::new("truenroll.attempt", i64::from(number)),
+        ];
+        let span = named(format!("attempt {destination}"), SpanKind::Consumer).with_attributes(attributes);
+        Self(Some(match origin {
+            Origin::Parent(_) => recorder.start(span, &Context::new().with_remote_span_context(store)),
+            Origin::Link(_) => recorder.start(span.with_links(vec![Link::with_context(store)]), &Context::new()),
+        }))
+    }
+
+    /// Begins a call, within the attempt that this thread works on. `template` returns the path of the
+    /// URL with placeholders, or an empty string.
+    pub fn call(method: &'static str, url: &Url, template: impl FnOnce() -> String) -> Self {
+        let attempt = Context::map_current(|current| current.has_active_span().then(|| current.clone()));
+        let Some((recorder, attempt)) = RECORDER.get().zip(attempt) else { return Self(None) };
+        let mut attributes = vec![KeyValue::new("http.request.method", method)];
+        attributes.extend(url.host_str().map(|host| KeyValue::new("server.address", host.to_owned())));
+        attributes.extend(url.port_or_known_default().map(|port| KeyValue::new("server.port", i64::from(port))));
+        let template = template();
+        let name = format!("{method} {template}").trim_end().to_owned();
+        if !template.is_empty() {
+            attributes.push(KeyValue::new("url.template", template));
+        }
+        Self(Some(recorder.start(named(name, SpanKind::Client).with_attributes(attributes), &attempt)))
+    }
+
+    /// Lets what this thread does belong to the span, until the returned value is dropped.
+    pub fn enter(&self) -> Entered {
+        Entered(self.0.clone().map(Context::attach))
+    }
+
+    /// Returns the span's context as the value of a `traceparent`.
+    pub fn context(&self) -> Option<String> {
+        let context = self.0.as_ref()?.span().span_context().clone();
+        Some(format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags()))
+    }
+
+    /// Adds an attribute.
+    pub fn set(&self, name: &'static str, value: impl Into<Value>) {
+        if let Some(context) = &self.0 {
+            context.span().set_attribute(KeyValue::new(name, value));
+        }
+    }
+
+    /// Adds the status of the answer to a call.
+    pub fn answered(&self, status: u16) {
+        self.set("http.response.status_code", i64::from(status));
+    }
+
+    /// Ends the span. `error` is the code of the error if the step failed.
+    pub fn end(self, error: Option<&'static str>) {
+        if let (Some(context), Some(code)) = (&self.0, error) {
+            context.span().set_attribute(KeyValue::new("error.type", code));
+            context.span().set_status(Status::error(""));
+        }
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        // Explicitly, because a handler may have kept the context.
+        if let Some(context) = &self.0 {
+            context.span().end();
+        }
+    }
+}
+
+impl Recorder {
+    fn start(&self, span: SpanBuilder, parent: &Context) -> Context {
+        parent.with_span(span.start_with_context(&self.tracer, parent))
+    }
+}
+
+fn named(name: String, kind: SpanKind) -> SpanBuilder {
+    SpanBuilder::from_name(name).with_kind(kind)
+}
+
+/// Reads what [`Span::context`] has written.
+fn parse(text: &str) -> Option<SpanContext> {
+    let mut parts = text.split('-');
+    if parts.next() != Some("00") {
+        return None;
+    }
+    let (trace, span) = (TraceId::from_hex(parts.next()?).ok()?, SpanId::from_hex(parts.next()?).ok()?);
+    let context = SpanContext::new(trace, span, TraceFlags::SAMPLED, true, TraceState::NONE);
+    context.is_valid().then_some(context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_is_read_as_it_was_written() {
+        let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let span = Span(Some(Context::new().with_remote_span_context(parse(text).unwrap())));
+        assert_eq!(span.context().as_deref(), Some(text));
+        for damaged in [
+            "",
+            "00",
+            "00-0af7651916cd43dd8448eb211c80319c",
+            "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-not hexadecimal-b7ad6b7169203331-01",
+        ] {
+            assert_eq!(parse(damaged), None, "{damaged:?}");
+        }
+    }
+}
