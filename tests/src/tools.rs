@@ -77,11 +77,12 @@ fn workspace_target<'a>(name: &str, what: impl IntoIterator<Item = &'a str>, pat
 ///
 /// # Errors
 /// If it does not compile.
-pub fn release_binary(package: &str, binary: &str) -> Result<PathBuf> {
+pub fn release_binary(package: &str, binary: &str, features: &[&str]) -> Result<PathBuf> {
     once(&format!("{binary} (release)"), || {
         let target = target();
         let mut cargo = nested_cargo();
         cargo.current_dir(workspace()).args(["build", "--release", "--package", package, "--bin", binary]);
+        cargo.args(features.iter().flat_map(|feature| ["--features", feature]));
         run(cargo.arg("--target-dir").arg(&target)).with_context(|| format!("cannot build {binary}"))?;
         Ok(target.join("release").join(binary))
     })

@@ -28,7 +28,7 @@ pub(crate) async fn backends_and_partitions(arguments: &Arguments, text: &mut St
     )?;
     for (backends, partitions) in [(1, 1), (1, 4), (1, 16), (1, 64), (3, 16), (3, 64)] {
         say(&format!("{backends} backends, {partitions} partitions"));
-        let programs = Programs::start(Setup { keeping, backends, partitions, has_history: true }).await?;
+        let programs = Programs::start(Setup { backends, partitions, ..Setup::usual(keeping) }).await?;
         let counter = Arc::new(AtomicU64::new(0));
         store(arguments, &programs, &counter, 1_000).await?;
         let stored = store(arguments, &programs, &counter, arguments.backlog).await?;
@@ -49,8 +49,7 @@ pub(crate) async fn backends_and_partitions(arguments: &Arguments, text: &mut St
 /// Writes the table of how the cost per event grows with the backlog, and how fast the backlog is
 /// handled.
 pub(crate) async fn backlog(arguments: &Arguments, text: &mut String) -> Result<()> {
-    let programs =
-        Programs::start(Setup { keeping: Keeping::Memory, backends: 1, partitions: 16, has_history: true }).await?;
+    let programs = Programs::start(Setup::usual(Keeping::Memory)).await?;
     let counter = Arc::new(AtomicU64::new(0));
     writeln!(
         text,
@@ -76,7 +75,7 @@ pub(crate) async fn backlog(arguments: &Arguments, text: &mut String) -> Result<
 pub(crate) struct Stored {
     pub(crate) events: u64,
     rate: f64,
-    backends: Duration,
+    pub(crate) backends: Duration,
     pub(crate) redis: Duration,
 }
 

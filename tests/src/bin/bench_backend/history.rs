@@ -39,7 +39,7 @@ pub(crate) async fn compare(arguments: &Arguments, text: &mut String) -> Result<
             say(&format!("the history, {}: round {round} of {}", keeping.short_name(), arguments.rounds));
             for place in 0..2 {
                 let has_history = (place + round) % 2 == 1;
-                let setup = Setup { keeping, backends: 1, partitions: 16, has_history };
+                let setup = Setup { has_history, ..Setup::usual(keeping) };
                 let measured = measure(arguments, setup, events).await?;
                 // The first round warms up and is discarded.
                 if round > 0 {

@@ -5,7 +5,8 @@
 //! nothing; the Lua script that stores an event, called without HTTP by the same number of clients;
 //! a naive design; the backend; and the backend while it handles the events that it has stored.
 //! Afterwards the latency is measured at half of the highest rate. [`growth`] measures more
-//! backends, more partitions, and a long backlog, [`history`] what the history costs.
+//! backends, more partitions, and a long backlog, [`history`] what the history costs, and [`traces`] what
+//! traces cost.
 
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
@@ -18,7 +19,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use harness::{
     load::{Load, Slice},
     tools::say,
@@ -29,6 +30,7 @@ mod history;
 mod peers;
 mod programs;
 mod script;
+mod traces;
 
 use peers::Peer;
 use programs::{Keeping, Programs, Setup};
@@ -57,6 +59,9 @@ struct Arguments {
     /// The file that the tables are written to.
     #[arg(long, default_value = "docs/bench-backend.md")]
     out: PathBuf,
+    /// Measure only this part, and print its tables instead of writing them to the file.
+    #[arg(long)]
+    only: Option<Part>,
     /// Internal: run one of the peers on this port, with this Partner API and this Redis.
     #[arg(long, hide = true)]
     serve: Option<Peer>,
@@ -66,6 +71,15 @@ struct Arguments {
     api: String,
     #[arg(long, hide = true, default_value = "")]
     redis: String,
+}
+
+/// A part of the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Storing,
+    Growth,
+    History,
+    Traces,
 }
 
 /// One measurement.
@@ -98,20 +112,31 @@ async fn main() -> Result<()> {
         arguments.longest,
         std::thread::available_parallelism()?
     );
-    for keeping in Keeping::ALL {
-        measure(&arguments, keeping, &mut text).await?;
+    let is_wanted = |part| arguments.only.is_none_or(|only| only == part);
+    if is_wanted(Part::Storing) {
+        for keeping in Keeping::ALL {
+            measure(&arguments, keeping, &mut text).await?;
+        }
     }
-    if arguments.longest > 0 {
+    if arguments.longest > 0 && is_wanted(Part::Growth) {
         growth::backends_and_partitions(&arguments, &mut text).await?;
         growth::backlog(&arguments, &mut text).await?;
     }
-    history::compare(&arguments, &mut text).await?;
+    if is_wanted(Part::History) {
+        history::compare(&arguments, &mut text).await?;
+    }
+    if is_wanted(Part::Traces) {
+        traces::compare(&arguments, &mut text).await?;
+    }
     println!("{text}");
+    if arguments.only.is_some() {
+        return Ok(());
+    }
     fs::write(&arguments.out, text).with_context(|| format!("cannot write {}", arguments.out.display()))
 }
 
 async fn measure(arguments: &Arguments, keeping: Keeping, text: &mut String) -> Result<()> {
-    let programs = Programs::start(Setup { keeping, backends: 1, partitions: 16, has_history: true }).await?;
+    let programs = Programs::start(Setup::usual(keeping)).await?;
     let counter = Arc::new(AtomicU64::new(0));
     let load = |ports: Vec<u16>, rate| Load {
         ports,

@@ -65,6 +65,15 @@ pub(crate) struct Setup {
     pub(crate) partitions: u32,
     /// Whether the backends write the history, as they do by default.
     pub(crate) has_history: bool,
+    /// The share of events that are traced; `None` for backends without a collector.
+    pub(crate) sampling: Option<f64>,
+}
+
+impl Setup {
+    /// One backend with the default settings.
+    pub(crate) fn usual(keeping: Keeping) -> Self {
+        Self { keeping, backends: 1, partitions: 16, has_history: true, sampling: None }
+    }
 }
 
 /// Redis, the backends, and the programs to compare them with.
@@ -102,10 +111,13 @@ impl Programs {
         let api = TcpListener::bind("127.0.0.1:0").await?;
         let api_url = format!("http://127.0.0.1:{}", api.local_addr()?.port());
         tokio::spawn(load::answer_all(api, EXTRACTION));
+        let collector = TcpListener::bind("127.0.0.1:0").await?;
+        let collector_url = format!("http://127.0.0.1:{}", collector.local_addr()?.port());
+        tokio::spawn(load::answer_all(collector, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"));
         let mut backends = Vec::new();
         for _ in 0..setup.backends {
             let port = free_port()?;
-            let settings = BackendSettings::usual(port, free_port()?)
+            let mut settings = BackendSettings::usual(port, free_port()?)
                 .with("redis.url", &redis_url)
                 .with("redis.durability", setup.keeping.of_backend())
                 .with("redis.partitions", setup.partitions)
@@ -115,7 +127,12 @@ impl Programs {
                 .with("partner_api.max_concurrent", 256)
                 .with("worker.parallelism", 256)
                 .with("log.level", "warn");
-            let mut command = Command::new(tools::release_binary("backend", "backend")?);
+            if let Some(sampling) = setup.sampling {
+                settings.set("telemetry.otlp_endpoint", &collector_url);
+                settings.set("telemetry.sampling", sampling);
+            }
+            // With the features of the images.
+            let mut command = Command::new(tools::release_binary("backend", "backend", &["otlp"])?);
             command.arg("serve").envs(settings.environment());
             backends.push(start("backend", &mut command, folder.path(), port)?);
         }
