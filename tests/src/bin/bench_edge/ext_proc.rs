@@ -45,10 +45,16 @@ async fn decide_request(mut messages: RecvStream, mut respond: server::SendRespo
                 2 => {
                     let map = Fields(content).find(|(field, _)| *field == 1).context("the message has no headers")?.1;
                     let headers = Fields(map).map(|(_, header)| header_pair(header));
-                    Head::read(headers, &policy).check(&policy, now).map(|checked| {
+                    // A request without a body ends with its headers.
+                    let ends = Fields(content).any(|field| field == (3, &[1]));
+                    let checked = Head::read(headers, &policy).check(&policy, now);
+                    checked.and_then(|checked| {
+                        if ends {
+                            decide::body(&checked, b"", now, &policy)?;
+                        }
                         claims = Some(checked);
                         // request_headers { response {} }
-                        vec![0x0a, 0x02, 0x0a, 0x00]
+                        Ok(vec![0x0a, 0x02, 0x0a, 0x00])
                     })
                 }
                 _ => {
@@ -110,26 +116,23 @@ fn header_pair(header: &[u8]) -> (&[u8], &[u8]) {
     (of(&[1]), of(&[2, 3]))
 }
 
-/// Iterates over the length-delimited fields of a protobuf message, and skips numbers.
+/// Iterates over the fields of a protobuf message: numbers, and those with a length.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
     type Item = (u64, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let key = self.varint()?;
-            match key & 7 {
-                0 => drop(self.varint()?),
-                2 => {
-                    let length = self.varint()? as usize;
-                    let (content, rest) = self.0.split_at_checked(length)?;
-                    self.0 = rest;
-                    return Some((key >> 3, content));
-                }
-                _ => return None,
-            }
-        }
+        let key = self.varint()?;
+        let begin = self.0;
+        let number = self.varint()? as usize;
+        let (content, rest) = match key & 7 {
+            0 => begin.split_at_checked(begin.len() - self.0.len())?,
+            2 => self.0.split_at_checked(number)?,
+            _ => return None,
+        };
+        self.0 = rest;
+        Some((key >> 3, content))
     }
 }
 
