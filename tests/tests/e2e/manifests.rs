@@ -15,7 +15,7 @@ use envoy::{
     build::Build,
     render::Rendering,
 };
-use harness::tools;
+use harness::{backend_settings::SINK_SECRET, tools};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -339,13 +339,17 @@ fn services_select_pods_and_name_ports_that_exist() {
 fn the_backend_accepts_its_settings() {
     let (copy, production, demo) = &*RENDERED;
     let backend = tools::workspace_binary("backend", "backend", &[]).unwrap();
-    for (rendered, overlay, api_key) in [(production, "production", "key"), (demo, "demo", "")] {
+    for (rendered, overlay) in [(production, "production"), (demo, "demo")] {
         let folder = tempfile::tempdir().unwrap();
         let secrets = if overlay == "demo" { "demo.env" } else { "secrets.env" };
         let secrets = fs::read_to_string(copy.folder("overlays").join(overlay).join(secrets)).unwrap();
         for line in secrets.lines().filter(|line| !line.starts_with('#')) {
             let Some((name, value)) = line.split_once('=') else { continue };
-            let value = if name == "api_key" && value.is_empty() { api_key } else { value };
+            let value = match (name, value) {
+                ("api_key", "") => "key",
+                ("sink_secret", "") => SINK_SECRET,
+                _ => value,
+            };
             fs::write(folder.path().join(name), value).unwrap();
         }
         fs::write(folder.path().join("proof"), "0123456789abcdef").unwrap();
