@@ -35,13 +35,20 @@ pub struct StreamSink {
     target: Arc<Target>,
     /// To the task that adds. It runs in the runtime of the first caller.
     requests: OnceLock<mpsc::Sender<Request>>,
-    /// Redis takes an entry as a whole, so large outcomes are held in memory one at a time.
+    /// A permit for each KiB of large outcomes in memory: Redis takes an entry as a whole.
     large: Semaphore,
 }
 
+/// How many KiB of large outcomes are held in memory at once. A larger one is held alone.
+const LARGE_AT_ONCE: u32 = 32 << 10;
+
 impl StreamSink {
     pub(super) fn new(settings: &config::Sink) -> anyhow::Result<Self> {
-        Ok(Self { target: Arc::new(Target::new(settings)?), requests: OnceLock::new(), large: Semaphore::const_new(1) })
+        Ok(Self {
+            target: Arc::new(Target::new(settings)?),
+            requests: OnceLock::new(),
+            large: Semaphore::new(LARGE_AT_ONCE as usize),
+        })
     }
 
     pub(super) async fn deliver(&self, event: &Event, outcome: Deliverable) -> Result<(), HandlerError> {
@@ -51,7 +58,8 @@ impl StreamSink {
             let body = match body.into_bytes() {
                 Ok(bytes) => bytes,
                 Err(large) => {
-                    turn = self.large.acquire().await.ok();
+                    let size = u32::try_from(large.len() >> 10).unwrap_or(u32::MAX).min(LARGE_AT_ONCE);
+                    turn = self.large.acquire_many(size).await.ok();
                     let take = |whole: &mut Vec<u8>, piece: &[u8]| whole.extend_from_slice(piece);
                     let whole = Vec::with_capacity(large.len());
                     large.inspect(whole, take).await.map_err(|error| body::unreadable(&error))?.into()

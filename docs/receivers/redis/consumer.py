@@ -3,7 +3,7 @@
 import json
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 
 import redis
 
@@ -12,9 +12,8 @@ GROUP = "application"
 CONSUMER = os.environ.get("CONSUMER", "1")  # stays the same after a restart, and differs between processes
 
 server = redis.Redis.from_url(
-    os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"), protocol=2, socket_timeout=30  # longer than BLOCK_MS
+    os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"), protocol=2, socket_timeout=30
 )
-BLOCK_MS = 10_000
 
 
 def connect():
@@ -32,7 +31,8 @@ def store(body):
 
 
 def read(position):
-    found = server.xreadgroup(GROUP, CONSUMER, {STREAM: position}, count=16, block=BLOCK_MS)
+    # Waits for up to 10 s, less than the socket's timeout.
+    found = server.xreadgroup(GROUP, CONSUMER, {STREAM: position}, count=16, block=10_000)
     return found[0][1] if found else []
 
 
@@ -41,11 +41,8 @@ def main():
         database.execute(
             "CREATE TABLE IF NOT EXISTS outcomes (event_key TEXT PRIMARY KEY, case_id TEXT, feature TEXT, body BLOB)"
         )
-    try:
+    with suppress(redis.exceptions.ResponseError):  # the group exists already
         server.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
-    except redis.ResponseError as error:
-        if not str(error).startswith("BUSYGROUP"):  # the group exists
-            raise
     while True:  # an exception ends the process, which must be started again
         # First what was read before and not acknowledged, in the order of the stream; then what is new.
         for entry, fields in read("0") or read(">"):

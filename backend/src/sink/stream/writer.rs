@@ -18,7 +18,7 @@ pub(super) struct Request {
 }
 
 /// The maximum number of entries that are added together, and of those that wait for it.
-pub(super) const MAX_BATCH: usize = 64;
+pub(super) const MAX_BATCH: usize = 256;
 
 /// Adds entries until nobody can ask any more.
 pub(super) async fn run(target: Arc<Target>, mut received: mpsc::Receiver<Request>) {
