@@ -1,8 +1,9 @@
 //! How much the inbox holds, over all partitions.
 
-use std::time::SystemTime;
+use std::{panic::resume_unwind, time::SystemTime};
 
 use envelope::Feature;
+use tokio::task::JoinSet;
 
 use super::{Inbox, InboxError, StreamId, stream::StreamEntry};
 
@@ -25,41 +26,65 @@ pub struct Contents {
 }
 
 impl Inbox {
-    /// Returns how much the inbox holds. This takes two round trips for each partition.
+    /// Returns how much the inbox holds. Asks for all partitions at once, so that a slow Redis does not
+    /// make it last for long.
     ///
     /// # Errors
     /// If Redis does not answer.
     pub async fn contents(&self) -> Result<Contents, InboxError> {
-        let mut contents = Contents::default();
+        let mut partitions = JoinSet::new();
         for partition in 0..self.partitions() {
-            let keys = self.keys.of_partition(partition);
-            let mut connection = self.connection(partition);
-            let mut commands = redis::pipe();
-            for inbox in Feature::ALL.map(|feature| keys.inbox(feature)) {
-                commands.cmd("XRANGE").arg(inbox).arg("-").arg("+").arg("COUNT").arg(1);
-            }
-            let oldest: [Vec<StreamEntry>; Feature::ALL.len()] =
-                self.bounded(commands.query_async(&mut connection)).await?;
-            for (known, entries) in contents.oldest.iter_mut().zip(&oldest) {
-                let found = entries.first().and_then(|entry| StreamId::parse(&entry.id)).map(StreamId::added_at);
-                *known = [*known, found].into_iter().flatten().min();
-            }
-            let mut commands = redis::pipe();
-            for inbox in Feature::ALL.map(|feature| keys.inbox(feature)) {
-                commands.cmd("XLEN").arg(inbox);
-            }
-            for stream in [keys.dead(), keys.quarantine(), keys.history()] {
-                commands.cmd("XLEN").arg(stream);
-            }
-            commands.cmd("EXISTS").arg(keys.lease());
-            let [pending @ .., dead_letters, quarantined, history, owned]: [u64; Feature::ALL.len() + 4] =
-                self.bounded(commands.query_async(&mut connection)).await?;
-            contents.pending += pending.iter().sum::<u64>();
-            contents.dead_letters += dead_letters;
-            contents.quarantined += quarantined;
-            contents.history += history;
-            contents.owned += u32::from(owned > 0);
+            let inbox = self.clone();
+            partitions.spawn(async move { inbox.contents_of(partition).await });
+        }
+        let mut contents = Contents::default();
+        while let Some(read) = partitions.join_next().await {
+            contents.add(read.unwrap_or_else(|panicked| resume_unwind(panicked.into_panic()))?);
         }
         Ok(contents)
+    }
+
+    async fn contents_of(&self, partition: u32) -> Result<Contents, InboxError> {
+        let keys = self.keys.of_partition(partition);
+        let mut connection = self.connection(partition);
+        let mut commands = redis::pipe();
+        for inbox in Feature::ALL.map(|feature| keys.inbox(feature)) {
+            commands.cmd("XRANGE").arg(inbox).arg("-").arg("+").arg("COUNT").arg(1);
+        }
+        let oldest: [Vec<StreamEntry>; Feature::ALL.len()] =
+            self.bounded(commands.query_async(&mut connection)).await?;
+        let stored_at = |entries: &Vec<StreamEntry>| StreamId::parse(&entries.first()?.id).map(StreamId::added_at);
+        let mut commands = redis::pipe();
+        for inbox in Feature::ALL.map(|feature| keys.inbox(feature)) {
+            commands.cmd("XLEN").arg(inbox);
+        }
+        for stream in [keys.dead(), keys.quarantine(), keys.history()] {
+            commands.cmd("XLEN").arg(stream);
+        }
+        commands.cmd("EXISTS").arg(keys.lease());
+        let [pending @ .., dead_letters, quarantined, history, owned]: [u64; Feature::ALL.len() + 4] =
+            self.bounded(commands.query_async(&mut connection)).await?;
+        Ok(Contents {
+            pending: pending.iter().sum(),
+            oldest: oldest.each_ref().map(stored_at),
+            dead_letters,
+            quarantined,
+            history,
+            owned: u32::from(owned > 0),
+        })
+    }
+}
+
+impl Contents {
+    /// Adds what another partition holds.
+    fn add(&mut self, other: Self) {
+        self.pending += other.pending;
+        self.dead_letters += other.dead_letters;
+        self.quarantined += other.quarantined;
+        self.history += other.history;
+        self.owned += other.owned;
+        for (oldest, found) in self.oldest.iter_mut().zip(other.oldest) {
+            *oldest = [*oldest, found].into_iter().flatten().min();
+        }
     }
 }

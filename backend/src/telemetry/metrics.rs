@@ -253,6 +253,21 @@ impl Default for Metrics {
     }
 }
 
+/// The codes of retries for which there is an alert.
+const NEED_ACTION: [&str; 11] = [
+    "api_unauthorized",
+    "api_forbidden",
+    "api_unreadable",
+    "api_not_kept",
+    "api_held_back",
+    "sink_unreadable",
+    "sink_full",
+    "sink_unauthorized",
+    "sink_moved",
+    "sink_not_durable",
+    "sink_wrong_type",
+];
+
 impl Metrics {
     /// Returns all metrics in the OpenMetrics text format, which Prometheus reads.
     pub fn encode(&self) -> String {
@@ -272,6 +287,9 @@ impl Metrics {
         }
         for from in ["dead", "quarantine"] {
             _ = self.expired.get_or_create(&ExpiredLabels { from });
+        }
+        for code in NEED_ACTION {
+            _ = self.retries.get_or_create(&FailureLabels { code });
         }
         for result in ["applied", "rejected"] {
             _ = self.config_reloads.get_or_create(&ReloadLabels { result });

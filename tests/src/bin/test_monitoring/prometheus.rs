@@ -17,6 +17,8 @@ const MINUTE_S: u64 = 2;
 /// How often Prometheus reads the metrics and evaluates the rules.
 const INTERVAL: &str = "1s";
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The pause between two looks at the alerts.
+const POLL: Duration = Duration::from_millis(250);
 
 /// A running Prometheus.
 pub(crate) struct Prometheus {
@@ -58,6 +60,17 @@ impl Prometheus {
         Ok(firing)
     }
 
+    /// Watches for a while, in which no alert must fire.
+    pub(crate) async fn fires_nothing_for(&self, period: Duration) -> Result<()> {
+        let end = Instant::now() + period;
+        while Instant::now() < end {
+            let firing = self.firing().await?;
+            ensure!(firing.is_empty(), "alerts fire: {firing:?}");
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+
     /// Waits until all these alerts fire; or, if not `wanted`, until none of them does.
     pub(crate) async fn wait(&self, alerts: &[&str], wanted: State, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
@@ -71,7 +84,7 @@ impl Prometheus {
             if Instant::now() > deadline {
                 bail!("not {wanted:?} within {patience:?}: {left:?}; firing are {firing:?}");
             }
-            sleep(Duration::from_millis(250)).await;
+            sleep(POLL).await;
         }
     }
 }
@@ -97,11 +110,14 @@ fn run(folder: &Path, port: u16) -> Result<Process> {
 fn configuration(shipped: &str, stack: &Stack) -> Result<String> {
     let address = |url: String| url.replace("http://", "");
     let targets = |url: String| format!("static_configs: [{{ targets: [\"{}\"] }}]", address(url));
-    let backends = "dns_sd_configs:\n  - { names: [backend], type: A, port: 9090, refresh_interval: 15s }";
+    let found = |name: &str, port: u16| {
+        format!("dns_sd_configs:\n  - {{ names: [{name}], type: A, port: {port}, refresh_interval: 15s }}")
+    };
+    let (envoys, backends) = (found("envoy", 9_902), found("backend", 9_090));
     let mut config = shipped.to_owned();
     for (from, to) in [
-        ("envoy:9902", address(stack.envoy_admin_url())),
-        (backends, targets(stack.admin())),
+        (&*envoys, targets(stack.envoy_admin_url())),
+        (&*backends, targets(stack.admin())),
         ("scrape_interval: 15s", format!("scrape_interval: {INTERVAL}\n  scrape_timeout: {INTERVAL}")),
         ("evaluation_interval: 15s", format!("evaluation_interval: {INTERVAL}")),
     ] {
