@@ -15,7 +15,7 @@ mod http;
 mod stream;
 
 pub use examination::SinkAnswer;
-pub use stream::{StreamError, StreamState};
+pub use stream::{StreamError, StreamState, has_password};
 
 use http::HttpSink;
 use stream::StreamSink;

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     config::{self, SinkKind},
-    sink::{Sink, SinkAnswer, StreamError, StreamState},
+    sink::{self, Sink, SinkAnswer, StreamError, StreamState},
     units::duration,
 };
 
@@ -67,7 +67,7 @@ fn judge_reached(SinkAnswer { host, status, took }: &SinkAnswer) -> Finding {
 pub(super) fn signature(settings: &config::Sink) -> Finding {
     match (settings.kind, settings.secret.reveal().is_empty()) {
         (SinkKind::Log, _) => only_logged(),
-        (SinkKind::Redis, _) if settings.redis_url.reveal().contains('@') => {
+        (SinkKind::Redis, _) if sink::has_password(settings.redis_url.reveal()) => {
             Finding::pass("outcomes are not signed; whoever may write to the sink's Redis is trusted")
         }
         (SinkKind::Redis, _) => Finding::warning(

@@ -25,7 +25,7 @@ mod target;
 mod writer;
 
 pub use error::StreamError;
-pub use target::StreamState;
+pub use target::{StreamState, has_password};
 
 use target::Target;
 use writer::Request;
@@ -82,7 +82,10 @@ impl StreamSink {
             requests
         });
         let stopped = || StreamError::Refused("the task that adds outcomes has stopped".to_owned());
-        requests.send(Request { entry, result }).await.map_err(|_| stopped())?;
+        requests
+            .send(Request { entry, deadline: Instant::now() + self.target.timeout, result })
+            .await
+            .map_err(|_| stopped())?;
         added.await.map_err(|_| stopped())?
     }
 

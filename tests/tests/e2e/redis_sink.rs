@@ -196,7 +196,8 @@ async fn a_full_stream_waits_for_the_application_and_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fault_of_the_sinks_redis_has_a_code_and_is_repaired_without_a_restart() {
     let server = redis(&FSYNC);
-    let fixture = start(&server.url()).await;
+    let url = server.url();
+    let fixture = Fixture::start_with(|options| to_stream(options, &url).backend("sink.timeout_ms", 2_000)).await;
     let lists = |command: &str| -> Vec<Vec<String>> {
         command.split("; ").map(|command| command.split(' ').map(str::to_owned).collect()).collect()
     };
@@ -212,6 +213,8 @@ async fn a_fault_of_the_sinks_redis_has_a_code_and_is_repaired_without_a_restart
         ("CONFIG SET maxmemory 1", "sink_out_of_memory", "CONFIG SET maxmemory 0"),
         ("REPLICAOF 127.0.0.1 1", "sink_read_only", "REPLICAOF NO ONE"),
         ("CONFIG SET appendonly no", "sink_not_durable", "CONFIG SET appendonly yes"),
+        // Redis writes to its file, and waits for the disk only when the kernel does.
+        ("CONFIG SET appendfsync no", "sink_not_durable", "CONFIG SET appendfsync always"),
         (
             "CONFIG SET maxmemory-policy allkeys-lru; CLIENT KILL TYPE normal",
             "sink_not_durable",

@@ -36,6 +36,7 @@ pub struct StreamState {
 }
 
 const ADD: &str = include_str!("add.lua");
+const PROVE: &str = include_str!("prove.lua");
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,8 +64,7 @@ impl Target {
         })
     }
 
-    /// Connects, and makes sure that the server can keep outcomes. An outcome that is added to a
-    /// server that cannot would be added again by each retry.
+    /// Connects, and makes sure that the server can keep outcomes, as far as it says so.
     ///
     /// # Errors
     /// If the server cannot be reached, or cannot keep outcomes.
@@ -76,7 +76,22 @@ impl Target {
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&settings).await?;
         ensure_suitable(&redis::cmd("INFO").query_async::<String>(&mut connection).await?)?;
         // Nothing was written over this connection, so the answer comes at once.
-        if let Some(confirm) = self.confirmation(Duration::from_millis(1)) {
+        if let Some(confirm) = self.confirmation(Duration::ZERO) {
+            self.confirmed(confirm.query_async(&mut connection).await)?;
+        }
+        Ok(connection)
+    }
+
+    /// Connects, and makes sure, by a write that leaves nothing, that what is written becomes durable.
+    /// An outcome that is added to a server that does not confirm it would be added again by each retry.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or does not confirm the write.
+    pub(super) async fn connect_proven(&self) -> Result<MultiplexedConnection, StreamError> {
+        let mut connection = self.connect().await?;
+        if let Some(confirm) = self.confirmation(self.timeout / 2) {
+            let mut prove = redis::cmd("EVAL");
+            () = prove.arg(PROVE).arg(1).arg(&self.stream).query_async(&mut connection).await?;
             self.confirmed(confirm.query_async(&mut connection).await)?;
         }
         Ok(connection)
@@ -92,7 +107,8 @@ impl Target {
         add
     }
 
-    /// Adds entries, and waits until they are durable. Returns the result for each entry.
+    /// Adds entries, and waits until they are durable, for at most `patience`. Returns the result for
+    /// each entry.
     ///
     /// # Errors
     /// If the connection fails. It is then unknown which entries were added.
@@ -100,6 +116,7 @@ impl Target {
         &self,
         connection: &mut MultiplexedConnection,
         entries: Vec<Cmd>,
+        patience: Duration,
     ) -> Result<Vec<Result<(), StreamError>>, StreamError> {
         let mut commands = redis::pipe();
         commands.ignore_errors();
@@ -107,7 +124,7 @@ impl Target {
             commands.add_command(entry);
         }
         // `WAIT` and `WAITAOF` cover the writes of their own connection.
-        let confirm = self.confirmation(self.timeout.mul_f64(BLOCKING_SHARE));
+        let confirm = self.confirmation(patience);
         let is_confirmed = confirm.is_some();
         if let Some(confirm) = confirm {
             commands.add_command(confirm);
@@ -136,16 +153,16 @@ impl Target {
         Ok(StreamState { address, length, max_length: self.max_length })
     }
 
-    /// Returns the command that waits until what was written over the same connection is durable;
-    /// `None` if the server's memory is enough.
-    fn confirmation(&self, block: Duration) -> Option<Cmd> {
+    /// Returns the command that waits until what was written over the same connection is durable, so
+    /// long that the answer comes within `patience`; `None` if the server's memory is enough.
+    fn confirmation(&self, patience: Duration) -> Option<Cmd> {
         let mut command = match self.durability {
             Durability::Memory => return None,
             Durability::Fsync => redis::cmd("WAITAOF").arg(1).arg(0).to_owned(),
             Durability::Replicas(replicas) => redis::cmd("WAIT").arg(replicas).to_owned(),
         };
         // To Redis, 0 means forever.
-        command.arg(duration_millis(block).max(1));
+        command.arg(duration_millis(patience.mul_f64(BLOCKING_SHARE)).max(1));
         Some(command)
     }
 
@@ -171,6 +188,11 @@ impl Target {
             _ => Ok(()),
         }
     }
+}
+
+/// Returns whether a URL of Redis has a password.
+pub fn has_password(url: &str) -> bool {
+    url.into_connection_info().is_ok_and(|info| info.redis_settings().password().is_some())
 }
 
 /// Makes sure, from the answer of `INFO`, that a server accepts and keeps what is added.
@@ -210,6 +232,18 @@ mod tests {
             ("role:master\r\nmaxmemory_policy:allkeys-lfu\r\n", Err(StreamError::Evicts("allkeys-lfu".to_owned()))),
         ] {
             assert_eq!(ensure_suitable(info), expected, "{info}");
+        }
+    }
+
+    #[test]
+    fn a_user_without_a_password_is_noticed() {
+        for (url, expected) in [
+            ("redis://partner:secret@host", true),
+            ("redis://:secret@host", true),
+            ("redis://partner@host", false),
+            ("redis://host", false),
+        ] {
+            assert_eq!(has_password(url), expected, "{url}");
         }
     }
 
