@@ -155,11 +155,12 @@ impl Stored {
         let examination = inbox.examined(&config);
         let paused = inbox.paused().await?;
         let is_paused = !paused.features.is_empty();
+        let contents = inbox.contents().await?;
         Ok(Self {
-            ownership: examination.ownership().await?,
-            backlog: examination.backlog().await?,
-            dead_letters: examination.dead_letters().await?,
-            quarantined: inbox.contents().await?.quarantined,
+            ownership: examination.ownership(&contents).await?,
+            backlog: examination.backlog(&contents).await?,
+            dead_letters: contents.dead_letters,
+            quarantined: contents.quarantined,
             unconfirmed: if is_paused { inbox.unconfirmed(paused.version).await?.len() as u64 } else { 0 },
         })
     }

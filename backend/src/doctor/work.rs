@@ -18,7 +18,8 @@ pub fn judge(config: &Config, ownership: Ownership, backlog: &Backlog, dead_lett
 
 pub(super) async fn partitions(examined: &Examined) -> Checked {
     let redis = examined.reached_redis().await?;
-    Ok(judge_ownership(redis.ownership().await.map_err(|error| failed(&error))?))
+    let contents = redis.contents().await.map_err(|error| failed(&error))?;
+    Ok(judge_ownership(redis.ownership(&contents).await.map_err(|error| failed(&error))?))
 }
 
 fn judge_ownership(Ownership { members, owned, partitions }: Ownership) -> Finding {
@@ -41,7 +42,8 @@ fn judge_ownership(Ownership { members, owned, partitions }: Ownership) -> Findi
 
 pub(super) async fn backlog(examined: &Examined) -> Checked {
     let redis = examined.reached_redis().await?;
-    let backlog = redis.backlog().await.map_err(|error| failed(&error))?;
+    let contents = redis.contents().await.map_err(|error| failed(&error))?;
+    let backlog = redis.backlog(&contents).await.map_err(|error| failed(&error))?;
     Ok(judge_backlog(&backlog, ordinary_wait(&examined.subject.config)))
 }
 
@@ -72,7 +74,7 @@ fn judge_backlog(backlog: &Backlog, ordinary_wait: Duration) -> Finding {
 
 pub(super) async fn dead_letters(examined: &Examined) -> Checked {
     let redis = examined.reached_redis().await?;
-    Ok(judge_dead_letters(redis.dead_letters().await.map_err(|error| failed(&error))?))
+    Ok(judge_dead_letters(redis.contents().await.map_err(|error| failed(&error))?.dead_letters))
 }
 
 fn judge_dead_letters(number: u64) -> Finding {

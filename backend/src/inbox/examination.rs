@@ -11,7 +11,7 @@ use redis::{FromRedisValue, RedisError};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Inbox, InboxError,
+    Contents, Inbox, InboxError,
     error::Unfit,
     format::{SUPPORTED, Stored, User},
     servers::{Requirements, Server},
@@ -199,25 +199,23 @@ impl Examination {
         Ok(lowest)
     }
 
-    /// Returns who works on the partitions.
+    /// Returns who works on the partitions, of which `contents` says how many have an owner.
     ///
     /// # Errors
     /// If Redis does not answer.
-    pub async fn ownership(&self) -> Result<Ownership, InboxError> {
+    pub async fn ownership(&self, contents: &Contents) -> Result<Ownership, InboxError> {
         let common = self.inbox.servers.of_common();
         let mut count = redis::cmd("ZCOUNT");
         count.arg(self.inbox.keys.members()).arg(to_millis(self.time(&common).await?)).arg("+inf");
         let members = self.ask(&common, count).await?;
-        let owned = self.inbox.contents().await?.owned;
-        Ok(Ownership { members, owned, partitions: self.inbox.partitions() })
+        Ok(Ownership { members, owned: contents.owned, partitions: self.inbox.partitions() })
     }
 
-    /// Returns how many events wait or are in progress, and for how long.
+    /// Returns how many events wait or are in progress, and for how long, as `contents` says.
     ///
     /// # Errors
     /// If Redis does not answer.
-    pub async fn backlog(&self) -> Result<Backlog, InboxError> {
-        let contents = self.inbox.contents().await?;
+    pub async fn backlog(&self, contents: &Contents) -> Result<Backlog, InboxError> {
         let mut paused: Vec<_> = self.inbox.paused().await?.features.into_iter().collect();
         paused.sort_unstable();
         let oldest = match contents.oldest.into_iter().flatten().min() {
@@ -227,12 +225,12 @@ impl Examination {
         Ok(Backlog { events: contents.pending, oldest, paused })
     }
 
-    /// Returns how many dead letters there are.
+    /// Returns how much the inbox holds.
     ///
     /// # Errors
     /// If Redis does not answer.
-    pub async fn dead_letters(&self) -> Result<u64, InboxError> {
-        Ok(self.inbox.contents().await?.dead_letters)
+    pub async fn contents(&self) -> Result<Contents, InboxError> {
+        self.inbox.contents().await
     }
 
     fn servers(&self) -> impl Iterator<Item = (String, Arc<Server>)> {
