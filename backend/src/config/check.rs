@@ -166,6 +166,9 @@ impl Config {
             return Ok(());
         }
         check_url("telemetry.otlp_endpoint", endpoint)?;
+        let problem = "must be the base URL alone: without a query, and without white space around it";
+        let is_base = !endpoint.contains(['?', '#']) && !endpoint.contains(char::is_whitespace);
+        ensure(is_base, "telemetry.otlp_endpoint", problem)?;
         let problem = "is set (perhaps as OTEL_EXPORTER_OTLP_ENDPOINT), but this program was built without traces: \
                        build it with `--features otlp`, as the images are, or leave the setting empty";
         ensure(cfg!(feature = "otlp"), "telemetry.otlp_endpoint", problem)

@@ -207,7 +207,10 @@ fn a_standard_variable_replaces_a_default_and_traces_take_their_feature() {
         ("", &[endpoint, ("BACKEND__TELEMETRY__OTLP_ENDPOINT", "")], ""),
     ] {
         match load(file, environment) {
-            Ok(config) => assert_eq!(config.telemetry.otlp_endpoint, expected, "{file} {environment:?}"),
+            Ok(config) => {
+                assert_eq!(config.telemetry.otlp_endpoint, expected, "{file} {environment:?}");
+                assert!(cfg!(feature = "otlp") || expected.is_empty(), "{file} {environment:?}");
+            }
             Err(error) => {
                 assert!(!cfg!(feature = "otlp") && error.contains("without traces"), "{error}");
                 assert!(!expected.is_empty(), "{file} {environment:?}: {error}");

@@ -66,6 +66,8 @@ pub struct Reader {
 
 /// An identifier before that of any entry.
 const BEGINNING: &str = "0";
+/// Within what time after its arrival the first attempt of an event continues its trace.
+const AT_ONCE: Duration = Duration::from_secs(60);
 /// How long an answer may take beyond the time for which Redis blocks. After that, the connection
 /// is assumed to be dead.
 const STALLED: Duration = Duration::from_secs(4);
@@ -200,11 +202,12 @@ impl Entry {
         }
     }
 
-    /// Returns how the next attempt belongs to the trace of the event. Only the first one continues it:
-    /// an attempt is due at a certain time if there was one before.
-    pub fn origin(&self) -> Option<traces::Origin<'_>> {
+    /// Returns how an attempt that begins now belongs to the trace of the event. Only the first one
+    /// continues it, if it follows at once: an attempt is due at a certain time if there was one before.
+    pub fn origin(&self, now: SystemTime) -> Option<traces::Origin<'_>> {
         let context = self.trace.as_deref()?;
-        let is_first = !self.is_trace_over && self.due.is_none();
+        let follows = now.duration_since(self.id.added_at()).unwrap_or_default() < AT_ONCE;
+        let is_first = !self.is_trace_over && self.due.is_none() && follows;
         Some(if is_first { traces::Origin::Parent(context) } else { traces::Origin::Link(context) })
     }
 }
@@ -269,7 +272,11 @@ mod tests {
             (&[("traced", "a"), ("trace", "b")], None, Some(Parent("b"))),
             (&[], Some("1 7"), None),
         ] {
-            assert_eq!(entry("1-0", fields, stored).origin(), expected, "{fields:?} {stored:?}");
+            assert_eq!(entry("1-0", fields, stored).origin(from_millis(1)), expected, "{fields:?} {stored:?}");
+        }
+        let entry = entry("1-0", &[("trace", "a")], None);
+        for (now, expected) in [(0, Parent("a")), (60_000, Parent("a")), (60_001, Link("a"))] {
+            assert_eq!(entry.origin(from_millis(now)), Some(expected), "{now}");
         }
     }
 

@@ -50,7 +50,8 @@ pub fn start(settings: &Telemetry, metrics: &Metrics) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Exports the spans that have ended, within [`LAST_EXPORT`]. Blocks its thread.
+/// Exports the spans that have ended, within [`LAST_EXPORT`]. Blocks its thread, and for longer if the
+/// library waits for a name to be resolved.
 pub fn stop() {
     if let Some(recorder) = RECORDER.get()
         && recorder.provider.shutdown_with_timeout(LAST_EXPORT).is_err()

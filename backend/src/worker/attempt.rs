@@ -68,7 +68,8 @@ pub(super) async fn work_on(
             return Ok(End::Paused);
         }
         let begun = Instant::now();
-        let span = Span::attempt(entry.origin(), entry.attempts.saturating_add(1), event.name, &event.key);
+        let span =
+            Span::attempt(entry.origin(SystemTime::now()), entry.attempts.saturating_add(1), event.name, &event.key);
         let handled = contained::attempt(work, &event, &span).await;
         span.end(handled.as_ref().err().map(|error| error.code));
         drop(permits);

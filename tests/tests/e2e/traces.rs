@@ -181,7 +181,7 @@ async fn a_collector_that_is_down_or_slow_costs_nothing_but_traces() {
         })
         .await;
         let said = fixture.stack.backend.log().matches("spans are lost").count();
-        assert!(said <= 1, "{name}: said {said} times");
+        assert!(said <= 1 && (said == 1 || name == "slow"), "{name}: said {said} times");
         let mut stack = fixture.stack;
         let stopping = Instant::now();
         stack.stop_backends().unwrap();

@@ -100,7 +100,7 @@ impl Trial {
     async fn event_missed(&self) -> Result<()> {
         self.simulator.world.upload("missed", Some("applicant-1"), &[Feature::Extraction]);
         self.simulator.world.finish("missed", Feature::Extraction, Stage::Completed, AT).context("no such stage")?;
-        self.fires_and_resolves("a missed event", &["EventsMissed"], async { Ok(()) }).await
+        self.fires_and_resolves("a missed event", &["EventsBackfilled"], async { Ok(()) }).await
     }
 
     /// Requests that are no valid events.
