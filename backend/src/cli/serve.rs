@@ -55,7 +55,7 @@ pub(super) async fn run(
     let console = console.map(Reserved::listen).transpose()?;
     let listeners = Listeners { ingest: ingest.listen()?, admin: admin.listen()?, console };
     let ran = server::run(config, inbox?, extend, listeners, reload, shutdown).await;
-    _ = tokio::task::spawn_blocking(traces::stop).await;
+    traces::stop().await;
     ran
 }
 

@@ -1,7 +1,7 @@
 //! Spans, with the attributes of OpenTelemetry's semantic conventions for messaging and HTTP.
 //! Nothing personal is an attribute: no `externalId`, no result, no URL.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{sync::OnceLock, thread, time::Duration};
 
 use anyhow::Context as _;
 use envelope::{EventKey, EventName};
@@ -13,6 +13,7 @@ use opentelemetry::{
     },
 };
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{Origin, export};
 use crate::{config::Telemetry, http_client::Url, telemetry::Metrics};
@@ -50,12 +51,13 @@ pub fn start(settings: &Telemetry, metrics: &Metrics) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Exports the spans that have ended, within [`LAST_EXPORT`]. Blocks its thread, and for longer if the
-/// library waits for a name to be resolved.
-pub fn stop() {
-    if let Some(recorder) = RECORDER.get()
-        && recorder.provider.shutdown_with_timeout(LAST_EXPORT).is_err()
-    {
+/// Exports the spans that have ended, within [`LAST_EXPORT`].
+pub async fn stop() {
+    let Some(recorder) = RECORDER.get() else { return };
+    let (done, stopped) = oneshot::channel();
+    // On a thread that nobody waits for: the library waits longer while a name is being resolved.
+    let thread = thread::Builder::new().spawn(|| done.send(recorder.provider.shutdown_with_timeout(LAST_EXPORT)));
+    if thread.is_err() || !matches!(timeout(LAST_EXPORT, stopped).await, Ok(Ok(Ok(())))) {
         tracing::warn!("the last spans were not exported within {LAST_EXPORT:?}");
     }
 }

@@ -6,9 +6,10 @@ use axum::http::StatusCode;
 use backend::test_support::inbox::{Accepted, Arrival, Entry, Inbox, Lease, LeaseError, Reader, keys::Keys};
 use envelope::{Envelope, Feature, Stage};
 use harness::{
-    keys,
+    keys, records,
     simulator::{sender::Answer, world::Fault},
 };
+use redis::streams::StreamRangeReply;
 use tokio::task::JoinSet;
 
 use crate::fixture::{Fixture, IN_PROCESS_PREFIX, PATIENCE, config, eventually};
@@ -230,9 +231,9 @@ async fn an_owner_that_lost_its_lease_cannot_change_anything() {
     for _ in 0..2 {
         new.complete(&handled(&new)).await.expect("a second call changes nothing");
         assert_eq!(inbox.contents().await.unwrap().pending, 0);
-        let recorded: u64 =
-            fixture.redis(redis::cmd("XLEN").arg(Keys::new(IN_PROCESS_PREFIX, 1).of_partition(0).history()));
-        assert_eq!(recorded, 2);
+        let history = Keys::new(IN_PROCESS_PREFIX, 1).of_partition(0).history();
+        let entries: StreamRangeReply = fixture.redis(redis::cmd("XRANGE").arg(history).arg("-").arg("+"));
+        assert_eq!(entries.ids.iter().flat_map(records::of).count(), 2);
     }
 }
 

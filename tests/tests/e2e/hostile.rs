@@ -50,9 +50,11 @@ async fn malformed_http_is_rejected_and_valid_events_sent_meanwhile_are_accepted
     }
     fixture.delivered_once(20).await;
     nothing_crashed(&fixture).await;
-    let backend = fixture.stack.backend_metrics().await.unwrap().by_label("truenroll_backend_ingest_total", "answer");
+    let mut answers =
+        fixture.stack.backend_metrics().await.unwrap().by_label("truenroll_backend_ingest_total", "answer");
+    answers.retain(|_, count| *count > 0);
     assert_eq!(
-        backend.into_iter().collect::<Vec<_>>(),
+        answers.into_iter().collect::<Vec<_>>(),
         [("accepted".to_owned(), 20)],
         "no other request reached the backend"
     );
