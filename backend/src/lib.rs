@@ -36,9 +36,9 @@
 //! `ingest` takes it from the edge if `proofs` recognizes the filter's proof, `inbox` stores it,
 //! `worker` picks it up, [`handler`] decides what to do, [`partner_api`] fetches the result, and
 //! `sink` delivers it. `reconciler` backfills events that never arrived. `config` is read at start,
-//! and again by `reload`, `telemetry` defines the metrics, `admin` serves them, `traces` records spans, `server` starts and
-//! stops everything, `events` finds out what became of an event, `doctor` checks an installation,
-//! `console` shows it all in a browser, and `cli` is the command line.
+//! and again by `reload`, `telemetry` defines the metrics, `admin` serves them, `traces` records
+//! spans, `server` starts and stops everything, `events` finds out what became of an event, `doctor`
+//! checks an installation, `console` shows it all in a browser, and `cli` is the command line.
 #![allow(unreachable_pub, reason = "in a private module, `pub` means visible to the crate and to `test_support`")]
 
 pub mod document;

@@ -18,7 +18,8 @@ const LONGEST_CALL_MS: u64 = 600_000;
 /// The most secrets that can sign outcomes at once, and the most API keys. A receiver may limit the
 /// signatures it verifies, and a call may have to try each key.
 const MOST_SECRETS: usize = 5;
-/// The largest `partner_api.max_response_bytes` if outcomes are added to Redis, whose own limit is 512 MiB.
+/// The largest `partner_api.max_response_bytes` if outcomes are added to Redis, whose own limit is
+/// 512 MiB.
 const LARGEST_IN_REDIS: u64 = 500 << 20;
 const DAY_MS: u64 = 86_400_000;
 const WEEK_S: u64 = 604_800;

@@ -82,8 +82,8 @@ async fn main() -> Result<()> {
         table,
         "Measured by `cargo bench-edge --rounds {} --seconds {}` with one Envoy worker per implementation, 16 HTTP/1.1 \
          connections\nand an event of {} bytes. All values are medians over the rounds. Ratios compare CPU times of the \
-         same round; their quartiles\nare in parentheses. The ratio of this filter to another implementation hardly \
-         depends on the machine, unlike the ratio\nto Envoy without a filter. The quiet ratio compares the 10th \
+         same round; their quartiles\nare in parentheses. The ratio of this filter to another implementation \
+         depends less on the machine than the ratio\nto Envoy without a filter. The quiet ratio compares the 10th \
          percentiles of the CPU times, which other programs on the\nmachine disturb least. The CPU time of ext_proc \
          includes its server.\n",
         arguments.rounds,

@@ -27,7 +27,6 @@ pub(crate) fn simple() -> Vec<Value> {
 pub(crate) fn strict() -> Vec<Value> {
     let fields = [
         "/eventName",
-        "/payload",
         "/payload/caseId",
         "/payload/occurredAt",
         "/payload/externalId",
