@@ -26,14 +26,16 @@ const FIRST_PULL: Duration = Duration::from_secs(60);
 pub const DEBIAN_IMAGE: &str = "debian:bookworm-slim";
 /// The first image to pull, since it is the smallest, and the base of those that are made locally.
 const DEBIAN: &str = "debian";
+/// What nothing here can make, so that its container is not tested where it cannot be pulled.
+const GRAFANA: &str = "grafana/grafana";
 /// The certificates of the host.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// Provides every image that `Dockerfile` and `docker-compose.yml` name. Appends to `made` the names
-/// of those that are made locally.
+/// Provides every image that `Dockerfile` and the Compose files name. Appends to `made` the names of
+/// those that are made locally.
 ///
 /// # Errors
-/// If an image can be neither pulled nor made.
+/// If an image other than Grafana's can be neither pulled nor made.
 pub async fn provide(docker: &Docker, folder: &Path, made: &mut Vec<String>) -> Result<()> {
     let mut missing = Vec::new();
     for name in named()? {
@@ -55,11 +57,13 @@ pub async fn provide(docker: &Docker, folder: &Path, made: &mut Vec<String>) -> 
     Ok(())
 }
 
-/// The names of the images that the Dockerfile and the Compose file use and do not build.
+/// The names of the images that the Dockerfile and the Compose files use and do not build.
 fn named() -> Result<BTreeSet<String>> {
     let read = |file: &str| fs::read_to_string(tools::workspace().join(file)).with_context(|| file.to_owned());
     let mut names = in_dockerfile(&read("Dockerfile")?);
-    names.extend(in_compose_file(&read("docker-compose.yml")?));
+    for file in ["docker-compose.yml", "deploy/compose/monitoring.yml"] {
+        names.extend(in_compose_file(&read(file)?));
+    }
     Ok(names)
 }
 
@@ -131,6 +135,11 @@ async fn make_all(docker: &Docker, missing: &[String], folder: &Path, made: &mut
             "redis" => {
                 fs::copy(blocking(tools::redis_server).await?, folder.path().join("redis-server"))?;
                 build(docker, name, "redis", &debian, folder.path()).await?;
+            }
+            "prom/prometheus" => build(docker, name, "prometheus", &debian, folder.path()).await?,
+            GRAFANA => {
+                say(&format!("{name} can be neither pulled nor made here, so Grafana is not started"));
+                continue;
             }
             _ => bail!("{name} cannot be pulled, and the tests cannot make it: add it to `base_images`"),
         }

@@ -94,6 +94,16 @@ impl Project {
         self.shell(command).await
     }
 
+    /// Leaves out a command that a page shows, because it cannot be performed on this machine.
+    ///
+    /// # Errors
+    /// If the page does not show it.
+    pub fn leave_out(&self, page: &str, command: &str) -> Result<()> {
+        pages::shows(page, command)?;
+        self.performed.note(command);
+        Ok(())
+    }
+
     /// Starts a block of shell commands that runs until it is stopped.
     ///
     /// # Errors

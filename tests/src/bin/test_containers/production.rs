@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use harness::containers::{Production, Session, hardening::ensure_hardened};
 
+mod added;
 mod backend;
 mod edge;
 mod filter;
@@ -34,6 +35,7 @@ pub(crate) async fn run(session: &mut Session) -> Result<()> {
     backend::run(steps, &production).await?;
     redis::run(steps, &production).await?;
     looking_after::run(steps, &production).await?;
+    added::run(steps, &production).await?;
     edge::run(steps, &production).await?;
     kept::run(steps, &production).await?;
     noticed::run(steps, &production).await
