@@ -243,7 +243,7 @@ async fn a_fault_of_the_sinks_redis_has_a_code_and_is_repaired_without_a_restart
 /// The user that `docs/OUTCOMES.md` describes.
 fn documented_user() -> Vec<String> {
     let page = std::fs::read_to_string(tools::workspace().join("docs/OUTCOMES.md")).unwrap();
-    let line = page.lines().find(|line| line.starts_with("ACL SETUSER ")).unwrap();
+    let line = page.lines().find(|line| line.starts_with("ACL SETUSER truenroll ")).unwrap();
     line.replace("PASSWORD", "hunter2").split(' ').map(str::to_owned).collect()
 }
 

@@ -1,6 +1,6 @@
 //! What the consumer of a stream must do, against a real backend and a real Redis.
 
-use std::path::PathBuf;
+use std::{fs, net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use envelope::{Feature, Stage};
@@ -14,7 +14,7 @@ use harness::{
         sender::{Answer, Sender},
     },
     stack::{Options, Stack},
-    tools::Receiver,
+    tools::{self, Receiver},
 };
 use tempfile::TempDir;
 use tokio::time::{Duration, Instant, sleep};
@@ -22,6 +22,9 @@ use tokio::time::{Duration, Instant, sleep};
 use crate::trial::{PATIENCE, sql};
 
 const STREAM: &str = "truenroll-outcomes";
+/// What docs/OUTCOMES.md has instead of a password, and the user of the application that it creates.
+const PASSWORD: &str = "PASSWORD";
+const USER: &str = "application";
 
 /// A backend that adds to a stream, and the Redis server that holds it.
 pub(crate) struct StreamTrial {
@@ -36,6 +39,7 @@ impl StreamTrial {
     /// Starts everything, and checks everything that a consumer must do.
     pub(crate) async fn run() -> Result<()> {
         let server = RedisServer::start(RedisOptions::with(&FSYNC))?;
+        create_user(&server)?;
         let simulator = Simulator::start("127.0.0.1:0", API_KEY, SINK_SECRET).await?;
         let options =
             Options::new(simulator.url()).backend("sink.kind", "redis").backend("sink.redis_url", server.url());
@@ -54,7 +58,7 @@ impl StreamTrial {
             sent.push(self.send("ordered", &format!("2025-06-22T10:30:{second:02}Z")).await?);
         }
         self.until("all are added", || Ok(self.count("XLEN")? == 20)).await?;
-        let consumer = self.consumer(&self.server.url())?;
+        let consumer = self.consumer(self.server.address())?;
         self.until("all are handled", || self.is_handled()).await.with_context(|| consumer.last_lines(5))?;
         ensure!(self.stored()? == sent, "stored: {:?}, sent: {sent:?}", self.stored()?);
         Ok(sent)
@@ -62,7 +66,7 @@ impl StreamTrial {
 
     /// Stores nothing twice, and no test.
     async fn repeated(&self, stored: &[String]) -> Result<()> {
-        let consumer = self.consumer(&self.server.url())?;
+        let consumer = self.consumer(self.server.address())?;
         let body = sql(&self.database(), "SELECT CAST(body AS TEXT) FROM outcomes LIMIT 1", &[])?;
         for _ in 0..2 {
             let fields = ["idempotency_key", &stored[0], "event", "", "webhook_id", "", "body", body.trim_end()];
@@ -78,7 +82,7 @@ impl StreamTrial {
     /// The entry is read again, and the outcome is stored once.
     async fn killed_before_acknowledging(&self) -> Result<()> {
         let proxy = Proxy::start(self.server.address())?;
-        let mut consumer = self.consumer(&format!("redis://{}", proxy.address()))?;
+        let mut consumer = self.consumer(proxy.address())?;
         let is_waiting = || Ok(self.server.ask::<String>(&["INFO", "clients"])?.contains("blocked_clients:1"));
         self.until("it waits for an entry", is_waiting).await.with_context(|| consumer.last_lines(5))?;
         proxy.fail(Fault::RequestsCut);
@@ -88,15 +92,16 @@ impl StreamTrial {
         drop(proxy);
         ensure!(self.count("XLEN")? == 1, "it was acknowledged");
         let before = self.stored()?;
-        let consumer = self.consumer(&self.server.url())?;
+        let consumer = self.consumer(self.server.address())?;
         self.until("it is handled", || self.is_handled()).await.with_context(|| consumer.last_lines(5))?;
         ensure!(self.stored()? == before, "stored: {:?}", self.stored()?);
         Ok(())
     }
 
-    fn consumer(&self, url: &str) -> Result<Process> {
+    /// Starts a consumer that reads from this address as the application's user.
+    fn consumer(&self, redis: SocketAddr) -> Result<Process> {
         let mut command = Receiver::Redis.install()?;
-        command.env("REDIS_URL", url).env("DATABASE", self.database());
+        command.env("REDIS_URL", format!("redis://{USER}:{PASSWORD}@{redis}")).env("DATABASE", self.database());
         Process::start("consumer", &mut command, &self.folder.path().join("consumer.log"))
     }
 
@@ -141,4 +146,12 @@ impl StreamTrial {
         }
         Ok(())
     }
+}
+
+/// Creates the user of the application as the page says.
+fn create_user(server: &RedisServer) -> Result<()> {
+    let page = fs::read_to_string(tools::workspace().join("docs/OUTCOMES.md"))?;
+    let command = page.lines().find(|line| line.starts_with(&format!("ACL SETUSER {USER} ")));
+    let words: Vec<_> = command.context("docs/OUTCOMES.md creates no user for the application")?.split(' ').collect();
+    Ok(server.ask::<()>(&words)?)
 }
