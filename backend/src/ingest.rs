@@ -125,6 +125,7 @@ async fn answer(context: &Context, judgement: Judgement<'_>, body: Result<Bytes,
     }
     let answer = Answer::Acknowledged(Acknowledgement::of(accepted, place), key);
     span.set("truenroll.answer", answer.label());
+    span.end(None);
     answer
 }
 

@@ -18,6 +18,8 @@ use tokio::{sync::oneshot, time::timeout};
 use super::{Origin, export};
 use crate::{config::Telemetry, http_client::Url, telemetry::Metrics};
 
+/// The code of the error of a step that was cut off.
+const CANCELLED: &str = "cancelled";
 /// The longest time that the export of the last spans may take.
 const LAST_EXPORT: Duration = Duration::from_secs(2);
 
@@ -31,7 +33,8 @@ struct Recorder {
     sampling: f64,
 }
 
-/// A step of a trace. It ends when it is dropped, and does nothing if the event is not traced.
+/// A step of a trace. It does nothing if the event is not traced. If it is dropped before it has ended,
+/// what it stands for was cut off, so it ends as failed.
 pub struct Span(Option<Context>);
 
 /// While it exists, calls of this thread belong to a span.
@@ -141,20 +144,24 @@ impl Span {
     }
 
     /// Ends the span. `error` is the code of the error if the step failed.
-    pub fn end(self, error: Option<&'static str>) {
-        if let (Some(context), Some(code)) = (&self.0, error) {
+    pub fn end(mut self, error: Option<&'static str>) {
+        self.end_now(error);
+    }
+
+    /// Ends the span, unless it has ended. Explicitly, because a handler may have kept the context.
+    fn end_now(&mut self, error: Option<&'static str>) {
+        let Some(context) = self.0.take() else { return };
+        if let Some(code) = error {
             context.span().set_attribute(KeyValue::new("error.type", code));
             context.span().set_status(Status::error(""));
         }
+        context.span().end();
     }
 }
 
 impl Drop for Span {
     fn drop(&mut self) {
-        // Explicitly, because a handler may have kept the context.
-        if let Some(context) = &self.0 {
-            context.span().end();
-        }
+        self.end_now(Some(CANCELLED));
     }
 }
 
@@ -181,7 +188,55 @@ fn parse(text: &str) -> Option<SpanContext> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use opentelemetry_sdk::{
+        error::OTelSdkResult,
+        trace::{SpanData, SpanProcessor},
+    };
+
     use super::*;
+
+    /// Keeps the spans that have ended.
+    #[derive(Debug, Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<SpanData>>>);
+
+    impl SpanProcessor for Kept {
+        fn on_start(&self, _: &mut opentelemetry_sdk::trace::Span, _: &Context) {}
+
+        fn on_end(&self, span: SpanData) {
+            self.0.lock().unwrap().push(span);
+        }
+
+        fn force_flush(&self) -> OTelSdkResult {
+            Ok(())
+        }
+
+        fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_span_ends_once_and_as_failed_if_its_step_was_cut_off() {
+        let kept = Kept::default();
+        let provider = SdkTracerProvider::builder().with_span_processor(kept.clone()).build();
+        let recorder = Recorder { tracer: provider.tracer(""), provider, sampling: 1.0 };
+        let span = || Span(Some(recorder.start(named(String::new(), SpanKind::Internal), &Context::new())));
+        span().end(None);
+        span().end(Some("a_code"));
+        let waits = async |span| {
+            std::future::pending::<()>().await;
+            Span::end(span, None);
+        };
+        assert!(timeout(Duration::from_secs(1), waits(span())).await.is_err());
+        let ended = kept.0.lock().unwrap();
+        let attributes = ended.iter().flat_map(|span| &span.attributes);
+        let codes: Vec<_> = attributes.map(|attribute| attribute.value.to_string()).collect();
+        assert_eq!(codes, ["a_code", CANCELLED]);
+        let failed: Vec<_> = ended.iter().map(|span| span.status == Status::error("")).collect();
+        assert_eq!(failed, [false, true, true]);
+    }
 
     #[test]
     fn a_context_is_read_as_it_was_written() {

@@ -140,6 +140,25 @@ store forensics (producer) truenroll.answer=accepted
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_is_cut_off_by_the_end_of_the_backend_ends_as_failed() {
+    let collector = Collector::start(Duration::ZERO).await.unwrap();
+    let fixture = traced(&collector, |options| options.backend("shutdown.grace_ms", 0)).await;
+    fixture.simulator.application.fail_next([(StatusCode::OK, Duration::from_secs(15))]);
+    fixture.send_accepted(&fixture.event("cut-off", Feature::Extraction, Stage::Completed, AT)).await;
+    eventually("the delivery is in progress", async || fixture.simulator.application.busy() > 0).await;
+    let mut stack = fixture.stack;
+    stack.stop_backends().unwrap();
+    let spans = collector.spans();
+    let expected = "\
+store extraction (producer) truenroll.answer=accepted
+  attempt extraction (consumer) truenroll.attempt=1 error.type=cancelled failed
+    GET /cases/{id}/extraction (client) http.response.status_code=200
+    POST (client) error.type=cancelled failed
+";
+    assert_eq!(tree(&spans, &spans[0].context.0, &SHOWN), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_is_not_sampled_leaves_no_trace() {
     let collector = Collector::start(Duration::ZERO).await.unwrap();
     let fixture = traced(&collector, |options| options.backend("telemetry.sampling", 0)).await;
