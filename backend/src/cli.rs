@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     config::{Config, ConfigError},
+    events::Filter,
     handler::Handlers,
     inbox,
     partner_api::PartnerApi,
@@ -25,7 +26,6 @@ use crate::{
 mod dead;
 mod doctor;
 mod events;
-mod filter;
 mod forget;
 mod output;
 mod parse;
@@ -74,26 +74,26 @@ enum Command {
     /// List quarantined events, oldest first, which are not among the documented ones.
     Quarantine {
         #[command(flatten)]
-        filter: filter::Filter,
+        filter: Filter,
         #[command(flatten)]
         output: output::Output,
     },
     /// Move the quarantined events that this version knows to the inbox.
     Readmit {
         #[command(flatten)]
-        filter: filter::Filter,
+        filter: Filter,
     },
     /// List dead letters with their errors, oldest first.
     Dead {
         #[command(flatten)]
-        filter: filter::Filter,
+        filter: Filter,
         #[command(flatten)]
         output: output::Output,
     },
     /// Return dead letters to the inbox, behind the other events of their lanes.
     Replay {
         #[command(flatten)]
-        filter: filter::Filter,
+        filter: Filter,
         #[command(flatten)]
         options: dead::ReplayOptions,
         #[command(flatten)]
@@ -108,7 +108,7 @@ enum Command {
     /// Compare all cases with the events received, and backfill events that never arrived.
     Reconcile {
         /// Only this case.
-        #[arg(long, value_parser = parse::case)]
+        #[arg(long)]
         case: Option<CaseId<'static>>,
         /// Also backfill missing events that a first round assumed received, if their stage
         /// finished at this time or later (RFC 3339). The times are those that the Partner API
@@ -122,13 +122,11 @@ enum Command {
     /// finish.
     Pause {
         /// classification, extraction, forensics or translation
-        #[arg(value_parser = parse::feature)]
         feature: Feature,
     },
     /// Resume a paused feature.
     Resume {
         /// classification, extraction, forensics or translation
-        #[arg(value_parser = parse::feature)]
         feature: Feature,
     },
     /// Print a script that lets a shell complete these commands and their options.
@@ -179,14 +177,14 @@ pub async fn main_with(extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -
         Command::Check | Command::Completions { .. } => Ok(()),
         Command::Doctor { options } => doctor::run(config, options).await,
         Command::Ready => ready::ask(&config).await,
-        Command::Quarantine { filter, output } => quarantine::list(&config, &filter, output).await,
-        Command::Readmit { filter } => quarantine::readmit(&config, &filter).await,
-        Command::Events(options) => events::run(&config, &options).await,
+        Command::Quarantine { filter, output } => quarantine::list(&config, filter, output).await,
+        Command::Readmit { filter } => quarantine::readmit(&config, filter).await,
+        Command::Events(options) => events::run(&config, options).await,
         Command::Show(options) => show::run(&config, &options).await,
         Command::Forget(options) => forget::run(&config, &options).await,
-        Command::Tail(options) => tail::run(&config, &options).await,
-        Command::Dead { filter, output } => dead::list(&config, &filter, output).await,
-        Command::Replay { filter, options, output } => dead::replay(&config, &filter, options, output).await,
+        Command::Tail(options) => tail::run(&config, options).await,
+        Command::Dead { filter, output } => dead::list(&config, filter, output).await,
+        Command::Replay { filter, options, output } => dead::replay(&config, filter, options, output).await,
         Command::Reconcile { case, since } => reconcile::run(&config, case.as_ref(), since).await,
         Command::Pause { feature } => pause::pause(&config, feature).await,
         Command::Resume { feature } => pause::resume(&config, feature).await,

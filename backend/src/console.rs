@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{config::Config, inbox::Inbox, telemetry::Metrics};
+use crate::{config::Config, inbox::Inbox, partner_api::PartnerApi, telemetry::Metrics};
 
 mod access;
 mod answer;
@@ -53,6 +53,7 @@ struct Context {
     /// The configuration in effect.
     config: watch::Receiver<Arc<Config>>,
     inbox: Inbox,
+    api: PartnerApi,
     metrics: Arc<Metrics>,
     rates: Mutex<Rates>,
     health: health::Latest,
@@ -64,6 +65,8 @@ struct Context {
     permits: Arc<Semaphore>,
     /// Limits how many pages are kept up to date at once.
     live_pages: Arc<Semaphore>,
+    /// What a backend that stops waits for.
+    tasks: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -82,6 +85,7 @@ pub(crate) fn start(
     listener: TcpListener,
     config: watch::Receiver<Arc<Config>>,
     inbox: Inbox,
+    api: PartnerApi,
     metrics: Arc<Metrics>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
@@ -90,14 +94,16 @@ pub(crate) fn start(
     let context = Arc::new(Context {
         config,
         inbox,
+        api,
         metrics,
         rates: Mutex::new(Rates::new()),
         health: health::Latest::default(),
-        readmissions: Jobs::default(),
-        replays: Jobs::default(),
+        readmissions: Jobs::new("readmission", "/quarantine"),
+        replays: Jobs::new("replay", "/dead-letters"),
         changes: watch::Sender::default(),
         permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
         live_pages: Arc::new(Semaphore::new(MAX_LIVE_PAGES)),
+        tasks: tasks.clone(),
         stop: stop.clone(),
     });
     tasks.spawn(rates::sample(Arc::clone(&context)));
@@ -123,26 +129,26 @@ impl Context {
 
 fn routes(context: Arc<Context>) -> Router {
     Router::new()
-        .route("/", get(overview::page))
-        .route("/api/v1/overview", get(overview::json))
-        .route("/events", get(events::page))
+        .route("/", get(overview::show))
+        .route("/api/v1/overview", get(overview::show))
+        .route("/events", get(events::show))
         .route(access::SEARCHES[0], post(events::search))
         .route(access::SEARCHES[1], post(stories::ask_api))
-        .route("/api/v1/events", get(events::json))
+        .route("/api/v1/events", get(events::show))
         .route("/event", get(stories::event))
         .route("/api/v1/event", get(stories::event_json))
         .route("/case/{case}", get(stories::case))
         .route("/api/v1/cases/{case}", get(stories::case_json))
-        .route("/dead-letters", get(dead_letters::page))
+        .route("/dead-letters", get(dead_letters::show))
         .route("/dead-letters/replay", post(dead_letters::replay))
         .route("/dead-letters/cancel", post(dead_letters::cancel))
-        .route("/api/v1/dead-letters", get(dead_letters::json))
-        .route("/quarantine", get(quarantine::page))
+        .route("/api/v1/dead-letters", get(dead_letters::show))
+        .route("/quarantine", get(quarantine::show))
         .route("/quarantine/readmit", post(quarantine::readmit))
         .route("/quarantine/cancel", post(quarantine::cancel))
-        .route("/api/v1/quarantine", get(quarantine::json))
-        .route("/health", get(health::page))
-        .route("/api/v1/health", get(health::json))
+        .route("/api/v1/quarantine", get(quarantine::show))
+        .route("/health", get(health::show))
+        .route("/api/v1/health", get(health::show))
         .route("/pause", post(pause::pause))
         .route("/resume", post(pause::resume))
         .route("/live", get(live::changes))

@@ -7,6 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use clap::ValueEnum as _;
 use serde::Serialize;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
@@ -60,11 +61,11 @@ pub enum SinkTest {
     Sent,
 }
 
-/// Runs all checks, and returns them in the order of [`Name::ALL`].
+/// Runs all checks, and returns them in the order of [`Name`].
 pub async fn run(subject: Subject) -> Vec<Check> {
     let omits_test = subject.sink_test == SinkTest::Omitted;
     let examined = Arc::new(Examined::new(subject));
-    let names = Name::ALL.into_iter().filter(|&name| name != Name::SinkTest || !omits_test);
+    let names = Name::value_variants().iter().copied().filter(|&name| name != Name::SinkTest || !omits_test);
     let tasks: Vec<_> = names
         .map(|name| {
             let examined = Arc::clone(&examined);

@@ -6,8 +6,12 @@
 //! all partitions, newest entry first ([`list`]). The timeline of an event ([`stories`]) also shows
 //! the changes that the history has recorded, and [`Tail`] follows them.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
+use clap::ValueEnum;
 use envelope::{CaseId, EventName, Feature};
 use serde::{Serialize, Serializer};
 
@@ -79,8 +83,8 @@ pub struct Event {
     pub failures: Vec<Failure>,
 }
 
-/// What the state of an event is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// What the state of an event is. Events can be listed by any of them but the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "camelCase")]
 pub enum State {
     /// It is in the inbox, and no attempt has failed.
@@ -93,29 +97,14 @@ pub enum State {
     Dead,
     /// It is in quarantine.
     Quarantined,
-    /// It was a dead letter, which has expired.
+    /// It was a dead letter, which has expired. The event is in no place.
+    #[value(skip)]
     Expired,
 }
 
-impl State {
-    /// The states by which events can be listed. An expired event is in no place.
-    pub const LISTED: [Self; 5] = [Self::Pending, Self::Retrying, Self::Completed, Self::Dead, Self::Quarantined];
-
-    /// Returns the state with this name, if events can be listed by it.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::LISTED.into_iter().find(|state| state.as_str() == name)
-    }
-
-    /// Returns the name of the state.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Retrying => "retrying",
-            Self::Completed => "completed",
-            Self::Dead => "dead",
-            Self::Quarantined => "quarantined",
-            Self::Expired => "expired",
-        }
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 

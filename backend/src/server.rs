@@ -119,7 +119,8 @@ impl Running {
         let config = watch::Sender::new(Arc::new(config.clone()));
         if let Some(console) = console {
             let config = config.subscribe();
-            console::start(console, config, inbox.clone(), Arc::clone(&metrics), &background, &stop_background)?;
+            let (inbox, api, metrics) = (inbox.clone(), api.clone(), Arc::clone(&metrics));
+            console::start(console, config, inbox, api, metrics, &background, &stop_background)?;
         }
         if let Some(reload) = reload {
             let (proofs, work, metrics) = (Arc::clone(&proofs), Arc::clone(&work), Arc::clone(&metrics));

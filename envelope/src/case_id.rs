@@ -1,6 +1,6 @@
 //! TruEnroll's case identifiers.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 /// An opaque case identifier: 1 to 128 characters of `A-Z a-z 0-9 _ -`.
 ///
@@ -28,6 +28,14 @@ impl<'a> CaseId<'a> {
     /// Returns the identifier without borrowing from the request.
     pub fn into_owned(self) -> CaseId<'static> {
         CaseId(Cow::Owned(self.0.into_owned()))
+    }
+}
+
+impl FromStr for CaseId<'static> {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        Self::new(text.to_owned()).ok_or("must be 1 to 128 characters of A-Z a-z 0-9 _ -")
     }
 }
 

@@ -1,6 +1,6 @@
 //! The eight events that TruEnroll sends to partners.
 
-use core::fmt;
+use core::{fmt, str::FromStr};
 
 /// A feature: what a partner asks TruEnroll to do with an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,6 +51,14 @@ impl Feature {
     /// Returns the feature with this name, if there is one.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|feature| feature.as_str() == name)
+    }
+}
+
+impl FromStr for Feature {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, &'static str> {
+        Self::parse(name).ok_or("must be classification, extraction, forensics or translation")
     }
 }
 

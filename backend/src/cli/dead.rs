@@ -6,13 +6,12 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    filter::Filter,
     output::{Output, json},
     parse,
 };
 use crate::{
     config::Config,
-    events::{Event, Letters, Replayed},
+    events::{Event, Filter, Letters, Replayed},
     inbox::{DeadLetter, Inbox},
     time::to_millis,
 };
@@ -29,15 +28,11 @@ pub(super) struct ReplayOptions {
 }
 
 /// Prints the dead letters, oldest first.
-pub(super) async fn list(config: &Config, filter: &Filter, output: Output) -> anyhow::Result<()> {
+pub(super) async fn list(config: &Config, filter: Filter, mut output: Output) -> anyhow::Result<()> {
     let inbox = Inbox::connect_command(config).await?;
-    let mut letters = Letters::new(&inbox, filter.with(None));
-    let mut is_first = true;
+    let mut letters = Letters::new(&inbox, filter);
     while let Some((letter, event)) = letters.next().await? {
-        if std::mem::take(&mut is_first) {
-            output.heading()?;
-        }
-        print(output, &letter, &event)?;
+        print(&mut output, &letter, &event)?;
     }
     Ok(())
 }
@@ -46,13 +41,13 @@ pub(super) async fn list(config: &Config, filter: &Filter, output: Output) -> an
 /// becomes a dead letter again during the replay is not replayed a second time.
 pub(super) async fn replay(
     config: &Config,
-    filter: &Filter,
+    filter: Filter,
     options: ReplayOptions,
-    output: Output,
+    mut output: Output,
 ) -> anyhow::Result<()> {
     let inbox = Inbox::connect_command(config).await?;
     let now = inbox.examined(config).slowest_clock().await?;
-    let mut letters = Letters::new(&inbox, filter.with(None).before(now));
+    let mut letters = Letters::new(&inbox, filter.before(now));
     if !options.dry_run {
         let replayed = letters.replay(options.rate, &CancellationToken::new(), |_| ()).await?;
         return Ok(writeln!(stdout(), "{}", replayed.summary("replayed"))?);
@@ -61,13 +56,13 @@ pub(super) async fn replay(
     while let Some((letter, event)) = letters.next().await? {
         selected.add(&letter, letter.name.is_some());
         if letter.name.is_some() {
-            print(output, &letter, &event)?;
+            print(&mut output, &letter, &event)?;
         }
     }
     Ok(writeln!(stdout(), "{}", selected.summary("would replay"))?)
 }
 
-fn print(output: Output, letter: &DeadLetter, event: &Event) -> anyhow::Result<()> {
+fn print(output: &mut Output, letter: &DeadLetter, event: &Event) -> anyhow::Result<()> {
     if output.is_table() {
         return output.event(event);
     }

@@ -3,7 +3,7 @@
 use std::io::{Write, stdout};
 
 use anyhow::bail;
-use clap::Args;
+use clap::{Args, ValueEnum as _};
 
 use crate::{
     config::Config,
@@ -52,7 +52,7 @@ pub(super) async fn run(config: Config, options: Options) -> anyhow::Result<()> 
 
 /// Returns a check as one line.
 fn line(Check { name, finding }: &Check) -> String {
-    let width = Name::ALL.iter().map(|name| name.as_str().len()).max().unwrap_or_default();
+    let width = Name::value_variants().iter().map(|name| name.to_string().len()).max().unwrap_or_default();
     let advice = finding.advice.as_ref().map(|advice| format!(". What to do: {advice}")).unwrap_or_default();
     // An error of another program may have several lines.
     let text = format!("{:<7}  {name:<width$}  {}{advice}", finding.status, finding.found);

@@ -4,10 +4,10 @@ use std::io::{Write, stderr};
 
 use clap::Args;
 
-use super::{filter::Filter, output::Output, parse};
+use super::output::Output;
 use crate::{
     config::Config,
-    events::{Budget, Cursor, State, list},
+    events::{Budget, Cursor, Filter, State, list},
     inbox::Inbox,
 };
 
@@ -16,8 +16,8 @@ use crate::{
 pub(super) struct Options {
     #[command(flatten)]
     filter: Filter,
-    /// Only events in this state: pending, retrying, completed, dead or quarantined.
-    #[arg(long, value_parser = parse::state)]
+    /// Only events in this state.
+    #[arg(long)]
     state: Option<State>,
     /// The most events to list.
     #[arg(long, default_value_t = 50)]
@@ -30,18 +30,14 @@ pub(super) struct Options {
 }
 
 /// Lists events, the one that changed last first. Says on standard error if there are more.
-pub(super) async fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
+pub(super) async fn run(config: &Config, options: Options) -> anyhow::Result<()> {
+    let Options { filter, state, limit, cursor, mut output } = options;
     let inbox = Inbox::connect_command(config).await?;
-    let filter = options.filter.with(options.state);
-    let listing = list(&inbox, &filter, options.cursor, options.limit, Budget::UNLIMITED).await?;
-    if !listing.events.is_empty() {
-        options.output.heading()?;
-    }
+    let listing = list(&inbox, &Filter { state, ..filter }, cursor, limit, Budget::UNLIMITED).await?;
     for event in &listing.events {
-        options.output.event(event)?;
+        output.event(event)?;
     }
     if let Some(cursor) = listing.next {
-        let limit = options.limit;
         writeln!(stderr(), "there are more than {limit} events: raise --limit, or continue with --cursor {cursor}")?;
     }
     warn_without_history(&inbox)

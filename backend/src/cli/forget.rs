@@ -9,7 +9,6 @@ use serde_json::json;
 use super::{
     NotFound,
     output::{Output, json},
-    parse,
 };
 use crate::{
     config::Config,
@@ -23,7 +22,7 @@ use crate::{
 #[derive(Debug, Clone, Args)]
 pub(super) struct Options {
     /// The case to erase.
-    #[arg(long, value_parser = parse::case)]
+    #[arg(long)]
     case: CaseId<'static>,
     /// Also erase events that are in the inbox. They are never handled, except by an attempt that is
     /// in progress or next.

@@ -16,6 +16,9 @@ pub(super) struct Output {
     /// Print lines of JSON, as is done anyway if standard output is not a terminal.
     #[arg(long)]
     json: bool,
+    /// Whether the heading of the table was printed.
+    #[arg(skip)]
+    has_heading: bool,
 }
 
 /// The width of a column with times.
@@ -30,17 +33,15 @@ impl Output {
         !self.json && stdout().is_terminal()
     }
 
-    /// Prints the heading of a table of events.
-    pub(super) fn heading(self) -> anyhow::Result<()> {
-        if self.is_table() {
+    /// Prints an event as a row of the table, after its heading, or as a line of JSON.
+    pub(super) fn event(&mut self, event: &Event) -> anyhow::Result<()> {
+        if !self.is_table() {
+            return json(event);
+        }
+        if !std::mem::replace(&mut self.has_heading, true) {
             writeln!(stdout(), "{:TIME$}  {:11}  {:>8}  {:KEY$}  DETAILS", "SINCE", "STATE", "ATTEMPTS", "EVENT")?;
         }
-        Ok(())
-    }
-
-    /// Prints an event as a row of the table, or as a line of JSON.
-    pub(super) fn event(self, event: &Event) -> anyhow::Result<()> {
-        if self.is_table() { Ok(writeln!(stdout(), "{}", row(event))?) } else { json(event) }
+        Ok(writeln!(stdout(), "{}", row(event))?)
     }
 }
 
@@ -57,13 +58,8 @@ pub(super) fn plain(text: &str) -> String {
 /// Returns the row of an event in a table.
 fn row(event: &Event) -> String {
     let Event { key, state, since, attempts, .. } = event;
-    let row = format!(
-        "{:TIME$}  {:11}  {attempts:>8}  {:KEY$}  {}",
-        rfc3339(*since),
-        state.as_str(),
-        plain(key),
-        details(event)
-    );
+    let (since, key, details) = (rfc3339(*since), plain(key), details(event));
+    let row = format!("{since:TIME$}  {state:11}  {attempts:>8}  {key:KEY$}  {details}");
     row.trim_end().to_owned()
 }
 

@@ -1,27 +1,10 @@
 //! Parsers for arguments.
 
-use envelope::{CaseId, Feature};
-
-use crate::events::{State, Subject};
-
-/// Parses the name of a feature.
-pub(super) fn feature(name: &str) -> Result<Feature, String> {
-    Feature::parse(name).ok_or_else(|| "must be classification, extraction, forensics or translation".to_owned())
-}
-
-/// Parses the identifier of a case.
-pub(super) fn case(text: &str) -> Result<CaseId<'static>, &'static str> {
-    CaseId::new(text.to_owned()).ok_or("must be 1 to 128 characters of A-Z a-z 0-9 _ -")
-}
+use crate::events::Subject;
 
 /// Parses an event key or the identifier of a case.
 pub(super) fn subject(text: &str) -> Result<Subject, &'static str> {
     Subject::parse(text).ok_or("must be an event key, such as `case.extraction.completed:CASE:TIME`, or a case")
-}
-
-/// Parses the name of a state.
-pub(super) fn state(name: &str) -> Result<State, &'static str> {
-    State::parse(name).ok_or("must be pending, retrying, completed, dead or quarantined")
 }
 
 /// Parses a number per second.

@@ -4,28 +4,21 @@ use std::io::{Write, stdout};
 
 use serde_json::json;
 
-use super::{
-    filter::Filter,
-    output::{Output, json},
-};
+use super::output::{Output, json};
 use crate::{
     config::Config,
-    events::{Event, State, Walk},
+    events::{Event, Filter, State, Walk},
     inbox::{Inbox, Kept, Order, quarantine::Readmitted},
     time::to_millis,
 };
 
 /// Prints the quarantined events, oldest first.
-pub(super) async fn list(config: &Config, filter: &Filter, output: Output) -> anyhow::Result<()> {
+pub(super) async fn list(config: &Config, filter: Filter, mut output: Output) -> anyhow::Result<()> {
     let inbox = Inbox::connect_command(config).await?;
-    let filter = filter.with(Some(State::Quarantined));
+    let filter = Filter { state: Some(State::Quarantined), ..filter };
     let mut walk = Walk::new(&inbox, &filter, Order::OldestFirst, None, usize::MAX);
-    let mut is_first = true;
     while let Some(stored) = walk.next().await? {
         let Some(event) = Event::of(&stored).filter(|event| filter.selects(event)) else { continue };
-        if std::mem::take(&mut is_first) {
-            output.heading()?;
-        }
         if output.is_table() {
             output.event(&event)?;
         } else {
@@ -38,9 +31,9 @@ pub(super) async fn list(config: &Config, filter: &Filter, output: Output) -> an
 
 /// Moves the quarantined events that this version knows to the inbox, and prints how many they
 /// were.
-pub(super) async fn readmit(config: &Config, filter: &Filter) -> anyhow::Result<()> {
+pub(super) async fn readmit(config: &Config, filter: Filter) -> anyhow::Result<()> {
     let inbox = Inbox::connect_command(config).await?;
-    let filter = filter.with(Some(State::Quarantined));
+    let filter = Filter { state: Some(State::Quarantined), ..filter };
     let mut walk = Walk::new(&inbox, &filter, Order::OldestFirst, None, usize::MAX);
     let mut readmitted = Readmitted::default();
     while let Some(stored) = walk.next().await? {

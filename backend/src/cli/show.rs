@@ -112,7 +112,7 @@ async fn not_found(config: &Config, inbox: &Inbox, subject: &Subject, output: Ou
 fn text(story: &Story, now: SystemTime) -> String {
     let Story { event, timeline, redelivered, .. } = story;
     let why = story.reason(now).map(|reason| format!(": {}", plain(&reason))).unwrap_or_default();
-    let mut text = format!("{}\n  {} since {}{why}\n", plain(&event.key), event.state.as_str(), rfc3339(event.since));
+    let mut text = format!("{}\n  {} since {}{why}\n", plain(&event.key), event.state, rfc3339(event.since));
     for Step { at, what } in timeline {
         text += &format!("  {:TIME$}  {}\n", rfc3339(*at), plain(&what.words()));
     }

@@ -10,13 +10,10 @@ use clap::Args;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    filter::Filter,
-    output::{KEY, Output, TIME, json, plain},
-};
+use super::output::{KEY, Output, TIME, json, plain};
 use crate::{
     config::Config,
-    events::{Occurrence, Tail},
+    events::{Filter, Occurrence, Tail},
     inbox::Inbox,
     time::rfc3339,
 };
@@ -34,19 +31,18 @@ pub(super) struct Options {
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Prints what happens to events until it is stopped, or until the time that the filter states.
-pub(super) async fn run(config: &Config, options: &Options) -> anyhow::Result<()> {
+pub(super) async fn run(config: &Config, Options { filter, output }: Options) -> anyhow::Result<()> {
     let inbox = Inbox::connect_command(config).await?;
     ensure!(inbox.has_history(), "there is nothing to follow: `history.enabled` is false");
     // A partition may move to another server meanwhile.
     tokio::spawn(inbox.clone().watch_servers(CancellationToken::new()));
-    let filter = options.filter.with(None);
     let until = filter.until;
     let mut tail = Tail::new(&inbox, filter).await?;
     let mut has_failed = false;
     loop {
         let is_over = until.is_some_and(|until| until <= SystemTime::now());
         match tail.next().await {
-            Ok(Some(occurrence)) => print(options.output, &occurrence)?,
+            Ok(Some(occurrence)) => print(output, &occurrence)?,
             Ok(None) if is_over => return Ok(()),
             Ok(None) => {
                 has_failed = false;

@@ -19,6 +19,18 @@ pub(super) struct Visitor {
     pub(super) role: Role,
 }
 
+impl Visitor {
+    /// Somebody whose request is rejected.
+    pub(super) fn stranger() -> Self {
+        Self { name: String::new(), role: Role::View }
+    }
+
+    /// Whether the visitor may change something.
+    pub(super) fn may_operate(&self) -> bool {
+        self.role == Role::Operate
+    }
+}
+
 /// Why a request is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Denied {

@@ -1,25 +1,36 @@
-//! What pages have in common: the frame around each of them, and failures.
+//! What pages have in common: what a handler is given, the frame around each page, and failures.
+
+use std::sync::Arc;
 
 use askama::Template;
 use axum::{
-    extract::rejection::FormRejection,
-    http::{StatusCode, header},
+    Extension, Form, Json,
+    extract::{FromRequest, FromRequestParts, Request, rejection::FormRejection},
+    http::{StatusCode, header, request::Parts},
     response::{Html, IntoResponse, Response},
 };
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::access::Visitor;
-use crate::{config::Role, inbox::InboxError};
+use super::{Context, access::Visitor};
+use crate::inbox::InboxError;
+
+/// What a handler is given with each request.
+pub(super) struct Asked {
+    pub(super) context: Arc<Context>,
+    pub(super) frame: Frame,
+}
+
+/// The form of a request, or its query.
+pub(super) struct Sent<T>(pub(super) T);
 
 /// What the frame around a page shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Frame {
     /// The page's path.
     path: String,
-    /// Who looks at it; empty for a stranger.
-    pub(super) visitor: String,
-    /// Whether the visitor may change something.
-    pub(super) may_operate: bool,
+    /// Who looks at it.
+    pub(super) visitor: Visitor,
 }
 
 /// Why there is no page. As an answer of a handler, it is only a note for
@@ -38,15 +49,37 @@ struct FailurePage<'a> {
     failure: &'a Failure,
 }
 
+impl FromRequestParts<Arc<Context>> for Asked {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, context: &Arc<Context>) -> Result<Self, Response> {
+        // The guard has added the frame.
+        let frame = Extension::from_request_parts(parts, context).await.map_err(IntoResponse::into_response)?;
+        Ok(Self { context: Arc::clone(context), frame: frame.0 })
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        Ok(Self(Form::from_request(request, state).await?.0))
+    }
+}
+
 impl Frame {
     /// The frame of the page at `path`.
-    pub(super) fn new(path: &str, visitor: &Visitor) -> Self {
-        Self { path: path.to_owned(), visitor: visitor.name.clone(), may_operate: visitor.role == Role::Operate }
+    pub(super) fn new(path: String, visitor: Visitor) -> Self {
+        Self { path, visitor }
     }
 
-    /// The frame of a page that rejects a request.
-    pub(super) fn of_stranger(path: &str) -> Self {
-        Self { path: path.to_owned(), visitor: String::new(), may_operate: false }
+    /// Answers with a page, or, if a program asks, with what the page shows as JSON.
+    pub(super) fn show(&self, page: &impl Template, view: &impl Serialize) -> Response {
+        if self.is_for_programs() { Json(view).into_response() } else { html(page) }
+    }
+
+    fn is_for_programs(&self) -> bool {
+        self.path.starts_with("/api/")
     }
 
     /// Whether this is the page at `path`, or one below it.
@@ -74,7 +107,7 @@ impl Failure {
 
     /// The answer for a reader: a page, or problem details (RFC 9457) for programs.
     pub(super) fn shown_in(self, frame: &Frame) -> Response {
-        if frame.path.starts_with("/api/") {
+        if frame.is_for_programs() {
             let problem = json!({ "title": self.title, "detail": self.advice, "status": self.status.as_u16() });
             return (self.status, [(header::CONTENT_TYPE, "application/problem+json")], problem.to_string())
                 .into_response();

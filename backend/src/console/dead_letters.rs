@@ -7,18 +7,13 @@ use std::{
 };
 
 use askama::Template;
-use axum::{
-    Extension, Form, Json,
-    extract::{State, rejection::FormRejection},
-    response::{Redirect, Response},
-};
+use axum::response::{Redirect, Response};
 use envelope::{CaseId, Feature};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Context,
-    access::Visitor,
-    answer::{Failure, Frame, html},
+    answer::{Asked, Failure, Frame, Sent},
     codes,
     form::{invalid, optional},
     job::JobState,
@@ -111,30 +106,14 @@ const MAX_RATE: u32 = 1_000;
 /// The longest code.
 const MAX_CODE: usize = 64;
 
-pub(super) async fn page(
-    State(context): State<Arc<Context>>,
-    Extension(frame): Extension<Frame>,
-    chosen: Result<Form<Chosen>, FormRejection>,
-) -> Result<Response, Failure> {
-    let chosen = chosen?.0;
-    let view = DeadLetters::read(&context, &chosen).await?;
-    Ok(html(&Page { frame, chosen, view }))
-}
-
-pub(super) async fn json(
-    State(context): State<Arc<Context>>,
-    chosen: Result<Form<Chosen>, FormRejection>,
-) -> Result<Json<DeadLetters>, Failure> {
-    Ok(Json(DeadLetters::read(&context, &chosen?.0).await?))
+pub(super) async fn show(Asked { context, frame }: Asked, Sent(chosen): Sent<Chosen>) -> Result<Response, Failure> {
+    let page = Page { view: DeadLetters::read(&context, &chosen).await?, frame, chosen };
+    Ok(page.frame.show(&page, &page.view))
 }
 
 /// Starts the replay of the dead letters that were previewed.
-pub(super) async fn replay(
-    State(context): State<Arc<Context>>,
-    Extension(visitor): Extension<Visitor>,
-    form: Result<Form<Previewed>, FormRejection>,
-) -> Result<Redirect, Failure> {
-    let Previewed { feature, code, case, until_ms, total, rate } = form?.0;
+pub(super) async fn replay(Asked { context, frame }: Asked, Sent(form): Sent<Previewed>) -> Result<Redirect, Failure> {
+    let Previewed { feature, code, case, until_ms, total, rate } = form;
     if !(1..=MAX_RATE).contains(&rate) {
         return Err(invalid("The rate is invalid", format!("Replay 1 to {MAX_RATE} events per second.")));
     }
@@ -143,7 +122,7 @@ pub(super) async fn replay(
     let chosen = Chosen { feature, code, case };
     let filter = chosen.filter()?.before(from_millis(until_ms)).before(now);
     let at_work = Arc::clone(&context);
-    context.replays.start(&context, "replay", total, &visitor, |job| async move {
+    let redirect = context.replays.start(&context, total, &frame.visitor, |job| async move {
         let report = |done: &Replayed| _ = job.goes_on(&at_work, done.replayed);
         let letters = Letters::new(&at_work.inbox, filter);
         let replayed = letters.replay(rate.into(), &job.cancelled, report).await;
@@ -151,13 +130,12 @@ pub(super) async fn replay(
     })?;
     let Chosen { feature, code, case } = chosen;
     tracing::info!(feature, code, case, until_ms, rate, "the replay is of these dead letters");
-    Ok(Redirect::to("/dead-letters"))
+    Ok(redirect)
 }
 
 /// Cancels the replay.
-pub(super) async fn cancel(State(context): State<Arc<Context>>, Extension(visitor): Extension<Visitor>) -> Redirect {
-    context.replays.cancel(&visitor);
-    Redirect::to("/dead-letters")
+pub(super) async fn cancel(Asked { context, frame }: Asked) -> Redirect {
+    context.replays.cancel(&frame.visitor)
 }
 
 impl Chosen {
@@ -179,7 +157,7 @@ impl DeadLetters {
         let filter = chosen.filter()?;
         let now = context.inbox.examined(&context.config()).slowest_clock().await?;
         let mut until = now;
-        let job = context.replays.latest();
+        let job = context.replays.state();
         let most = if job.as_ref().is_some_and(JobState::is_running) { LIVE } else { BUDGET.entries };
         let mut letters = Letters::new(&context.inbox, Filter::default().before(until));
         let (mut groups, mut selected, mut events) = (BTreeMap::new(), Replayed::default(), Vec::new());

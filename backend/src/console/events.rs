@@ -3,24 +3,20 @@
 //! A search is a POST, so that the partner's own reference appears in no URL, and therefore in no log
 //! of a proxy and no history of a browser.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use askama::Template;
 use axum::{
-    Extension, Form, Json,
-    extract::{State, rejection::FormRejection},
     http::StatusCode,
     response::{Redirect, Response},
 };
+use clap::ValueEnum as _;
 use envelope::{CaseId, Feature};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Context,
-    answer::{Failure, Frame, html},
+    answer::{Asked, Failure, Frame, Sent},
     form::{invalid, optional},
     stories,
 };
@@ -88,29 +84,13 @@ const WITHIN: [(&str, &str, Duration); 4] = [
     ("7d", "7 days", Duration::from_secs(7 * 24 * 3_600)),
 ];
 
-pub(super) async fn page(
-    State(context): State<Arc<Context>>,
-    Extension(frame): Extension<Frame>,
-    chosen: Result<Form<Chosen>, FormRejection>,
-) -> Result<Response, Failure> {
-    let chosen = chosen?.0;
-    let view = Events::read(&context, &chosen).await?;
-    Ok(html(&Page { frame, chosen, view }))
-}
-
-pub(super) async fn json(
-    State(context): State<Arc<Context>>,
-    chosen: Result<Form<Chosen>, FormRejection>,
-) -> Result<Json<Events>, Failure> {
-    Ok(Json(Events::read(&context, &chosen?.0).await?))
+pub(super) async fn show(Asked { context, frame }: Asked, Sent(chosen): Sent<Chosen>) -> Result<Response, Failure> {
+    let page = Page { view: Events::read(&context, &chosen).await?, frame, chosen };
+    Ok(page.frame.show(&page, &page.view))
 }
 
 /// Leads to the case or the event that is sought. The answer never repeats the text.
-pub(super) async fn search(
-    State(context): State<Arc<Context>>,
-    form: Result<Form<Sought>, FormRejection>,
-) -> Result<Redirect, Failure> {
-    let Sought { text, by } = form?.0;
+pub(super) async fn search(asked: Asked, Sent(Sought { text, by }): Sent<Sought>) -> Result<Redirect, Failure> {
     let text = text.trim();
     if by.as_deref() != Some("externalId") {
         let subject = Subject::parse(text).ok_or_else(|| {
@@ -124,7 +104,7 @@ pub(super) async fn search(
     if text.is_empty() {
         return Err(invalid("There is nothing to search for", "Enter your own reference of the case."));
     }
-    match stories::ask(&context, async |api| api.search(text).await).await? {
+    match asked.context.api.search(text).await.map_err(stories::unanswered)? {
         Search::Found(case) => {
             let undocumented = || stories::unavailable("The case has an undocumented identifier", "Ask TruEnroll.");
             let case = CaseId::new(case.id).ok_or_else(undocumented)?;
@@ -159,7 +139,8 @@ impl Events {
 impl Chosen {
     fn filter(&self, now: SystemTime) -> Result<Filter, Failure> {
         let feature = |name: &str| Feature::parse(name).ok_or("is not a feature");
-        let state = |name: &str| events::State::parse(name).ok_or("is not a state by which events can be listed");
+        let unlisted = |_| "is not a state by which events can be listed";
+        let state = |name: &str| events::State::from_str(name, false).map_err(unlisted);
         let within = |name: &str| {
             let found = WITHIN.into_iter().find(|(known, ..)| *known == name);
             found.map(|(.., length)| now - length).ok_or("is not one of the choices")

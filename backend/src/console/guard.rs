@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::{
     Context,
-    access::{Access, Denied},
+    access::{Access, Denied, Visitor},
     answer::{Failure, Frame},
 };
 use crate::telemetry::LogLimit;
@@ -53,14 +53,13 @@ pub(super) async fn guard(State(context): State<Arc<Context>>, mut request: Requ
     let checked = access.and_then(|access| access.check(request.method(), request.uri(), request.headers()));
     let (frame, mut response) = match checked {
         Ok(visitor) => {
-            let frame = Frame::new(&path, &visitor);
+            let frame = Frame::new(path, visitor);
             request.extensions_mut().insert(frame.clone());
-            request.extensions_mut().insert(visitor);
             (frame, limited(&context, request, next).await.into_response())
         }
         Err(denied) => {
             log(denied);
-            (Frame::of_stranger(&path), failure(denied).into_response())
+            (Frame::new(path, Visitor::stranger()), failure(denied).into_response())
         }
     };
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {

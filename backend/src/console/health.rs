@@ -1,15 +1,15 @@
 //! The page Health: the checks of `backend doctor`.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use askama::Template;
-use axum::{Extension, Json, extract::State, response::Response};
+use axum::response::Response;
 use serde::Serialize;
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
     Context,
-    answer::{Frame, html},
+    answer::{Asked, Frame},
 };
 use crate::{
     config::Config,
@@ -39,12 +39,9 @@ struct Page {
     view: Health,
 }
 
-pub(super) async fn page(State(context): State<Arc<Context>>, Extension(frame): Extension<Frame>) -> Response {
-    html(&Page { frame, view: Health::read(&context).await })
-}
-
-pub(super) async fn json(State(context): State<Arc<Context>>) -> Json<Health> {
-    Json(Health::read(&context).await)
+pub(super) async fn show(Asked { context, frame }: Asked) -> Response {
+    let page = Page { view: Health::read(&context).await, frame };
+    page.frame.show(&page, &page.view)
 }
 
 impl Health {

@@ -1,15 +1,16 @@
 //! Work that goes on after its page was answered, such as an action on many events. One job of a kind
-//! runs at a time. A backend that stops cancels it; what it has done until then stays done.
+//! runs at a time. A backend that stops cancels it, and waits for its end; what it has done until then
+//! stays done.
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use axum::http::StatusCode;
+use axum::{http::StatusCode, response::Redirect};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -17,8 +18,12 @@ use super::{Context, access::Visitor, answer::Failure};
 use crate::{telemetry::LogLimit, units::number};
 
 /// The jobs of one kind: the one that runs, or the last one.
-#[derive(Default)]
-pub(super) struct Jobs(Mutex<Option<Arc<Job>>>);
+pub(super) struct Jobs {
+    what: &'static str,
+    /// The page that shows them.
+    page: &'static str,
+    latest: Mutex<Option<Arc<Job>>>,
+}
 
 /// A job.
 pub(super) struct Job {
@@ -67,23 +72,27 @@ pub(super) enum State {
 const PROGRESS: Duration = Duration::from_secs(1);
 
 impl Jobs {
-    /// Starts a job on `total` events, unless one of this kind runs. `work` returns what it did, or why
-    /// it failed.
+    pub(super) fn new(what: &'static str, page: &'static str) -> Self {
+        Self { what, page, latest: Mutex::default() }
+    }
+
+    /// Starts a job on `total` events, unless one of this kind runs, and leads to its page. `work`
+    /// returns what it did, or why it failed.
     ///
     /// # Errors
     /// If a job runs already.
     pub(super) fn start<F>(
         &self,
         context: &Arc<Context>,
-        what: &'static str,
         total: u64,
         visitor: &Visitor,
         work: impl FnOnce(Arc<Job>) -> F,
-    ) -> Result<(), Failure>
+    ) -> Result<Redirect, Failure>
     where
         F: Future<Output = Result<String, String>> + Send + 'static,
     {
-        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let what = self.what;
+        let mut latest = self.latest();
         if latest.as_ref().is_some_and(|job| job.state() == State::Running) {
             let advice = "Wait until it has ended, or cancel it.";
             return Err(Failure::new(StatusCode::CONFLICT, format!("A {what} is running already"), advice));
@@ -100,28 +109,28 @@ impl Jobs {
         tracing::info!(who = visitor.name, events = total, "{what} started in the console");
         let (working, context) = (work(Arc::clone(&job)), Arc::clone(context));
         *latest = Some(Arc::clone(&job));
-        tokio::spawn(async move {
+        context.clone().tasks.spawn(async move {
             let result = working.await;
             let (Ok(said) | Err(said)) = &result;
             tracing::info!(who = job.by, result = said, "{what} ended");
             *job.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
             context.has_changed();
         });
-        Ok(())
+        Ok(Redirect::to(self.page))
     }
 
-    /// Cancels the job that runs, if any.
-    pub(super) fn cancel(&self, visitor: &Visitor) {
-        let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(job) = latest.as_ref().filter(|job| job.state() == State::Running) {
+    /// Cancels the job that runs, if any, and leads to its page.
+    pub(super) fn cancel(&self, visitor: &Visitor) -> Redirect {
+        if let Some(job) = self.latest().as_ref().filter(|job| job.state() == State::Running) {
             tracing::info!(who = visitor.name, "{} cancelled in the console", job.what);
             job.cancelled.cancel();
         }
+        Redirect::to(self.page)
     }
 
     /// Returns the job that runs, or the last one.
-    pub(super) fn latest(&self) -> Option<JobState> {
-        let job = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+    pub(super) fn state(&self) -> Option<JobState> {
+        let job = self.latest().clone()?;
         let result = job.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Some(JobState {
             what: job.what,
@@ -131,6 +140,10 @@ impl Jobs {
             state: job.state(),
             result: result.map(|(Ok(said) | Err(said))| said),
         })
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Option<Arc<Job>>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

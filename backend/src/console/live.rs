@@ -35,7 +35,7 @@ pub(super) async fn changes(State(context): State<Arc<Context>>) -> Result<Respo
     let mut changes = context.changes.subscribe();
     let stop = context.stop.clone();
     let (sender, lines) = mpsc::channel(1);
-    tokio::spawn(async move {
+    context.tasks.spawn(async move {
         let next = async {
             while sender.send(Bytes::from_static(b"event: changed\ndata:\n\n")).await.is_ok() {
                 if changes.changed().await.is_err() {

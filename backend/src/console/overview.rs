@@ -1,24 +1,21 @@
 //! The page Overview: whether everything is well, and what is going on.
 
-use std::{
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{sync::PoisonError, time::Duration};
 
 use askama::Template;
-use axum::{Extension, Json, extract::State, response::Response};
+use axum::response::Response;
 use envelope::Feature;
 use serde::Serialize;
 
 use super::{
     Context,
-    answer::{Frame, html},
+    answer::{Asked, Frame},
     chart::Chart,
     edge::{self, Edge},
 };
 use crate::{
-    doctor::{self, Status},
-    inbox::{Backlog, InboxError, Ownership},
+    doctor::{self, Finding, Status},
+    inbox::InboxError,
     time::duration_millis,
     units::{count, duration},
 };
@@ -30,7 +27,7 @@ pub(super) struct Overview {
     /// The worst status of all notices; `pass` if there are none.
     status: Status,
     /// What needs attention.
-    notices: Vec<Notice>,
+    notices: Vec<Finding>,
     /// What waits and who works on it, from Redis.
     work: Option<Work>,
     /// The four features.
@@ -42,15 +39,6 @@ pub(super) struct Overview {
     /// Why Envoy says nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     edge_problem: Option<String>,
-}
-
-/// Something that needs attention.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Notice {
-    status: Status,
-    found: String,
-    advice: String,
 }
 
 /// What waits and who works on it, over all backends.
@@ -81,12 +69,9 @@ struct FeatureState {
 
 /// What Redis says.
 struct Stored {
-    ownership: Ownership,
-    backlog: Backlog,
-    dead_letters: u64,
-    quarantined: u64,
-    /// Backends that have not confirmed that a feature is paused.
-    unconfirmed: u64,
+    work: Work,
+    paused: Vec<Feature>,
+    notices: Vec<Finding>,
 }
 
 #[derive(Template)]
@@ -96,12 +81,9 @@ struct Page {
     view: Overview,
 }
 
-pub(super) async fn page(State(context): State<Arc<Context>>, Extension(frame): Extension<Frame>) -> Response {
-    html(&Page { frame, view: Overview::read(&context).await })
-}
-
-pub(super) async fn json(State(context): State<Arc<Context>>) -> Json<Overview> {
-    Json(Overview::read(&context).await)
+pub(super) async fn show(Asked { context, frame }: Asked) -> Response {
+    let page = Page { view: Overview::read(&context).await, frame };
+    page.frame.show(&page, &page.view)
 }
 
 impl Overview {
@@ -112,24 +94,28 @@ impl Overview {
         let mut notices = answers(rates.recent_answers("unproven"), rates.recent_answers("unavailable"));
         let charts = rates.charts();
         drop(rates);
-        match &stored {
-            Ok(stored) => notices.extend(stored.notices(context)),
-            Err(error) => notices.insert(0, silent(error)),
-        }
+        let (work, paused) = match stored {
+            Ok(Stored { work, paused, notices: found }) => {
+                notices.extend(found);
+                (Some(work), Some(paused))
+            }
+            Err(error) => {
+                notices.insert(0, silent(&error));
+                (None, None)
+            }
+        };
         let (edge, edge_problem) = match edge {
             Ok(edge) => (Some(edge), None),
             Err(problem) => (None, Some(problem)),
         };
-        let paused = stored.as_ref().ok().map(|stored| stored.backlog.paused.clone());
         let state = |feature: Feature| FeatureState {
             feature: feature.as_str(),
             paused: paused.as_ref().map(|paused| paused.contains(&feature)),
         };
-        let owned_here = u64::try_from(context.metrics.partitions_owned.get()).unwrap_or_default();
         Self {
             status: notices.iter().map(|notice| notice.status).max().unwrap_or(Status::Pass),
             notices,
-            work: stored.ok().map(|stored| stored.work(owned_here)),
+            work,
             features: Feature::ALL.map(state).into(),
             charts,
             edge,
@@ -149,53 +135,34 @@ impl Overview {
 
 impl Stored {
     async fn read(context: &Context) -> Result<Self, InboxError> {
-        let inbox = &context.inbox;
+        let (inbox, config) = (&context.inbox, context.config());
         inbox.ping().await?;
-        let config = context.config();
         let examination = inbox.examined(&config);
         let paused = inbox.paused().await?;
-        let is_paused = !paused.features.is_empty();
         let contents = inbox.contents().await?;
-        Ok(Self {
-            ownership: examination.ownership(&contents).await?,
-            backlog: examination.backlog(&contents).await?,
+        let ownership = examination.ownership(&contents).await?;
+        let backlog = examination.backlog(&contents).await?;
+        let mut notices = Vec::from(doctor::judge_work(&config, ownership, &backlog, contents.dead_letters));
+        notices.retain(|finding| finding.status > Status::Pass);
+        let unconfirmed =
+            if paused.features.is_empty() { Vec::new() } else { inbox.unconfirmed(paused.version).await? };
+        if !unconfirmed.is_empty() {
+            notices.push(Finding::warning(
+                format!("{} may still handle events of a paused feature", count(unconfirmed.len() as u64, "backend")),
+                "wait a moment: each backend confirms a pause once it begins no more attempts",
+            ));
+        }
+        let work = Work {
+            waiting: backlog.events,
+            oldest_waiting_ms: backlog.oldest.map(duration_millis),
             dead_letters: contents.dead_letters,
             quarantined: contents.quarantined,
-            unconfirmed: if is_paused { inbox.unconfirmed(paused.version).await?.len() as u64 } else { 0 },
-        })
-    }
-
-    fn work(&self, partitions_owned_here: u64) -> Work {
-        Work {
-            waiting: self.backlog.events,
-            oldest_waiting_ms: self.backlog.oldest.map(duration_millis),
-            dead_letters: self.dead_letters,
-            quarantined: self.quarantined,
-            backends: self.ownership.members,
-            partitions: self.ownership.partitions,
-            partitions_owned: self.ownership.owned,
-            partitions_owned_here,
-        }
-    }
-
-    fn notices(&self, context: &Context) -> Vec<Notice> {
-        let checks = doctor::judge_work(&context.config(), self.ownership, &self.backlog, self.dead_letters);
-        let worth_attention = checks.into_iter().filter(|finding| finding.status > Status::Pass);
-        let mut notices: Vec<_> = worth_attention
-            .map(|finding| Notice {
-                status: finding.status,
-                found: finding.found,
-                advice: finding.advice.unwrap_or_default(),
-            })
-            .collect();
-        if self.unconfirmed > 0 {
-            notices.push(Notice {
-                status: Status::Warning,
-                found: format!("{} may still handle events of a paused feature", count(self.unconfirmed, "backend")),
-                advice: "wait a moment: each backend confirms a pause once it begins no more attempts".to_owned(),
-            });
-        }
-        notices
+            backends: ownership.members,
+            partitions: ownership.partitions,
+            partitions_owned: ownership.owned,
+            partitions_owned_here: u64::try_from(context.metrics.partitions_owned.get()).unwrap_or_default(),
+        };
+        Ok(Self { work, paused: backlog.paused, notices })
     }
 }
 
@@ -206,31 +173,27 @@ impl Work {
 }
 
 /// The notice that Redis says nothing.
-fn silent(error: &InboxError) -> Notice {
-    Notice {
-        status: Status::Failure,
-        found: format!("Redis cannot be used ({}): {error}", error.reason()),
-        advice: "bring Redis back. Until then events are answered 503, and Envoy retries each for up to 20 s"
-            .to_owned(),
-    }
+fn silent(error: &InboxError) -> Finding {
+    Finding::failure(
+        format!("Redis cannot be used ({}): {error}", error.reason()),
+        "bring Redis back. Until then events are answered 503, and Envoy retries each for up to 20 s",
+    )
 }
 
 /// The notices about recent answers of the ingest to events that it should have stored.
-fn answers(unproven: u64, unavailable: u64) -> Vec<Notice> {
+fn answers(unproven: u64, unavailable: u64) -> Vec<Finding> {
     let mut notices = Vec::new();
     if unproven > 0 {
-        notices.push(Notice {
-            status: Status::Failure,
-            found: format!("{} of the last 5 minutes had an unknown proof", count(unproven, "request")),
-            advice: "set `ingest.proof` to the proof with which the filter was published".to_owned(),
-        });
+        notices.push(Finding::failure(
+            format!("{} of the last 5 minutes had an unknown proof", count(unproven, "request")),
+            "set `ingest.proof` to the proof with which the filter was published",
+        ));
     }
     if unavailable > 0 {
-        notices.push(Notice {
-            status: Status::Warning,
-            found: format!("{} of the last 5 minutes could not be stored at once", count(unavailable, "request")),
-            advice: "look at the log: the field `reason` says why. Envoy retries each for up to 20 s".to_owned(),
-        });
+        notices.push(Finding::warning(
+            format!("{} of the last 5 minutes could not be stored at once", count(unavailable, "request")),
+            "look at the log: the field `reason` says why. Envoy retries each for up to 20 s",
+        ));
     }
     notices
 }

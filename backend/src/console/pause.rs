@@ -1,17 +1,15 @@
 //! Pauses and resumes a feature.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use axum::{
-    Extension, Form,
-    extract::{State, rejection::FormRejection},
-    http::StatusCode,
-    response::Redirect,
-};
+use axum::{http::StatusCode, response::Redirect};
 use envelope::Feature;
 use serde::Deserialize;
 
-use super::{Context, access::Visitor, answer::Failure};
+use super::{
+    Context,
+    answer::{Asked, Failure, Sent},
+};
 
 /// How long to wait until the backends have confirmed a pause.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -22,27 +20,19 @@ pub(super) struct Chosen {
     feature: String,
 }
 
-pub(super) async fn pause(
-    State(context): State<Arc<Context>>,
-    Extension(visitor): Extension<Visitor>,
-    form: Result<Form<Chosen>, FormRejection>,
-) -> Result<Redirect, Failure> {
-    let feature = feature(&form?.0)?;
+pub(super) async fn pause(Asked { context, frame }: Asked, Sent(chosen): Sent<Chosen>) -> Result<Redirect, Failure> {
+    let feature = feature(&chosen)?;
     let version = context.inbox.pause(feature).await?;
-    tracing::info!(who = visitor.name, %feature, "feature paused in the console");
+    tracing::info!(who = frame.visitor.name, %feature, "feature paused in the console");
     // If some do not confirm in time, the overview says so.
     context.inbox.wait_for_confirmations(version, PATIENCE).await?;
     Ok(done(&context))
 }
 
-pub(super) async fn resume(
-    State(context): State<Arc<Context>>,
-    Extension(visitor): Extension<Visitor>,
-    form: Result<Form<Chosen>, FormRejection>,
-) -> Result<Redirect, Failure> {
-    let feature = feature(&form?.0)?;
+pub(super) async fn resume(Asked { context, frame }: Asked, Sent(chosen): Sent<Chosen>) -> Result<Redirect, Failure> {
+    let feature = feature(&chosen)?;
     context.inbox.resume(feature).await?;
-    tracing::info!(who = visitor.name, %feature, "feature resumed in the console");
+    tracing::info!(who = frame.visitor.name, %feature, "feature resumed in the console");
     Ok(done(&context))
 }
 

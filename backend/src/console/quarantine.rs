@@ -3,17 +3,12 @@
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 
 use askama::Template;
-use axum::{
-    Extension, Form, Json,
-    extract::{State, rejection::FormRejection},
-    response::{Redirect, Response},
-};
+use axum::response::{Redirect, Response};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Context,
-    access::Visitor,
-    answer::{Failure, Frame, html},
+    answer::{Asked, Failure, Frame, Sent},
     job::JobState,
 };
 use crate::{
@@ -68,39 +63,27 @@ pub(super) struct Previewed {
     total: u64,
 }
 
-pub(super) async fn page(
-    State(context): State<Arc<Context>>,
-    Extension(frame): Extension<Frame>,
-) -> Result<Response, Failure> {
-    Ok(html(&Page { frame, view: Quarantine::read(&context).await? }))
-}
-
-pub(super) async fn json(State(context): State<Arc<Context>>) -> Result<Json<Quarantine>, Failure> {
-    Ok(Json(Quarantine::read(&context).await?))
+pub(super) async fn show(Asked { context, frame }: Asked) -> Result<Response, Failure> {
+    let page = Page { view: Quarantine::read(&context).await?, frame };
+    Ok(page.frame.show(&page, &page.view))
 }
 
 /// Starts the readmission of the events that were previewed.
-pub(super) async fn readmit(
-    State(context): State<Arc<Context>>,
-    Extension(visitor): Extension<Visitor>,
-    form: Result<Form<Previewed>, FormRejection>,
-) -> Result<Redirect, Failure> {
-    let Previewed { until_ms, total } = form?.0;
+pub(super) async fn readmit(Asked { context, frame }: Asked, Sent(form): Sent<Previewed>) -> Result<Redirect, Failure> {
+    let Previewed { until_ms, total } = form;
     let at_work = Arc::clone(&context);
-    context.readmissions.start(&context, "readmission", total, &visitor, |job| async move {
+    context.readmissions.start(&context, total, &frame.visitor, |job| async move {
         let report = |done: &Readmitted| {
             if job.goes_on(&at_work, done.total()) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
         let readmitted = at_work.inbox.readmit_until(until_ms, report).await;
         readmitted.map(|readmitted| readmitted.to_string()).map_err(|error| error.to_string())
-    })?;
-    Ok(Redirect::to("/quarantine"))
+    })
 }
 
 /// Cancels the readmission.
-pub(super) async fn cancel(State(context): State<Arc<Context>>, Extension(visitor): Extension<Visitor>) -> Redirect {
-    context.readmissions.cancel(&visitor);
-    Redirect::to("/quarantine")
+pub(super) async fn cancel(Asked { context, frame }: Asked) -> Redirect {
+    context.readmissions.cancel(&frame.visitor)
 }
 
 impl Quarantine {
@@ -110,7 +93,7 @@ impl Quarantine {
             until_ms: preview.until_ms,
             total: preview.total,
             events: preview.first.iter().map(Row::of).collect(),
-            job: context.readmissions.latest(),
+            job: context.readmissions.state(),
         })
     }
 

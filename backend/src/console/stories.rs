@@ -24,7 +24,7 @@ use super::{
 use crate::{
     doctor::Status,
     events::{self, Happened, Step, Story, Subject},
-    partner_api::{PartnerApi, PartnerApiError},
+    partner_api::PartnerApiError,
     units::count,
 };
 
@@ -102,12 +102,11 @@ pub(super) async fn ask_api(
     form: Result<Form<Question>, FormRejection>,
 ) -> Result<Response, Failure> {
     let subject = Subject::parse(&form?.0.subject).ok_or_else(|| not_found("case"))?;
-    let exists = async |api: PartnerApi| match api.case(subject.case()).await {
-        Ok(_) => Ok(Asked::CaseExists),
-        Err(error) if error.is_not_found() => Ok(Asked::NoSuchCase),
-        Err(error) => Err(error),
+    let asked = match context.api.case(subject.case()).await {
+        Ok(_) => Asked::CaseExists,
+        Err(error) if error.is_not_found() => Asked::NoSuchCase,
+        Err(error) => return Err(unanswered(error)),
     };
-    let asked = ask(&context, exists).await?;
     page(&context, frame, &subject, asked).await
 }
 
@@ -142,15 +141,9 @@ fn encoded(byte: u8) -> String {
     }
 }
 
-/// Calls the Partner API.
-pub(super) async fn ask<T>(
-    context: &Context,
-    call: impl AsyncFnOnce(PartnerApi) -> Result<T, PartnerApiError>,
-) -> Result<T, Failure> {
-    let advice = "Look at the page Health.";
-    let api =
-        PartnerApi::new(&context.config().partner_api).map_err(|error| unavailable(&error.to_string(), advice))?;
-    call(api).await.map_err(|error| unavailable(&error.to_string(), advice))
+/// Says why the Partner API gave no answer.
+pub(super) fn unanswered(error: PartnerApiError) -> Failure {
+    unavailable(&error.to_string(), "Look at the page Health.")
 }
 
 pub(super) fn unavailable(title: &str, advice: &str) -> Failure {

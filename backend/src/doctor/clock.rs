@@ -2,11 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{
-    Checked, Finding,
-    examined::Examined,
-    servers::{failed, worst},
-};
+use super::{Checked, Finding, examined::Examined, servers::worst};
 use crate::units::duration;
 
 /// A greater difference is a warning.
@@ -16,8 +12,7 @@ const MUCH: Duration = Duration::from_secs(5);
 const TOO_MUCH: Duration = Duration::from_secs(300);
 
 pub(super) async fn redis(examined: &Examined) -> Checked {
-    let redis = examined.reached_redis().await?;
-    let clocks = redis.clocks().await.map_err(|error| failed(&error))?;
+    let clocks = examined.reached_redis().await?.clocks().await?;
     Ok(worst(clocks.iter().map(|clock| judge(&format!("Redis at {}", clock.address), clock.ours, clock.theirs))))
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::{inbox::InboxError, sink::StreamError};
+
 /// The result of a check. Contains neither secrets nor personal data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
@@ -33,17 +35,17 @@ pub enum Status {
 
 impl Finding {
     /// All is well.
-    pub(super) fn pass(found: impl Into<String>) -> Self {
+    pub fn pass(found: impl Into<String>) -> Self {
         Self { status: Status::Pass, found: found.into(), advice: None, details: Vec::new() }
     }
 
     /// It works, but `advice` should be followed.
-    pub(super) fn warning(found: impl Into<String>, advice: impl Into<String>) -> Self {
+    pub fn warning(found: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { status: Status::Warning, advice: Some(advice.into()), ..Self::pass(found) }
     }
 
     /// It does not work until `advice` is followed.
-    pub(super) fn failure(found: impl Into<String>, advice: impl Into<String>) -> Self {
+    pub fn failure(found: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { status: Status::Failure, ..Self::warning(found, advice) }
     }
 
@@ -70,6 +72,21 @@ impl Finding {
     }
 }
 
+/// What to do if a server gives an unexpected answer, or none.
+pub(super) const LOOK_AT_REDIS: &str = "check that Redis runs, and what its log says";
+
+impl From<InboxError> for Finding {
+    fn from(error: InboxError) -> Self {
+        Self::of_error(&error, LOOK_AT_REDIS)
+    }
+}
+
+impl From<StreamError> for Finding {
+    fn from(error: StreamError) -> Self {
+        Self::of_error(&error, LOOK_AT_REDIS)
+    }
+}
+
 /// How advice in an error begins.
 const IMPERATIVES: [&str; 12] = [
     "allow ",
@@ -88,11 +105,7 @@ const IMPERATIVES: [&str; 12] = [
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Pass => "pass",
-            Self::Warning => "warning",
-            Self::Failure => "failure",
-        })
+        self.serialize(f)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Checked, Finding, examined::Examined};
+use super::{Checked, Finding, examined::Examined, finding::LOOK_AT_REDIS};
 use crate::{
     config::Durability,
     inbox::{InboxError, ServerInfo},
@@ -16,14 +16,6 @@ const SLOW: Duration = Duration::from_millis(25);
 /// Shares of the memory that are in use.
 const MUCH_MEMORY: f64 = 0.75;
 const TOO_MUCH_MEMORY: f64 = 0.9;
-
-/// What to do if a server gives an unexpected answer, or none.
-pub(super) const LOOK_AT_REDIS: &str = "check that Redis runs, and what its log says";
-
-/// Turns an error of Redis into a failure.
-pub(super) fn failed(error: &InboxError) -> Finding {
-    Finding::of_error(error, LOOK_AT_REDIS)
-}
 
 pub(super) async fn reachable(examined: &Examined) -> Checked {
     let unreachable =
@@ -43,8 +35,7 @@ pub(super) async fn memory(examined: &Examined) -> Checked {
 
 /// Judges each server, and returns the worst finding.
 async fn of_infos(examined: &Examined, judge: fn(&ServerInfo) -> Finding) -> Checked {
-    let redis = examined.reached_redis().await?;
-    let infos = redis.infos().await.map_err(|error| failed(&error))?;
+    let infos = examined.reached_redis().await?.infos().await?;
     Ok(worst(infos.iter().map(judge)))
 }
 
@@ -84,8 +75,7 @@ fn judge_memory(info: &ServerInfo) -> Finding {
 }
 
 pub(super) async fn latency(examined: &Examined) -> Checked {
-    let redis = examined.reached_redis().await?;
-    let latencies = redis.latencies().await.map_err(|error| failed(&error))?;
+    let latencies = examined.reached_redis().await?.latencies().await?;
     Ok(worst(latencies.iter().map(|(address, latency)| judge_latency(address, *latency))))
 }
 
@@ -99,19 +89,19 @@ fn judge_latency(address: &str, latency: Duration) -> Finding {
 
 pub(super) async fn eviction(examined: &Examined) -> Checked {
     let redis = examined.reached_redis().await?;
-    redis.ensure_no_eviction().await.map_err(|error| unfit(&error, examined))?;
+    redis.ensure_no_eviction().await.map_err(|error| unfit(error, examined))?;
     Ok(Finding::pass("no server evicts keys (`maxmemory-policy noeviction`)"))
 }
 
 pub(super) async fn durability(examined: &Examined) -> Checked {
     let redis = examined.reached_redis().await?;
-    let syncs_always = redis.ensure_durable().await.map_err(|error| unfit(&error, examined))?;
+    let syncs_always = redis.ensure_durable().await.map_err(|error| unfit(error, examined))?;
     Ok(judge_durability(examined.subject.config.redis.durability, syncs_always))
 }
 
 /// Without `redis.check_server` the backend uses an unfit server, so it is not a failure.
-fn unfit(error: &InboxError, examined: &Examined) -> Finding {
-    let failure = failed(error);
+fn unfit(error: InboxError, examined: &Examined) -> Finding {
+    let failure = Finding::from(error);
     if examined.subject.config.redis.check_server {
         return failure;
     }
@@ -139,8 +129,7 @@ fn judge_durability(durability: Durability, syncs_always: bool) -> Finding {
 }
 
 pub(super) async fn format(examined: &Examined) -> Checked {
-    let redis = examined.reached_redis().await?;
-    let format = redis.ensure_usable().await.map_err(|error| failed(&error))?;
+    let format = examined.reached_redis().await?.ensure_usable().await?;
     Ok(Finding::pass(format!("this version can use what is stored (format {format})")))
 }
 

@@ -1,13 +1,9 @@
 //! The sink: whether the application or its stream can be reached, and what comes of a test.
 
-use super::{
-    Checked, Finding,
-    examined::Examined,
-    servers::{LOOK_AT_REDIS, worst},
-};
+use super::{Checked, Finding, examined::Examined, servers::worst};
 use crate::{
     config::{self, SinkKind},
-    sink::{self, Sink, SinkAnswer, StreamError, StreamState},
+    sink::{self, Sink, SinkAnswer, StreamState},
     units::duration,
 };
 
@@ -28,14 +24,10 @@ fn only_logged() -> Finding {
 pub(super) async fn reachable(examined: &Examined) -> Checked {
     let sink = examined.sink.as_ref().map_err(|error| Finding::failure(error, CHECK_APPLICATION))?;
     if let Sink::Stream(stream) = sink {
-        return Ok(judge_stream(&stream.examine().await.map_err(|error| unusable(&error))?));
+        return Ok(judge_stream(&stream.examine().await?));
     }
     let answers = sink.reach().await.ok_or_else(only_logged)?;
     Ok(worst(answers.iter().map(judge_reached)))
-}
-
-fn unusable(error: &StreamError) -> Finding {
-    Finding::of_error(error, LOOK_AT_REDIS)
 }
 
 fn judge_stream(StreamState { address, length, max_length }: &StreamState) -> Finding {
@@ -85,7 +77,7 @@ pub(super) fn signature(settings: &config::Sink) -> Finding {
 pub(super) async fn test(examined: &Examined) -> Checked {
     let sink = examined.sink.as_ref().map_err(|error| Finding::failure(error, CHECK_APPLICATION))?;
     if let Sink::Stream(stream) = sink {
-        let took = stream.test().await.map_err(|error| unusable(&error))?;
+        let took = stream.test().await?;
         return Ok(Finding::pass(format!("a test was added to the stream and kept within {}", duration(took))));
     }
     let answers = sink.test().await.ok_or_else(only_logged)?;
@@ -118,7 +110,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::doctor::Status;
+    use crate::{doctor::Status, sink::StreamError};
 
     fn answer(status: Result<u16, &str>) -> SinkAnswer {
         let status = status.map_err(str::to_owned);
@@ -159,7 +151,7 @@ mod tests {
             (StreamError::ReadOnly, "set `sink.redis_url`"),
             (StreamError::Unauthorized("NoPerm: User x".to_owned()), "check the user"),
         ] {
-            let finding = unusable(&error);
+            let finding = Finding::from(error);
             let advises = finding.advice.as_ref().is_some_and(|said| said.starts_with(advice));
             assert!(finding.status == Status::Failure && advises, "{finding:?}");
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use envelope::Feature;
 
-use super::{Checked, Finding, examined::Examined, servers::failed};
+use super::{Checked, Finding, examined::Examined};
 use crate::{
     config::Config,
     inbox::{Backlog, Ownership},
@@ -18,8 +18,8 @@ pub fn judge(config: &Config, ownership: Ownership, backlog: &Backlog, dead_lett
 
 pub(super) async fn partitions(examined: &Examined) -> Checked {
     let redis = examined.reached_redis().await?;
-    let contents = redis.contents().await.map_err(|error| failed(&error))?;
-    Ok(judge_ownership(redis.ownership(&contents).await.map_err(|error| failed(&error))?))
+    let contents = redis.contents().await?;
+    Ok(judge_ownership(redis.ownership(&contents).await?))
 }
 
 fn judge_ownership(Ownership { members, owned, partitions }: Ownership) -> Finding {
@@ -42,8 +42,8 @@ fn judge_ownership(Ownership { members, owned, partitions }: Ownership) -> Findi
 
 pub(super) async fn backlog(examined: &Examined) -> Checked {
     let redis = examined.reached_redis().await?;
-    let contents = redis.contents().await.map_err(|error| failed(&error))?;
-    let backlog = redis.backlog(&contents).await.map_err(|error| failed(&error))?;
+    let contents = redis.contents().await?;
+    let backlog = redis.backlog(&contents).await?;
     Ok(judge_backlog(&backlog, ordinary_wait(&examined.subject.config)))
 }
 
@@ -73,8 +73,7 @@ fn judge_backlog(backlog: &Backlog, ordinary_wait: Duration) -> Finding {
 }
 
 pub(super) async fn dead_letters(examined: &Examined) -> Checked {
-    let redis = examined.reached_redis().await?;
-    Ok(judge_dead_letters(redis.contents().await.map_err(|error| failed(&error))?.dead_letters))
+    Ok(judge_dead_letters(examined.reached_redis().await?.contents().await?.dead_letters))
 }
 
 fn judge_dead_letters(number: u64) -> Finding {

@@ -2,27 +2,39 @@
 
 use std::time::SystemTime;
 
+use clap::Args;
 use envelope::{CaseId, Feature};
 
 use super::{Event, State};
-use crate::inbox::{Inbox, Source, Span};
+use crate::{
+    inbox::{Inbox, Source, Span},
+    time::parse_rfc3339,
+};
 
-/// Which events to list. By default all.
-#[derive(Debug, Clone, Default)]
+/// Which events to list: by default all. The descriptions are also those of the command line's options,
+/// which are the same for all commands.
+#[derive(Debug, Clone, Default, Args)]
 pub struct Filter {
-    /// Only events of this feature.
+    /// Only events of this feature: classification, extraction, forensics or translation.
+    #[arg(long)]
     pub feature: Option<Feature>,
     /// Only events of this case.
+    #[arg(long)]
     pub case: Option<CaseId<'static>>,
-    /// Only the event with this key.
-    pub key: Option<String>,
     /// Only events in this state.
+    #[arg(skip)]
     pub state: Option<State>,
-    /// Only events whose last failed attempt had this error code.
+    /// Only events whose last failed attempt had this error code, such as `api_timeout`.
+    #[arg(long)]
     pub code: Option<String>,
-    /// Only events that have been in their state since this time, or a later one.
+    /// Only the event with this key.
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Only events that have been in their state since this time, or a later one (RFC 3339).
+    #[arg(long, value_parser = parse_rfc3339)]
     pub since: Option<SystemTime>,
-    /// Only events that have been in their state since before this time.
+    /// Only events that have been in their state since before this time (RFC 3339).
+    #[arg(long, value_parser = parse_rfc3339)]
     pub until: Option<SystemTime>,
 }
 
