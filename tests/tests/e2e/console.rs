@@ -24,7 +24,6 @@ pub(crate) struct WithConsole {
     pub(crate) url: String,
     client: Client,
 }
-
 impl WithConsole {
     pub(crate) async fn start() -> Self {
         Self::start_with(|options| options).await
@@ -63,7 +62,6 @@ impl WithConsole {
         self.get(path).send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
     }
 }
-
 /// Asserts what makes an answer safe to show in a browser.
 fn assert_protected(answer: &Response) {
     let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -75,7 +73,6 @@ fn assert_protected(answer: &Response) {
     assert_eq!(header("x-content-type-options"), "nosniff");
     assert_eq!(header("access-control-allow-origin"), "");
 }
-
 #[tokio::test(flavor = "multi_thread")]
 async fn only_who_may_gets_what() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -133,7 +130,6 @@ async fn only_who_may_gets_what() {
     .await;
     assert_eq!(console.get("/").bearer_auth(OPERATOR).send().await.unwrap().status(), 200);
 }
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_overview_says_what_goes_on() {
     let console = WithConsole::start().await;
@@ -173,7 +169,6 @@ async fn the_overview_says_what_goes_on() {
     fixture.delivered_once(9).await;
     assert!(!page.contains("applicant-1"), "the page shows an externalId");
 }
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_without_redis_shows_what_it_knows() {
     let mut console = WithConsole::start().await;
@@ -198,7 +193,6 @@ async fn a_backend_without_redis_shows_what_it_knows() {
     })
     .await;
 }
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_page_learns_of_changes_and_does_not_delay_a_shutdown() {
     let mut console = WithConsole::start().await;
@@ -212,94 +206,23 @@ async fn an_open_page_learns_of_changes_and_does_not_delay_a_shutdown() {
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     while page.chunk().await.unwrap().is_some() {}
 }
-
 #[tokio::test(flavor = "multi_thread")]
 async fn there_is_no_console_unless_it_is_set() {
     let fixture = Fixture::start().await;
     assert_eq!(fixture.stack.console(), None);
     assert!(!fixture.stack.backend.log().contains("console"));
 }
-
 /// Adds an event to the quarantine, as a version that did not know its name has.
 pub(crate) fn quarantine(fixture: &Fixture, partition: u32, key: &str, body: &str) {
     let mut add = redis::cmd("XADD");
     add.arg(keys::of_partition(partition).quarantine()).arg("*").arg("key").arg(key).arg("body").arg(body);
     let _: String = fixture.redis(add.arg("received").arg(1_750_588_200_000_u64));
 }
-
 /// The value of a hidden field of the page's form.
 pub(crate) fn hidden(page: &str, name: &str) -> String {
     let (_, rest) = page.split_once(&format!("name=\"{name}\" value=\"")).unwrap();
     rest.split('"').next().unwrap().to_owned()
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_readmission_leaves_alone_what_arrived_after_the_preview() {
-    let console = WithConsole::start().await;
-    let fixture = &console.fixture;
-    assert!(console.page("/quarantine").await.contains("There are no events in quarantine"));
-    let events = fixture.events("quarantined", 4);
-    for (partition, event) in events.iter().take(2).enumerate() {
-        quarantine(fixture, partition as u32, &event.key, &event.body);
-    }
-    let unknown = events[0].body.replace("classification", "<script>alert(1)</script>");
-    quarantine(fixture, 5, "unknown.1:case:2025-06-22T10:30:00Z", &unknown);
-    eventually("the page shows all of them", async || console.page("/quarantine").await.contains("3 events")).await;
-    let page = console.page("/quarantine").await;
-    assert!(page.contains("knows it") && page.contains("does not know it"), "{page}");
-    assert!(page.contains("&#60;script&#62;alert(1)") && !page.contains("<script>alert"), "{page}");
-    assert!(!page.contains("applicant-1"), "the page shows an externalId");
-
-    for (partition, event) in events.iter().enumerate().skip(2) {
-        quarantine(fixture, partition as u32, &event.key, &event.body);
-    }
-    let form = format!("until_ms={}&total={}", hidden(&page, "until_ms"), hidden(&page, "total"));
-    let answer = console.post("/quarantine/readmit", &form).send().await.unwrap();
-    assert_eq!(
-        (answer.status(), answer.headers()["location"].to_str().unwrap()),
-        (StatusCode::SEE_OTHER, "/quarantine")
-    );
-    fixture.delivered_once(2).await;
-    let job = async || console.json("/api/v1/quarantine").await["job"].clone();
-    eventually("the readmission has ended", async || job().await["state"] == "completed").await;
-    let expected = serde_json::json!({
-        "what": "readmission", "by": "anybody on this machine", "done": 3, "total": 3, "state": "completed",
-        "result": "readmitted 2 events; left 1 event that this version does not know",
-    });
-    assert_eq!(job().await, expected);
-    eventually("the two later ones are still there", async || console.json("/api/v1/quarantine").await["total"] == 3)
-        .await;
-    assert_eq!(fixture.simulator.application.counts(), (2, 0));
-    let log = fixture.stack.backend.log();
-    assert!(log.contains("readmission started in the console") && log.contains("anybody on this machine"), "{log}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_readmission_runs_once_and_can_be_cancelled() {
-    let console = WithConsole::start().await;
-    let event = console.fixture.events("unknown", 1).remove(0);
-    let unknown = event.body.replace("classification", "verification");
-    let client = redis::Client::open(console.fixture.stack.redis_url()).unwrap();
-    let mut commands = redis::pipe();
-    let count = 20_000;
-    for number in 0..count {
-        let key = keys::of_partition(number % 16).quarantine();
-        commands.cmd("XADD").arg(key).arg("*").arg("key").arg("unknown.1").arg("body").arg(&unknown).ignore();
-    }
-    let () = commands.query(&mut client.get_connection().unwrap()).unwrap();
-    let state = async || console.json("/api/v1/quarantine").await["job"]["state"].clone();
-    let form = format!("until_ms={}&total={count}", u64::MAX);
-    console.post("/quarantine/readmit", &form).send().await.unwrap();
-    let (second, cancelled) =
-        tokio::join!(console.post("/quarantine/readmit", &form).send(), console.post("/quarantine/cancel", "").send());
-    // Unless the cancellation came first.
-    assert!(matches!(second.unwrap().status(), StatusCode::CONFLICT | StatusCode::SEE_OTHER));
-    assert_eq!(cancelled.unwrap().status(), StatusCode::SEE_OTHER);
-    eventually("no readmission is running", async || state().await != "running").await;
-    let page = console.page("/quarantine").await;
-    assert!(page.contains("100 of 20,000 events"), "{page}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_search_needs_no_right_to_change_anything_and_leaves_no_trace_of_the_reference() {
     let console = WithConsole::start_with(|options| options.backend("console.credentials", CREDENTIALS)).await;
@@ -340,13 +263,11 @@ async fn a_search_needs_no_right_to_change_anything_and_leaves_no_trace_of_the_r
     }
     assert!(!console.fixture.stack.backend.log().contains("applicant"));
 }
-
 /// The paths of the JSON API, as the sources write them.
 fn paths_in_sources() -> BTreeSet<String> {
     let source = fs::read_to_string(tools::workspace().join("backend/src/console.rs")).unwrap();
     source.split('"').filter(|text| text.starts_with("/api/")).map(str::to_owned).collect()
 }
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_answers_are_as_the_openapi_document_says() {
     let document = Document::read();
@@ -382,7 +303,6 @@ async fn the_answers_are_as_the_openapi_document_says() {
     console.fixture.stack.redis.as_mut().unwrap().process.kill().unwrap();
     check(&console, "without Redis and Envoy").await;
 }
-
 #[tokio::test(flavor = "multi_thread")]
 async fn many_connections_to_the_console_take_nothing_from_the_ingest() {
     let console = WithConsole::start().await;

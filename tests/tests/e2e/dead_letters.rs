@@ -20,7 +20,7 @@ const PATH: &str = "/dead-letters";
 const AT: &str = "2025-06-22T10:30:00Z";
 
 /// Sends events of new cases, which the application no longer wants, so that they become dead letters.
-async fn become_dead(console: &WithConsole, name: &str, feature: Feature, events: usize) {
+pub(crate) async fn become_dead(console: &WithConsole, name: &str, feature: Feature, events: usize) {
     let before = groups(console).await.values().sum::<u64>();
     let gone = vec![(StatusCode::GONE, Duration::ZERO); events];
     console.fixture.simulator.application.fail_next(gone);

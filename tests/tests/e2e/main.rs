@@ -24,6 +24,7 @@
 //!
 //! Operations:
 //! - [`console`]: the web pages for operators.
+//! - [`jobs`]: what goes on after a page was answered.
 //! - [`browser`]: the same in a real browser.
 //! - [`openapi`]: holds the console's answers against their description.
 //! - [`start`]: errors at startup.
@@ -90,6 +91,7 @@ mod giving_up;
 mod history;
 mod hostile;
 mod ingest;
+mod jobs;
 mod large;
 mod logs;
 mod manifests;

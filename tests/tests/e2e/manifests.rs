@@ -1,23 +1,24 @@
 //! The manifests for Kubernetes: Kustomize renders them, they are valid, they agree with the other
-//! files, and a new build of the filter changes nothing but its Secret.
+//! files ([`agreement`]), and a new build of the filter changes nothing but its Secret.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
     sync::LazyLock,
 };
 
-use envelope::filter_settings::Settings;
 use envoy::{
     bootstrap::{Bootstrap, SHIPPED},
     build::Build,
     render::Rendering,
 };
-use harness::{backend_settings::SINK_SECRET, tools};
+use harness::tools;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+mod agreement;
 
 /// The oldest and the newest version of Kubernetes whose schemas the manifests must satisfy.
 const VERSIONS: [&str; 2] = ["1.29.0", "1.37.0"];
@@ -31,7 +32,6 @@ struct Rendered {
     file: PathBuf,
     resources: Vec<Value>,
 }
-
 impl Copy {
     fn new() -> Self {
         let copy = Self(tempfile::tempdir().unwrap());
@@ -76,7 +76,6 @@ impl Copy {
         fs::write(file, enabled).unwrap();
     }
 }
-
 impl Rendered {
     fn get(&self, kind: &str, name: &str) -> &Value {
         // The names of generated objects end with a hash.
@@ -114,7 +113,6 @@ impl Rendered {
         variables
     }
 }
-
 static RENDERED: LazyLock<(Copy, Rendered, Rendered)> = LazyLock::new(|| {
     let copy = Copy::new();
     let (production, demo) = (copy.kustomize("overlays/production"), copy.kustomize("overlays/demo"));
@@ -124,15 +122,12 @@ static RENDERED: LazyLock<(Copy, Rendered, Rendered)> = LazyLock::new(|| {
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value} is not text"))
 }
-
 fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
-
 fn compose() -> Value {
     tools::yaml(&tools::workspace().join("docker-compose.yml")).unwrap().remove(0)
 }
-
 #[test]
 fn every_overlay_satisfies_the_schemas_of_kubernetes() {
     let copy = Copy::new();
@@ -153,7 +148,6 @@ fn every_overlay_satisfies_the_schemas_of_kubernetes() {
     fs::write(&invalid.file, yaml.replace("readOnlyRootFilesystem", "readOnlyRootFileSystem")).unwrap();
     assert!(tools::validate_resources(&invalid.file, VERSIONS[1]).is_err(), "a wrong field is noticed");
 }
-
 #[test]
 fn a_new_build_changes_only_the_secret_of_the_filter() {
     let copy = Copy::new();
@@ -169,7 +163,6 @@ fn a_new_build_changes_only_the_secret_of_the_filter() {
     assert!(module.ends_with(".wasm"), "{module}");
     assert_eq!(&format!("/var/lib/edge/ecds/{resource}"), shipped("filter_file"));
 }
-
 #[test]
 fn a_changed_secret_or_setting_of_the_backend_replaces_its_pods() {
     let copy = Copy::new();
@@ -178,7 +171,6 @@ fn a_changed_secret_or_setting_of_the_backend_replaces_its_pods() {
     fs::write(copy.folder("overlays/production/proof"), "fedcba9876543210").unwrap();
     assert_ne!(name(&copy.kustomize("overlays/production")), first);
 }
-
 #[test]
 fn every_pod_satisfies_the_restricted_pod_security_standard_and_has_no_rights() {
     let (_, production, demo) = &*RENDERED;
@@ -208,7 +200,6 @@ fn every_pod_satisfies_the_restricted_pod_security_standard_and_has_no_rights() 
         assert_eq!(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted");
     }
 }
-
 #[test]
 fn envoy_accepts_the_settings_in_its_environment_and_finds_the_backend() {
     let (_, production, _) = &*RENDERED;
@@ -244,7 +235,6 @@ fn envoy_accepts_the_settings_in_its_environment_and_finds_the_backend() {
         assert!(certificates.contains(&path), "envoy/tls.yaml does not name {path}");
     }
 }
-
 #[test]
 fn guardctl_runs_envoy_with_the_command_and_the_environment_of_the_pod() {
     let (_, production, _) = &*RENDERED;
@@ -271,13 +261,11 @@ fn guardctl_runs_envoy_with_the_command_and_the_environment_of_the_pod() {
     let is_known = Command::new(&guardctl).args(probe[1..].iter().map(text)).arg("--help").output().unwrap();
     assert!(is_known.status.success(), "{probe:?}");
 }
-
 /// The value in the shipped bootstrap that `# set: NAME` marks.
 fn shipped(name: &str) -> &'static str {
     let line = SHIPPED.lines().find(|line| line.ends_with(&format!(" # set: {name}"))).unwrap();
     line.split(" # set:").next().unwrap().rsplit(": ").next().unwrap().trim_end_matches(" }")
 }
-
 #[test]
 fn ports_and_paths_agree_with_the_bootstrap() {
     let (_, production, _) = &*RENDERED;
@@ -299,7 +287,6 @@ fn ports_and_paths_agree_with_the_bootstrap() {
     assert_eq!(format!("{}/filter.json", shipped("filter_directory")), shipped("filter_file"));
     assert!(filter.get("subPath").is_none(), "a mount with subPath is never updated");
 }
-
 #[test]
 fn network_policies_allow_the_ports_that_the_programs_use() {
     let (_, production, demo) = &*RENDERED;
@@ -320,7 +307,6 @@ fn network_policies_allow_the_ports_that_the_programs_use() {
     let denied = &production.get("NetworkPolicy", "default-deny")["spec"];
     assert_eq!(denied, &json!({ "podSelector": {}, "policyTypes": ["Ingress", "Egress"] }));
 }
-
 #[test]
 fn services_select_pods_and_name_ports_that_exist() {
     let (_, production, demo) = &*RENDERED;
@@ -333,144 +319,4 @@ fn services_select_pods_and_name_ports_that_exist() {
             }
         }
     }
-}
-
-#[test]
-fn the_backend_accepts_its_settings() {
-    let (copy, production, demo) = &*RENDERED;
-    let backend = tools::workspace_binary("backend", "backend", &[]).unwrap();
-    for (rendered, overlay) in [(production, "production"), (demo, "demo")] {
-        let folder = tempfile::tempdir().unwrap();
-        let secrets = if overlay == "demo" { "demo.env" } else { "secrets.env" };
-        let secrets = fs::read_to_string(copy.folder("overlays").join(overlay).join(secrets)).unwrap();
-        for line in secrets.lines().filter(|line| !line.starts_with('#')) {
-            let Some((name, value)) = line.split_once('=') else { continue };
-            let value = match (name, value) {
-                ("api_key", "") => "key",
-                ("sink_secret", "") => SINK_SECRET,
-                _ => value,
-            };
-            fs::write(folder.path().join(name), value).unwrap();
-        }
-        fs::write(folder.path().join("proof"), "0123456789abcdef").unwrap();
-        fs::write(folder.path().join("policy.toml"), "").unwrap();
-        let mut check = Command::new(&backend);
-        check.arg("check").env_clear();
-        for (name, value) in rendered.environment("backend") {
-            let here =
-                |folder_in_container: &str| value.replace(folder_in_container, &folder.path().display().to_string());
-            let value = match name.as_str() {
-                "BACKEND__RECONCILER__POLICY_FILE" => here("/etc/edge"),
-                "BACKEND__PARTNER_API__SPOOL_FOLDER" => here("/var/spool/backend"),
-                _ => here("/etc/backend/secrets"),
-            };
-            check.env(name, value);
-        }
-        let output = check.output().unwrap();
-        assert!(output.status.success(), "{overlay}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-}
-
-#[test]
-fn the_demonstration_has_the_values_of_the_compose_file() {
-    let (copy, _, demo) = &*RENDERED;
-    let root = fs::read_to_string(tools::workspace().join("demo.env")).unwrap();
-    let value = |text: &str, name: &str| {
-        let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned);
-        found.unwrap_or_else(|| panic!("{name} is not set"))
-    };
-    let read = |file: &str| fs::read_to_string(copy.folder("overlays/demo").join(file)).unwrap();
-    let (backend, simulator) = (read("demo.env"), read("simulator.env"));
-    for (name, compose) in [("SIM_API_KEY", "TRUENROLL_API_KEY"), ("SIM_SINK_SECRET", "SINK_SECRET")] {
-        assert_eq!(value(&simulator, name), value(&root, compose));
-    }
-    assert_eq!(value(&simulator, "SIM_WEBHOOK_TOKEN"), value(&root, "WEBHOOK_TOKEN"));
-    assert_eq!(value(&root, "WEBHOOK_TOKEN"), TOKEN);
-    assert_eq!(value(&backend, "api_key"), value(&simulator, "SIM_API_KEY"));
-    assert_eq!(value(&backend, "sink_secret"), value(&simulator, "SIM_SINK_SECRET"));
-    let environment = demo.environment("backend");
-    assert_eq!(environment["BACKEND__PARTNER_API__BASE_URL"], value(&root, "TRUENROLL_BASE_URL"));
-    assert_eq!(environment["BACKEND__SINK__URL"], value(&root, "SINK_URL"));
-}
-
-#[test]
-fn names_and_images_agree_with_the_compose_file_and_the_version() {
-    let (_, production, demo) = &*RENDERED;
-    let compose = compose();
-    let services = compose["services"].as_object().unwrap();
-    for (workload, pod) in demo.pods() {
-        let service = services.get(workload).unwrap_or_else(|| panic!("docker-compose.yml has no {workload}"));
-        let image = text(&pod["containers"][0]["image"]);
-        match service["image"].as_str() {
-            Some(upstream) => assert_eq!(image, upstream),
-            None => assert_eq!(image, format!("truenroll-edge-{workload}:{}", env!("CARGO_PKG_VERSION"))),
-        }
-    }
-    for (workload, pod) in production.pods() {
-        let image = format!("registry.example/truenroll-edge-{workload}:{}", env!("CARGO_PKG_VERSION"));
-        assert_eq!(pod["containers"][0]["image"], image);
-    }
-    let shared = |environment: &BTreeMap<String, String>| -> BTreeSet<String> { environment.keys().cloned().collect() };
-    let kubernetes = shared(&production.environment("backend"));
-    for name in services["backend"]["environment"].as_object().unwrap().keys() {
-        let is_set = kubernetes.contains(name) || kubernetes.contains(&format!("{name}_FILE"));
-        // The first has a default that is right in production. As for the second, backends may not
-        // connect to Envoy's operators' listener.
-        let may_be_left_out = ["BACKEND__PARTNER_API__BASE_URL", "BACKEND__DOCTOR__ENVOY_URL"];
-        assert!(is_set || may_be_left_out.contains(&name.as_str()), "Kubernetes does not set {name}");
-    }
-}
-
-#[test]
-fn pods_get_the_time_that_they_need_to_stop() {
-    let (_, production, _) = &*RENDERED;
-    let seconds = |workload: &str| production.pods()[workload]["terminationGracePeriodSeconds"].as_u64().unwrap();
-    let command = list(&production.pods()["envoy"]["containers"][0]["command"]);
-    let drain = command.iter().position(|argument| argument == "--drain-seconds").unwrap();
-    let drain: u64 = text(&command[drain + 1]).parse().unwrap();
-    assert!(seconds("envoy") >= drain + 5, "guardctl kills Envoy 5 s after the drain");
-    // `shutdown.grace_ms`, `ingest.store_timeout_ms`, 3 s, and 2 s to export traces.
-    assert!(seconds("backend") >= 28);
-}
-
-/// The filter's configuration in an example, wherever the example has it.
-fn configurations(value: &Value) -> Vec<String> {
-    let is_configuration = |value: &Value| value.get("proof").is_some() && value.get("build").is_some();
-    match value {
-        Value::Object(object) if is_configuration(value) => vec![json!(object).to_string()],
-        Value::Object(object) => object.values().flat_map(configurations).collect(),
-        Value::Array(values) => values.iter().flat_map(configurations).collect(),
-        Value::String(text) => serde_json::from_str(text).map_or_else(
-            |_| Vec::new(),
-            |inner| match inner {
-                Value::Object(_) => configurations(&inner),
-                _ => Vec::new(),
-            },
-        ),
-        _ => Vec::new(),
-    }
-}
-
-#[test]
-fn the_filter_accepts_the_configuration_in_each_example() {
-    let folder = tools::workspace().join("deploy/kubernetes/examples");
-    for entry in fs::read_dir(folder).unwrap() {
-        let file = entry.unwrap().path();
-        let configurations: Vec<_> = tools::yaml(&file).unwrap().iter().flat_map(configurations).collect();
-        assert_eq!(configurations.len(), 1, "{}", file.display());
-        let settings = Settings::parse(configurations[0].as_bytes());
-        assert!(settings.is_ok(), "{}: {settings:?}", file.display());
-    }
-}
-
-#[test]
-fn files_with_secrets_are_not_part_of_the_repository() {
-    let production = tools::workspace().join("deploy/kubernetes/overlays/production");
-    let ignored = fs::read_to_string(production.join(".gitignore")).unwrap();
-    let kustomization = tools::yaml(&production.join("kustomization.yaml")).unwrap().remove(0);
-    let generator = &kustomization["secretGenerator"][0];
-    for file in list(&generator["envs"]).iter().chain(list(&generator["files"])) {
-        assert!(ignored.lines().any(|line| Path::new(line) == Path::new("/").join(text(file))), "{file}");
-    }
-    assert!(ignored.lines().any(|line| line == "/filter"));
 }
