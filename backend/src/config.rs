@@ -32,9 +32,17 @@ const DEFAULTS: &str = include_str!("../config.default.toml");
 /// What the names of the backend's environment variables begin with.
 const ENVIRONMENT_PREFIX: &str = "BACKEND";
 
-/// The variables of OpenTelemetry that are read, each with the setting whose default it replaces.
-const STANDARD_VARIABLES: [(&str, &str); 2] =
-    [("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"), ("OTEL_SERVICE_NAME", "telemetry.service_name")];
+/// The variables of OpenTelemetry that are read, each with the setting whose default it replaces. Of
+/// those that replace the same default, the last one that is set does.
+const STANDARD_VARIABLES: [(&str, &str); 5] = [
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+    (TRACES_ENDPOINT, "telemetry.otlp_endpoint"),
+    ("OTEL_EXPORTER_OTLP_TIMEOUT", "telemetry.otlp_timeout_ms"),
+    ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "telemetry.otlp_timeout_ms"),
+    ("OTEL_SERVICE_NAME", "telemetry.service_name"),
+];
+/// The variable with the whole URL for traces, to which no path is added.
+const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
 
 /// All settings. `config.default.toml` documents each of them.
 #[derive(Debug, Clone, Deserialize)]
@@ -76,9 +84,11 @@ impl Config {
         environment: Environment,
         variables: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
-        let sources = Self::read_sources(file, environment, variables)?;
+        let variables: Vec<_> = variables.collect();
+        let sources = Self::read_sources(file, environment, &variables)?;
         let settings = listing::settings_of(sources.collect()?, file);
         let mut config = Self { settings, ..sources.try_deserialize()? };
+        config.telemetry.is_whole_url = value_of(&variables, TRACES_ENDPOINT) == Some(&config.telemetry.otlp_endpoint);
         config.read_secrets().map_err(|error| error.located(&config.settings))?;
         config.check().map_err(|error| error.located(&config.settings))?;
         Ok(config)
@@ -88,12 +98,11 @@ impl Config {
     fn read_sources(
         file: Option<&Path>,
         environment: Environment,
-        variables: impl Iterator<Item = (OsString, OsString)>,
+        variables: &[(OsString, OsString)],
     ) -> Result<config::Config, ConfigError> {
-        let variables: Vec<_> = variables.collect();
         old_names::ensure_no_old_variable(variables.iter().map(|(name, _)| name))?;
         let defaults = File::from_str(DEFAULTS, FileFormat::Toml);
-        let mut sources = config::Config::builder().add_source(defaults.clone()).add_source(standard(&variables));
+        let mut sources = config::Config::builder().add_source(defaults.clone()).add_source(standard(variables));
         if let Some(file) = file {
             let file = File::from(file).format(FileFormat::Toml);
             text::ensure_quoted(&defaults.collect()?, &file.collect()?)?;
@@ -139,13 +148,20 @@ impl Config {
     }
 }
 
-/// Returns the source that reads [`STANDARD_VARIABLES`].
+/// Returns the source that reads [`STANDARD_VARIABLES`]. Those of the collector are ignored if another
+/// one says that nothing is to be exported.
 fn standard(variables: &[(OsString, OsString)]) -> Environment {
-    let setting = |(name, value): &(OsString, OsString)| {
-        let (_, setting) = STANDARD_VARIABLES.iter().find(|(standard, _)| name == standard)?;
-        Some(((*setting).to_owned(), value.to_str()?.to_owned()))
-    };
-    Environment::default().source(Some(variables.iter().filter_map(setting).collect()))
+    let is_disabled = value_of(variables, "OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let is_off = is_disabled || value_of(variables, "OTEL_TRACES_EXPORTER") == Some("none");
+    let read = STANDARD_VARIABLES.iter().filter(|(_, setting)| !(is_off && *setting == "telemetry.otlp_endpoint"));
+    let setting = |(name, setting): &(&str, &str)| Some(((*setting).to_owned(), value_of(variables, name)?.to_owned()));
+    Environment::default().source(Some(read.filter_map(setting).collect()))
+}
+
+/// Returns the value of a variable. To OpenTelemetry, an empty one is not set.
+fn value_of<'a>(variables: &'a [(OsString, OsString)], name: &str) -> Option<&'a str> {
+    let (_, value) = variables.iter().find(|(variable, _)| variable == name)?;
+    value.to_str().filter(|value| !value.is_empty())
 }
 
 /// Returns the source that reads the environment of this process.

@@ -26,6 +26,23 @@ pub fn builder(timeout: Duration) -> ClientBuilder {
         .user_agent(concat!("truenroll-edge/", env!("CARGO_PKG_VERSION")))
 }
 
+/// Returns a client for the exporter of traces, which runs on a thread of its own. It follows no
+/// redirects, since its requests contain event keys and perhaps a token.
+///
+/// # Errors
+/// If it cannot be built.
+#[cfg(feature = "otlp")]
+pub fn blocking(timeout: Duration) -> anyhow::Result<reqwest::blocking::Client> {
+    tls::prepare();
+    let client = reqwest::blocking::Client::builder()
+        .timeout(timeout)
+        .connect_timeout(timeout.min(CONNECT_TIMEOUT))
+        .redirect(reqwest::redirect::Policy::none());
+    // A thread of a runtime must not block, and building the client does.
+    let built = std::thread::spawn(|| client.build()).join();
+    Ok(built.map_err(|_| anyhow::anyhow!("the thread that builds the client has panicked"))??)
+}
+
 /// Checks that the backend's HTTP clients can call a URL.
 ///
 /// # Errors

@@ -162,15 +162,17 @@ impl Config {
 
     fn check_telemetry(&self) -> Check {
         within("telemetry.sampling", self.telemetry.sampling, 0.0..=1.0)?;
+        within_ms("telemetry.otlp_timeout_ms", self.telemetry.otlp_timeout, 1..=LONGEST_CALL_MS)?;
         let endpoint = &self.telemetry.otlp_endpoint;
         if endpoint.is_empty() {
             return Ok(());
         }
         check_url("telemetry.otlp_endpoint", endpoint)?;
         let problem = "must be the base URL alone: without a query, and without white space around it";
-        let is_base = !endpoint.contains(['?', '#']) && !endpoint.contains(char::is_whitespace);
-        ensure(is_base, "telemetry.otlp_endpoint", problem)?;
-        let problem = "is set (perhaps as OTEL_EXPORTER_OTLP_ENDPOINT), but this program was built without traces: \
+        let is_base = self.telemetry.is_whole_url || !endpoint.contains(['?', '#']);
+        let is_url = is_base && !endpoint.contains(char::is_whitespace);
+        ensure(is_url, "telemetry.otlp_endpoint", problem)?;
+        let problem = "is set (perhaps as OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT), but this program was built without traces: \
                        build it with `--features otlp`, as the images are, or leave the setting empty";
         ensure(cfg!(feature = "otlp"), "telemetry.otlp_endpoint", problem)
     }

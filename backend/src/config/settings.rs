@@ -255,6 +255,11 @@ pub enum LogFormat {
 #[serde(deny_unknown_fields)]
 pub struct Telemetry {
     pub otlp_endpoint: String,
+    /// Whether `otlp_endpoint` is the whole URL.
+    #[serde(skip)]
+    pub is_whole_url: bool,
+    #[serde(rename = "otlp_timeout_ms", deserialize_with = "millis")]
+    pub otlp_timeout: Duration,
     #[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "without traces there is no service to name"))]
     pub service_name: String,
     pub sampling: f64,
@@ -272,6 +277,19 @@ impl Redis {
     /// Returns the URLs of the configured servers.
     pub fn urls(&self) -> impl Iterator<Item = &str> {
         self.url.reveal().split_whitespace()
+    }
+}
+
+#[cfg(any(test, feature = "otlp"))]
+impl Telemetry {
+    /// Returns the URL that spans are posted to, or `None` if none are exported.
+    pub fn traces_url(&self) -> Option<String> {
+        let endpoint = self.otlp_endpoint.trim_end_matches('/');
+        match (endpoint, self.is_whole_url) {
+            ("", _) => None,
+            (_, true) => Some(self.otlp_endpoint.clone()),
+            (base, false) => Some(format!("{base}/v1/traces")),
+        }
     }
 }
 

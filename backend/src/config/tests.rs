@@ -132,28 +132,45 @@ fn the_console_needs_credentials_unless_it_is_on_loopback() {
 }
 #[test]
 fn a_standard_variable_replaces_a_default_and_traces_take_their_feature() {
-    let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
-    let own = ("BACKEND__TELEMETRY__OTLP_ENDPOINT", "http://other:4318");
+    let base = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/");
+    let whole = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector/ingest?tenant=1");
+    let own = ("BACKEND__TELEMETRY__OTLP_ENDPOINT", "http://own:4318");
+    let (to_base, to_whole) = (Some("http://collector:4318/v1/traces"), Some(whole.1));
+    let (to_file, to_own) = (Some("http://file:4318/v1/traces"), Some("http://own:4318/v1/traces"));
+    let file = "[telemetry]\notlp_endpoint = \"http://file:4318\"";
     for (file, environment, expected) in [
-        ("", &[][..], ""),
-        ("", &[endpoint], endpoint.1),
-        ("", &[endpoint, own], own.1),
-        ("[telemetry]\notlp_endpoint = \"http://file:4318\"", &[endpoint], "http://file:4318"),
-        ("", &[endpoint, ("BACKEND__TELEMETRY__OTLP_ENDPOINT", "")], ""),
+        ("", &[][..], None),
+        ("", &[base], to_base),
+        ("", &[whole], to_whole),
+        ("", &[base, whole], to_whole),
+        ("", &[whole, base], to_whole),
+        ("", &[base, ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")], to_base),
+        ("", &[base, whole, own], to_own),
+        (file, &[base, whole], to_file),
+        (file, &[own], to_own),
+        ("", &[base, whole, ("BACKEND__TELEMETRY__OTLP_ENDPOINT", "")], None),
+        ("", &[base, ("OTEL_SDK_DISABLED", "True")], None),
+        ("", &[whole, ("OTEL_TRACES_EXPORTER", "none")], None),
+        ("", &[base, ("OTEL_SDK_DISABLED", "false"), ("OTEL_TRACES_EXPORTER", "otlp")], to_base),
+        (file, &[("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")], to_file),
+        ("", &[own, ("OTEL_SDK_DISABLED", "true")], to_own),
     ] {
         match load(file, environment) {
             Ok(config) => {
-                assert_eq!(config.telemetry.otlp_endpoint, expected, "{file} {environment:?}");
-                assert!(cfg!(feature = "otlp") || expected.is_empty(), "{file} {environment:?}");
+                assert_eq!(config.telemetry.traces_url().as_deref(), expected, "{file} {environment:?}");
+                assert!(cfg!(feature = "otlp") || expected.is_none(), "{file} {environment:?}");
             }
             Err(error) => {
                 assert!(!cfg!(feature = "otlp") && error.contains("without traces"), "{error}");
-                assert!(!expected.is_empty(), "{file} {environment:?}: {error}");
+                assert!(expected.is_some(), "{file} {environment:?}: {error}");
             }
         }
     }
-    let config = load("", &[("OTEL_SERVICE_NAME", "receiver"), ("OTEL_TRACES_SAMPLER", "always_on")]).unwrap();
-    assert_eq!((config.telemetry.service_name.as_str(), config.telemetry.sampling), ("receiver", 0.01));
+    let others =
+        [("OTEL_SERVICE_NAME", "receiver"), ("OTEL_TRACES_SAMPLER", "always_on"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "7")];
+    let telemetry = load("", &others).unwrap().telemetry;
+    assert_eq!((telemetry.service_name.as_str(), telemetry.sampling), ("receiver", 0.01));
+    assert_eq!(telemetry.otlp_timeout, Duration::from_millis(7));
 }
 #[test]
 fn secrets_are_read_from_files_and_never_printed() {

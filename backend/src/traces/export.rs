@@ -2,6 +2,7 @@
 //! that the collector does not take, or not fast enough, are dropped and counted.
 
 use std::{
+    fmt::Display,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_otlp::{ExporterBuildError, WithExportConfig as _};
+use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
@@ -20,7 +21,7 @@ use opentelemetry_sdk::{
 };
 use prometheus_client::metrics::counter::Counter;
 
-use crate::{config::Telemetry, telemetry::LogLimit, tls};
+use crate::{config::Telemetry, http_client, telemetry::LogLimit};
 
 /// The largest number of spans that wait to be exported or are being exported.
 const QUEUE: usize = 2_048;
@@ -35,6 +36,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 struct Queue {
     waiting: Arc<AtomicUsize>,
     dropped: Counter,
+    log: Arc<LogLimit>,
 }
 
 /// Adds spans to the queue, unless it is full.
@@ -49,16 +51,15 @@ struct Bounded {
 struct Counted {
     queue: Queue,
     next: opentelemetry_otlp::SpanExporter,
-    log: LogLimit,
 }
 
-/// Returns what records all spans and exports them as `settings` say.
-pub(super) fn provider(settings: &Telemetry, dropped: Counter) -> Result<SdkTracerProvider, ExporterBuildError> {
-    tls::prepare();
-    let url = format!("{}/v1/traces", settings.otlp_endpoint.trim_end_matches('/'));
-    let next = opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(url).build()?;
-    let queue = Queue { waiting: Arc::default(), dropped };
-    let exporter = Counted { queue: queue.clone(), next, log: LogLimit::every(LOG_INTERVAL) };
+/// Returns what records all spans and exports them to `url`.
+pub(super) fn provider(url: &str, settings: &Telemetry, dropped: Counter) -> anyhow::Result<SdkTracerProvider> {
+    let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(url);
+    let exporter = exporter.with_http_client(http_client::blocking(settings.otlp_timeout)?);
+    let next = exporter.with_timeout(settings.otlp_timeout).build()?;
+    let queue = Queue { waiting: Arc::default(), dropped, log: Arc::new(LogLimit::every(LOG_INTERVAL)) };
+    let exporter = Counted { queue: queue.clone(), next };
     let limits = BatchConfigBuilder::default().with_max_queue_size(QUEUE).with_scheduled_delay(DELAY).build();
     let resource = Resource::builder()
         .with_service_name(settings.service_name.clone())
@@ -70,6 +71,16 @@ pub(super) fn provider(settings: &Telemetry, dropped: Counter) -> Result<SdkTrac
     Ok(builder.with_sampler(Sampler::AlwaysOn).with_resource(resource).build())
 }
 
+impl Queue {
+    /// Counts spans that are lost.
+    fn lose(&self, count: usize, reason: impl Display) {
+        self.dropped.inc_by(count as u64);
+        if let Some(suppressed) = self.log.allow() {
+            tracing::warn!(suppressed, "spans are lost: {reason}");
+        }
+    }
+}
+
 impl SpanProcessor for Bounded {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
@@ -78,7 +89,7 @@ impl SpanProcessor for Bounded {
             self.next.on_end(span);
         } else {
             self.queue.waiting.fetch_sub(1, Ordering::Relaxed);
-            self.queue.dropped.inc();
+            self.queue.lose(1, format_args!("{QUEUE} wait already, since the collector takes them too slowly"));
         }
     }
 
@@ -101,10 +112,7 @@ impl SpanExporter for Counted {
         let exported = self.next.export(batch).await;
         self.queue.waiting.fetch_sub(count, Ordering::Relaxed);
         if let Err(error) = &exported {
-            self.queue.dropped.inc_by(count as u64);
-            if let Some(suppressed) = self.log.allow() {
-                tracing::warn!(suppressed, "spans are lost, since the collector does not take them: {error}");
-            }
+            self.queue.lose(count, format_args!("the collector does not take them: {error}"));
         }
         exported
     }

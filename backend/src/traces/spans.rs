@@ -45,10 +45,8 @@ pub struct Entered(#[expect(dead_code, reason = "dropped to leave the span")] Op
 /// # Errors
 /// If the client of the collector cannot be built.
 pub fn start(settings: &Telemetry, metrics: &Metrics) -> anyhow::Result<()> {
-    if settings.otlp_endpoint.is_empty() {
-        return Ok(());
-    }
-    let provider = export::provider(settings, metrics.spans_dropped.clone()).context("cannot export traces")?;
+    let Some(url) = settings.traces_url() else { return Ok(()) };
+    let provider = export::provider(&url, settings, metrics.spans_dropped.clone()).context("cannot export traces")?;
     let tracer = provider.tracer("truenroll-edge");
     _ = RECORDER.set(Recorder { provider, tracer, sampling: settings.sampling });
     Ok(())

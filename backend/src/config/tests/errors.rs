@@ -51,6 +51,8 @@ fn an_invalid_setting_is_named() {
         ("[sink]\nsecret = \" \"", "sink.secret"),
         ("[sink]\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw hunter2\"", "sink.secret"),
         ("[telemetry]\notlp_endpoint = \"collector:4318\"", "telemetry.otlp_endpoint"),
+        ("[telemetry]\notlp_endpoint = \"http://collector/?a=1\"", "telemetry.otlp_endpoint"),
+        ("[telemetry]\notlp_timeout_ms = 0", "telemetry.otlp_timeout_ms"),
         ("[telemetry]\nsampling = 2", "telemetry.sampling"),
         ("[log]\nlevel = \"loud\"", "level"),
         ("[sink]\nsecret = \"hunter2", "TOML parse error at line 2, column 18: "),
