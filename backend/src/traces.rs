@@ -30,5 +30,6 @@ pub enum Origin<'a> {
     Link(&'a str),
 }
 
-/// The name of the header that carries the context of a span (W3C Trace Context).
+/// The name of the header, and of the field in the application's stream, that carries the context of a
+/// span (W3C Trace Context).
 pub const HEADER: &str = "traceparent";

@@ -18,6 +18,7 @@ use crate::{
     config,
     event::Event,
     handler::{Deliverable, HandlerError},
+    traces::Span,
 };
 
 mod error;
@@ -53,6 +54,8 @@ impl StreamSink {
 
     pub(super) async fn deliver(&self, event: &Event, outcome: Deliverable) -> Result<(), HandlerError> {
         let body = body::write(event, outcome)?;
+        let span = Span::send(&self.target.stream);
+        let trace = span.context();
         let deliver = async {
             let mut turn = None;
             let body = match body.into_bytes() {
@@ -65,13 +68,17 @@ impl StreamSink {
                     large.inspect(whole, take).await.map_err(|error| body::unreadable(&error))?.into()
                 }
             };
-            let entry = self.target.entry(event.key.as_str(), event.name.as_str(), &message_id(&event.key), &body);
+            let id = message_id(&event.key);
+            let entry = self.target.entry(event.key.as_str(), event.name.as_str(), &id, &body, trace.as_deref());
             drop(body);
             let added = self.add(entry).await;
             drop(turn);
             added.map_err(HandlerError::from)
         };
-        timeout(self.target.timeout, deliver).await.unwrap_or_else(|_| Err(StreamError::Timeout.into()))
+        let delivered = timeout(self.target.timeout, deliver).await;
+        let delivered = delivered.unwrap_or_else(|_| Err(StreamError::Timeout.into()));
+        span.end(delivered.as_ref().err().map(|error| error.code));
+        delivered
     }
 
     async fn add(&self, entry: Cmd) -> Result<(), StreamError> {
@@ -104,7 +111,7 @@ impl StreamSink {
     pub async fn test(&self) -> Result<Duration, StreamError> {
         let begun = Instant::now();
         let (id, body) = examination::test(SystemTime::now());
-        let entry = self.target.entry(&id, examination::TEST_TYPE, &id, body.as_bytes());
+        let entry = self.target.entry(&id, examination::TEST_TYPE, &id, body.as_bytes(), None);
         timeout(self.target.timeout, self.add(entry)).await.unwrap_or(Err(StreamError::Timeout))?;
         Ok(begun.elapsed())
     }

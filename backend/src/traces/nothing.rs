@@ -34,6 +34,10 @@ impl Span {
         Self
     }
 
+    pub fn send(_: &str) -> Self {
+        Self
+    }
+
     pub fn enter(&self) -> Entered {
         Entered
     }

@@ -105,17 +105,35 @@ impl Span {
     /// Begins a call, within the attempt that this thread works on. `template` returns the path of the
     /// URL with placeholders, or an empty string.
     pub fn call(method: &'static str, url: &Url, template: impl FnOnce() -> String) -> Self {
+        Self::within_attempt(|| {
+            let mut attributes = vec![KeyValue::new("http.request.method", method)];
+            attributes.extend(url.host_str().map(|host| KeyValue::new("server.address", host.to_owned())));
+            attributes.extend(url.port_or_known_default().map(|port| KeyValue::new("server.port", i64::from(port))));
+            let template = template();
+            let name = format!("{method} {template}").trim_end().to_owned();
+            if !template.is_empty() {
+                attributes.push(KeyValue::new("url.template", template));
+            }
+            named(name, SpanKind::Client).with_attributes(attributes)
+        })
+    }
+
+    /// Begins to add an outcome to `stream`, within the attempt that this thread works on.
+    pub fn send(stream: &str) -> Self {
+        Self::within_attempt(|| {
+            let attributes = vec![
+                KeyValue::new("messaging.system", "redis"),
+                KeyValue::new("messaging.operation.name", "send"),
+                KeyValue::new("messaging.operation.type", "send"),
+                KeyValue::new("messaging.destination.name", stream.to_owned()),
+            ];
+            named(format!("send {stream}"), SpanKind::Producer).with_attributes(attributes)
+        })
+    }
+
+    fn within_attempt(span: impl FnOnce() -> SpanBuilder) -> Self {
         let attempt = Context::map_current(|current| current.has_active_span().then(|| current.clone()));
-        let Some((recorder, attempt)) = RECORDER.get().zip(attempt) else { return Self(None) };
-        let mut attributes = vec![KeyValue::new("http.request.method", method)];
-        attributes.extend(url.host_str().map(|host| KeyValue::new("server.address", host.to_owned())));
-        attributes.extend(url.port_or_known_default().map(|port| KeyValue::new("server.port", i64::from(port))));
-        let template = template();
-        let name = format!("{method} {template}").trim_end().to_owned();
-        if !template.is_empty() {
-            attributes.push(KeyValue::new("url.template", template));
-        }
-        Self(Some(recorder.start(named(name, SpanKind::Client).with_attributes(attributes), &attempt)))
+        Self(RECORDER.get().zip(attempt).map(|(recorder, attempt)| recorder.start(span(), &attempt)))
     }
 
     /// Lets what this thread does belong to the span, until the returned value is dropped.

@@ -26,7 +26,7 @@ use crate::{
 const STREAM: &str = "truenroll-outcomes";
 
 /// The settings of a backend that adds outcomes to the stream of this server.
-fn to_stream(options: Options, url: &str) -> Options {
+pub(crate) fn to_stream(options: Options, url: &str) -> Options {
     options.backend("sink.kind", "redis").backend("sink.redis_url", url)
 }
 
@@ -35,7 +35,7 @@ async fn start(url: &str) -> Fixture {
 }
 
 /// The entries of the stream, oldest first, each with its identifier.
-fn entries(server: &RedisServer) -> Vec<(String, HashMap<String, String>)> {
+pub(crate) fn entries(server: &RedisServer) -> Vec<(String, HashMap<String, String>)> {
     let reply: StreamRangeReply = server.ask(&["XRANGE", STREAM, "-", "+"]).unwrap();
     let text = |value: redis::Value| redis::from_redis_value(value).unwrap();
     let fields = |fields: HashMap<_, _>| fields.into_iter().map(|(name, value)| (name, text(value))).collect();

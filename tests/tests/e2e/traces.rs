@@ -14,12 +14,16 @@ use envelope::{Feature, Stage};
 use harness::{
     collector::{Collector, Recorded, tree},
     process::free_port,
+    redis_server::IN_MEMORY,
     simulator::{sender, world::Event},
     stack::Options,
 };
 use tokio::{net::TcpListener, task::JoinSet};
 
-use crate::fixture::{Fixture, eventually};
+use crate::{
+    fixture::{Fixture, eventually, redis},
+    redis_sink::{entries, to_stream},
+};
 
 const AT: &str = "2025-06-22T10:30:00Z";
 /// What a sender might add to its requests.
@@ -157,6 +161,34 @@ store extraction (producer) truenroll.answer=accepted
     POST (client) error.type=cancelled failed
 ";
     assert_eq!(tree(&spans, &spans[0].context.0, &SHOWN), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outcome_in_a_stream_carries_the_context_of_its_delivery() {
+    let collector = Collector::start(Duration::ZERO).await.unwrap();
+    let server = redis(&IN_MEMORY);
+    let fixture = traced(&collector, |options| {
+        to_stream(options, &server.url()).backend("sink.durability", "memory").backend("sink.max_length", 1)
+    })
+    .await;
+    let of = |case| fixture.event(case, Feature::Extraction, Stage::Completed, AT);
+    fixture.send_accepted(&of("added")).await;
+    let spans = received(&collector, 4).await;
+    let (trace, _) = &spans[0].context;
+    let expected = "\
+store extraction (producer) truenroll.answer=accepted
+  attempt extraction (consumer) truenroll.attempt=1
+    GET /cases/{id}/extraction (client) http.response.status_code=200
+    send truenroll-outcomes (producer)
+";
+    assert_eq!(tree(&spans, trace, &SHOWN), expected);
+    let (_, send) = &named(&spans, "send truenroll-outcomes")[0].context;
+    assert_eq!(entries(&server)[0].1["traceparent"], format!("00-{trace}-{send}-01"));
+
+    fixture.send_accepted(&of("refused")).await;
+    let spans = received(&collector, 8).await;
+    let failed = named(&spans, "send truenroll-outcomes")[1];
+    assert_eq!((failed.has_failed, failed.attributes["error.type"].as_str()), (true, "sink_full"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

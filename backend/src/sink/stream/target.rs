@@ -11,13 +11,13 @@ use super::StreamError;
 use crate::{
     config::{self, Durability},
     time::duration_millis,
-    tls,
+    tls, traces,
 };
 
 /// The stream, and how it is to be used.
 pub(super) struct Target {
     client: Client,
-    stream: String,
+    pub(super) stream: String,
     max_length: u64,
     durability: Durability,
     /// How long an outcome may take.
@@ -97,13 +97,23 @@ impl Target {
         Ok(connection)
     }
 
-    /// Returns the command that adds an entry.
-    pub(super) fn entry(&self, idempotency_key: &str, event: &str, webhook_id: &str, body: &[u8]) -> Cmd {
+    /// Returns the command that adds an entry. `trace` is the context of the span of its delivery.
+    pub(super) fn entry(
+        &self,
+        idempotency_key: &str,
+        event: &str,
+        webhook_id: &str,
+        body: &[u8],
+        trace: Option<&str>,
+    ) -> Cmd {
         // Large enough, so that a large body is not copied again.
         let mut add = Cmd::with_capacity(16, ADD.len() + body.len() + 1_024);
         add.arg("EVAL").arg(ADD).arg(1).arg(&self.stream).arg(self.max_length);
         add.arg("idempotency_key").arg(idempotency_key).arg("event").arg(event);
         add.arg("webhook_id").arg(webhook_id).arg("body").arg(body);
+        if let Some(trace) = trace {
+            add.arg(traces::HEADER).arg(trace);
+        }
         add
     }
 
