@@ -10,13 +10,14 @@ use axum::{
     routing::get,
 };
 use envelope::Feature;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    inbox::{Contents, Inbox, InboxError},
+    inbox::{Contents, DeadLetterCounts, Inbox, InboxError},
     partner_api::PartnerApi,
     proofs::Proofs,
-    telemetry::{FeatureLabels, METRICS_MEDIA_TYPE, Metrics},
+    telemetry::{FailureLabels, FeatureLabels, METRICS_MEDIA_TYPE, Metrics},
     time::to_millis,
 };
 
@@ -29,6 +30,8 @@ pub(crate) struct Context {
     pub(crate) api: PartnerApi,
     /// The metrics to expose.
     pub(crate) metrics: Arc<Metrics>,
+    /// How many dead letters there are, as last counted.
+    pub(crate) dead_letter_counts: Arc<Mutex<DeadLetterCounts>>,
     /// The proofs. The backend is not ready after a request with an unknown proof.
     pub(crate) proofs: Arc<Proofs>,
     /// The shutdown token. The backend is not ready once it is cancelled.
@@ -71,21 +74,27 @@ async fn check_ready(context: &Context) -> Result<(), String> {
 }
 
 async fn metrics(State(context): State<Context>) -> Response {
-    let Context { metrics, inbox, api, .. } = &context;
-    let contents = inbox.contents().await;
-    metrics.redis_up.set(contents.is_ok().into());
     // If Redis does not answer, the gauges keep their last values, since 0 would be wrong.
-    if let Ok(contents) = contents {
-        show(&contents, inbox.partitions(), metrics);
+    context.metrics.redis_up.set(read_inbox(&context).await.is_ok().into());
+    context.metrics.partner_api_circuit_open.set(context.api.is_circuit_open().into());
+    ([(header::CONTENT_TYPE, METRICS_MEDIA_TYPE)], context.metrics.encode()).into_response()
+}
+
+async fn read_inbox(Context { inbox, metrics, dead_letter_counts, .. }: &Context) -> Result<(), InboxError> {
+    let contents = inbox.contents().await?;
+    show(&contents, inbox.partitions(), metrics);
+    // If somebody else reads the metrics at the same moment, one of both counts for both.
+    if let Ok(mut counts) = dead_letter_counts.try_lock() {
+        for (code, number) in counts.update(inbox, contents.dead_letters).await? {
+            metrics.dead_letter_entries.get_or_create(&FailureLabels { code }).set(number.cast_signed());
+        }
     }
-    metrics.partner_api_circuit_open.set(api.is_circuit_open().into());
-    ([(header::CONTENT_TYPE, METRICS_MEDIA_TYPE)], metrics.encode()).into_response()
+    Ok(())
 }
 
 /// Shows in the metrics what the inbox holds.
 fn show(contents: &Contents, partitions: u32, metrics: &Metrics) {
     metrics.inbox_entries.set(contents.pending.cast_signed());
-    metrics.dead_letter_entries.set(contents.dead_letters.cast_signed());
     metrics.quarantine_entries.set(contents.quarantined.cast_signed());
     metrics.history_entries.set(contents.history.cast_signed());
     metrics.partitions_unowned.set(partitions.saturating_sub(contents.owned).into());

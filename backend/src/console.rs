@@ -28,7 +28,6 @@ mod access;
 mod answer;
 mod assets;
 mod chart;
-mod codes;
 mod dead_letters;
 mod edge;
 mod events;

@@ -50,6 +50,7 @@ pub mod test_support;
 
 mod admin;
 mod cli;
+mod codes;
 mod config;
 mod console;
 mod doctor;

@@ -38,13 +38,12 @@ impl Reload {
     /// Reads the configuration again on each signal. Signals that arrived before count as one.
     pub(crate) async fn run(mut self, live: Live) {
         while self.hangups.recv().await.is_some() {
-            let result = match self.reload(&live) {
-                Ok(()) => "applied",
-                Err(error) => {
-                    tracing::error!("the configuration was read again, but no setting was taken over: {error:#}");
-                    "rejected"
-                }
-            };
+            let reloaded = self.reload(&live);
+            if let Err(error) = &reloaded {
+                tracing::error!("the configuration was read again, but no setting was taken over: {error:#}");
+            }
+            live.metrics.config_last_reload_successful.set(reloaded.is_ok().into());
+            let result = if reloaded.is_ok() { "applied" } else { "rejected" };
             live.metrics.config_reloads.get_or_create(&ReloadLabels { result }).inc();
         }
     }

@@ -127,7 +127,9 @@ impl Running {
             let reloads = reload.run(Live { config, proofs, api: api.clone(), work, metrics });
             background.spawn(stop_background.clone().run_until_cancelled_owned(reloads));
         }
-        let routes = admin::routes(admin::Context { inbox, api, metrics, proofs, shutdown: shutdown.clone() });
+        let dead_letter_counts = Arc::default();
+        let context = admin::Context { inbox, api, metrics, dead_letter_counts, proofs, shutdown: shutdown.clone() };
+        let routes = admin::routes(context);
         background.spawn(serve(admin, routes, stop_background.clone()));
         background.close();
         Ok(Self { work, workers, stop_ingest, ingest_stopped, background, stop_background })

@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 use super::{
     Context,
     answer::{Asked, Failure, Frame, Sent},
-    codes,
     form::{invalid, optional},
     job::JobState,
 };
 use crate::{
+    codes,
     events::{Budget, Event, Filter, Letters, Replayed},
     time::{as_millis, from_millis},
     units::{count, duration},

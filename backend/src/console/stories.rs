@@ -19,9 +19,9 @@ use tokio::time::timeout;
 use super::{
     Context,
     answer::{Failure, Frame, html},
-    codes,
 };
 use crate::{
+    codes,
     doctor::Status,
     events::{self, Happened, Step, Story, Subject},
     partner_api::PartnerApiError,

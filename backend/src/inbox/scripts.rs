@@ -17,6 +17,8 @@ pub(super) static ATTEND: LazyLock<Script> = LazyLock::new(|| script(include_str
 pub(super) static COMPARE: LazyLock<Script> = LazyLock::new(|| script(include_str!("compare.lua")));
 pub(super) static COMPLETE: LazyLock<Script> = LazyLock::new(|| recording(include_str!("complete.lua")));
 pub(super) static CONFIRM_PAUSE: LazyLock<Script> = LazyLock::new(|| script(include_str!("confirm_pause.lua")));
+pub(super) static COUNT_DEAD_LETTERS: LazyLock<Script> =
+    LazyLock::new(|| script(include_str!("count_dead_letters.lua")));
 pub(super) static DEAD_LETTER: LazyLock<Script> = LazyLock::new(|| recording(include_str!("dead_letter.lua")));
 pub(super) static EXPIRE: LazyLock<Script> = LazyLock::new(|| script(include_str!("expire.lua")));
 pub(super) static FORGET: LazyLock<Script> = LazyLock::new(|| script(include_str!("forget.lua")));

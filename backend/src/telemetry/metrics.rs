@@ -58,8 +58,9 @@ pub struct Metrics {
     /// `truenroll_backend_oldest_event_timestamp_seconds`: when the oldest event in the inbox was
     /// stored. Has no value if there is none.
     pub oldest_event: Family<FeatureLabels, Gauge<f64, AtomicU64>>,
-    /// `truenroll_backend_dead_letter_entries`: dead letters, over all partitions.
-    pub dead_letter_entries: Gauge,
+    /// `truenroll_backend_dead_letter_entries`: dead letters by code, over all partitions. Has no
+    /// values before Redis has answered.
+    pub dead_letter_entries: Family<FailureLabels, Gauge>,
     /// `truenroll_backend_quarantine_entries`: events in quarantine, over all partitions.
     pub quarantine_entries: Gauge,
     /// `truenroll_backend_history_entries`: entries of the history, over all partitions.
@@ -88,6 +89,9 @@ pub struct Metrics {
     pub sink_seconds: CallSeconds,
     /// `truenroll_backend_config_reloads_total`: configurations that were read again.
     pub config_reloads: Family<ReloadLabels, Counter>,
+    /// `truenroll_backend_config_last_reload_successful`: 0 if the last configuration that was read
+    /// again was rejected, otherwise 1.
+    pub config_last_reload_successful: Gauge,
     /// `truenroll_backend_spans_dropped_total`: spans that were not exported.
     #[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "without spans, it stays 0"))]
     pub spans_dropped: Counter,
@@ -146,8 +150,8 @@ impl Default for Metrics {
             dead_letter_entries: registered(
                 registry,
                 "dead_letter_entries",
-                "Dead letters that are kept, over all partitions",
-                Gauge::default(),
+                "Dead letters that are kept, by code, over all partitions",
+                Family::default(),
             ),
             quarantine_entries: registered(
                 registry,
@@ -228,6 +232,12 @@ impl Default for Metrics {
                 "Configurations that were read again, and applied or rejected",
                 Family::default(),
             ),
+            config_last_reload_successful: registered(
+                registry,
+                "config_last_reload_successful",
+                "0 if the configuration that was last read again was rejected",
+                Gauge::default(),
+            ),
             spans_dropped: registered(
                 registry,
                 "spans_dropped",
@@ -253,7 +263,7 @@ impl Default for Metrics {
     }
 }
 
-/// The codes of retries for which there is an alert.
+/// The codes of retries for which there are alerts.
 const NEED_ACTION: [&str; 11] = [
     "api_unauthorized",
     "api_forbidden",
@@ -294,6 +304,7 @@ impl Metrics {
         for result in ["applied", "rejected"] {
             _ = self.config_reloads.get_or_create(&ReloadLabels { result });
         }
+        self.config_last_reload_successful.set(1);
         self.build_info.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
     }
 }
@@ -306,6 +317,8 @@ fn registered<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use envelope::{Feature, Stage};
 
     use super::*;
@@ -318,5 +331,25 @@ mod tests {
         let expected = r#"truenroll_backend_handled_total{feature="extraction",stage="completed",outcome="result"} 1"#;
         let encoded = metrics.encode();
         assert!(encoded.lines().any(|line| line == expected), "{encoded}");
+    }
+    /// Prometheus sees no increase in a series that begins with 1.
+    #[test]
+    fn every_series_that_an_alert_watches_for_an_increase_begins_with_0() {
+        let alerts = include_str!("../../../deploy/monitoring/alerts.yaml");
+        let watched = |metric: &str| -> BTreeSet<String> {
+            let selectors = alerts.split(metric).skip(1).filter_map(|rest| rest.strip_prefix('{')?.split('}').next());
+            let values = selectors.filter_map(|selector| selector.split('"').nth(1)).flat_map(|text| text.split('|'));
+            values.map(str::to_owned).collect()
+        };
+        let encoded = Metrics::default().encode();
+        let exposed = |metric: &str| -> BTreeSet<String> {
+            let series = encoded.lines().filter_map(|line| line.strip_prefix(metric)?.strip_prefix('{'));
+            series.filter_map(|labels| Some(labels.strip_suffix("\"} 0")?.split_once('"')?.1.to_owned())).collect()
+        };
+        let retries = "truenroll_backend_retries_total";
+        assert!(watched(retries).contains("sink_full"), "{:?}", watched(retries));
+        assert_eq!(watched(retries), exposed(retries));
+        let answers = "truenroll_backend_ingest_total";
+        assert!(watched(answers).contains("unproven") && watched(answers).is_subset(&exposed(answers)));
     }
 }

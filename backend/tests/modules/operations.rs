@@ -166,7 +166,7 @@ fn the_labels_in_the_page_have_values_that_exist() {
 #[test]
 fn the_labels_in_alerts_and_dashboards_have_values_that_exist() {
     let mut codes = &attempt_codes() | &rejection_codes();
-    codes.extend(["ok", "accepted", "quarantined"].map(str::to_owned));
+    codes.extend(["ok", "accepted", "quarantined", "uncounted"].map(str::to_owned));
     let mut found = Names::new();
     for file in ["alerts.yaml", "operations.json", "edge.json"] {
         let text = read(&format!("deploy/monitoring/{file}")).replace('\\', "");

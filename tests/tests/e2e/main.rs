@@ -30,6 +30,7 @@
 //! - [`start`]: errors at startup.
 //! - [`doctor`]: `backend doctor`, and what it says about faults.
 //! - [`metrics`]: what Prometheus reads.
+//! - [`dead_letter_counts`]: the number of dead letters with each code.
 //! - [`monitoring`]: the alerts and dashboards.
 //! - [`versions`]: the programs, the filter and the changelog agree on the version.
 //! - [`restart`]: restarts of the only backend and of Redis.
@@ -75,6 +76,7 @@ mod clock;
 mod compose;
 mod connections;
 mod console;
+mod dead_letter_counts;
 mod dead_letters;
 mod dns;
 mod doctor;

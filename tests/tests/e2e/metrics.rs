@@ -3,12 +3,12 @@
 use std::{
     io::Write,
     process::{Command, Stdio},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use axum::http::StatusCode;
 use envelope::{Feature, Stage};
-use harness::{metrics::Metrics, simulator::world::Fault, tools};
+use harness::{keys, metrics::Metrics, proxy, simulator::world::Fault, stack::Options, tools};
 
 use crate::{
     fixture::{Fixture, eventually},
@@ -55,6 +55,7 @@ async fn the_metrics_are_clean_and_say_what_is_true() {
         ("truenroll_backend_ingest_total{answer=\"unproven\"}", "0"),
         ("truenroll_backend_backfilled_total{feature=\"forensics\",stage=\"failed\"}", "0"),
         ("truenroll_backend_expired_total{from=\"dead\"}", "0"),
+        ("truenroll_backend_config_last_reload_successful", "1"),
         ("truenroll_backend_redis_up", "1"),
     ] {
         assert!(exposed.lines().any(|line| line == format!("{series} {value}")), "{series} {value}: {exposed}");
@@ -68,7 +69,7 @@ async fn the_metrics_are_clean_and_say_what_is_true() {
     fixture.send_accepted(&event("dead")).await;
     eventually("the event is a dead letter", async || {
         let metrics = fixture.stack.backend_metrics().await.unwrap();
-        metrics.sum("truenroll_backend_dead_letter_entries", &[]) == 1
+        metrics.sum("truenroll_backend_dead_letter_entries", &["code=\"sink_rejected\""]) == 1
     })
     .await;
     fixture.stack.backend_command(&["pause", "extraction"]).unwrap();
@@ -80,6 +81,7 @@ async fn the_metrics_are_clean_and_say_what_is_true() {
     for (name, labels, expected) in [
         ("truenroll_backend_inbox_entries", "", 1..=1),
         ("truenroll_backend_oldest_event_timestamp_seconds", "feature=\"extraction\"", now - 60..=now + 1),
+        ("truenroll_backend_dead_letter_entries", "", 1..=1),
         ("truenroll_backend_history_entries", "", 1..=2),
         ("truenroll_backend_partitions_unowned", "", 0..=0),
         ("truenroll_backend_partner_api_seconds_count", "code=\"ok\"", 2..=10),
@@ -119,6 +121,50 @@ async fn the_metrics_are_clean_and_say_what_is_true() {
     fixture.stack.backend_command(&["resume", "extraction"]).unwrap();
     eventually("the circuit breaker opens", async || circuit_open().await == 1).await;
     eventually("the circuit breaker closes", async || circuit_open().await == 0).await;
+    fixture.stack.backend_command(&["replay"]).unwrap();
+    let metrics = fixture.stack.backend_metrics().await.unwrap();
+    let dead_letters = metrics.by_label("truenroll_backend_dead_letter_entries", "code");
+    assert!(dead_letters.contains_key("sink_rejected") && dead_letters.values().all(|number| *number == 0));
     all.extend([text(&backend).await, envoy]);
     monitoring::assert_named_exist(&monitoring::exposed(&all));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_redis_does_not_delay_the_metrics_and_they_say_whether_it_answers() {
+    let fixture =
+        Fixture::start_with(|options| Options { proxied: true, ..options }.backend("ingest.store_timeout_ms", 300))
+            .await;
+    let network = fixture.stack.networks[0].redis.as_ref().unwrap();
+    let add = || {
+        let mut add = redis::cmd("XADD");
+        add.arg(keys::of_partition(5).dead()).arg("*").arg("code").arg("not_ready");
+        let _: String = fixture.redis(&add);
+    };
+    add();
+    // Each command waits for its request and for its answer.
+    for (fault, is_up, dead_letters) in [
+        (None, 1, 1),
+        (Some(proxy::Fault::Delayed(Duration::from_millis(20))), 1, 2),
+        (Some(proxy::Fault::Delayed(Duration::from_millis(400))), 0, 2),
+        (Some(proxy::Fault::Stalled), 0, 2),
+        (Some(proxy::Fault::Rejected), 0, 2),
+        (None, 1, 6),
+    ] {
+        fault.map_or_else(|| network.heal(), |fault| network.fail(fault));
+        let read = async || {
+            let begin = Instant::now();
+            let metrics = fixture.stack.backend_metrics().await.unwrap();
+            // Two commands, one after the other, the count, and a busy machine.
+            assert!(begin.elapsed() < Duration::from_millis(2 * 300 + 500 + 500), "{fault:?}: {:?}", begin.elapsed());
+            metrics
+        };
+        // Connections that broke are replaced first.
+        eventually(&format!("{fault:?}: `redis_up` is {is_up}"), async || {
+            read().await.sum("truenroll_backend_redis_up", &[]) == is_up
+        })
+        .await;
+        let shown = read().await.sum("truenroll_backend_dead_letter_entries", &["code=\"not_ready\""]);
+        assert_eq!(shown, dead_letters, "{fault:?}: what was read last is shown");
+        add();
+    }
 }

@@ -62,6 +62,10 @@ async fn reload(fixture: &Fixture, result: &str) {
         counts().await.iter().zip(&before).all(|(now, before)| now > before)
     })
     .await;
+    for metrics in fixture.stack.all_backend_metrics().await.unwrap() {
+        let is_successful = metrics.sum("truenroll_backend_config_last_reload_successful", &[]);
+        assert_eq!(is_successful, u64::from(result == "applied"));
+    }
 }
 
 /// The lines of a backend's log, which is JSON, that contain this text.

@@ -1,15 +1,24 @@
-//! What the codes of failed attempts mean, as docs/OPERATIONS.md says it.
+//! The codes that a dead letter can have, and what they mean, as docs/OPERATIONS.md says it.
 
 /// A table with the columns code, meaning and what to do.
 const TABLE: &str = include_str!("codes.md");
 
-/// Returns what a code means, and what to do. A custom handler has codes of its own.
-pub(super) fn explain(code: &str) -> Option<(&'static str, &'static str)> {
-    let code = format!("`{code}`");
-    TABLE.lines().find_map(|row| {
-        let (codes, rest) = row.strip_prefix("| ")?.split_once(" | ")?;
-        codes.split(", ").find(|known| *known == code)?;
-        rest.strip_suffix(" |")?.split_once(" | ")
+/// Returns all codes. A custom handler has codes of its own.
+pub(crate) fn all() -> impl Iterator<Item = &'static str> {
+    rows().flat_map(|(codes, _, _)| codes)
+}
+
+/// Returns what a code means, and what to do.
+pub(crate) fn explain(code: &str) -> Option<(&'static str, &'static str)> {
+    rows().find_map(|(mut codes, meaning, advice)| codes.any(|known| known == code).then_some((meaning, advice)))
+}
+
+/// Returns the codes of each row, their meaning, and what to do.
+fn rows() -> impl Iterator<Item = (impl Iterator<Item = &'static str>, &'static str, &'static str)> {
+    TABLE.lines().filter_map(|row| {
+        let (codes, rest) = row.strip_prefix("| `")?.split_once("` | ")?;
+        let (meaning, advice) = rest.strip_suffix(" |")?.split_once(" | ")?;
+        Some((codes.split("`, `"), meaning, advice))
     })
 }
 
@@ -48,6 +57,7 @@ mod tests {
         for (code, word) in [("sink_rejected", "2xx"), ("empty_body", "entry"), ("unknown_event", "entry")] {
             assert!(explain(code).unwrap().0.contains(word), "{code}");
         }
+        assert!(all().count() > TABLE.lines().count() && all().any(|code| code == "empty_body"));
         for code in ["", "code", "sink", "of_my_own", "api_busy"] {
             assert_eq!(explain(code), None, "{code}");
         }
