@@ -81,6 +81,9 @@ pub struct Event {
     /// The failed attempts, oldest first. Of a completed event only the last error is kept.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
+    /// The identifier of the trace that began when the event arrived, if it is traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
 }
 
 /// What the state of an event is. Events can be listed by any of them but the last.
@@ -137,6 +140,7 @@ impl Event {
             next_attempt_at: None,
             error: None,
             failures: Vec::new(),
+            trace_id: None,
         };
         match &stored.what {
             Kept::Pending(_, entry) => {
@@ -145,12 +149,14 @@ impl Event {
                 event.set_origin(entry.received_at, entry.backfilled, entry.attempts);
                 event.next_attempt_at = entry.due;
                 event.set_failures(entry.failures.iter());
+                event.trace_id = entry.trace_id().map(str::to_owned);
             }
             Kept::Dead(letter) => {
                 event.state = State::Dead;
                 event.set_origin(letter.received_at, letter.backfilled, letter.attempts);
                 event.set_failures(letter.failures.iter());
                 event.error = Some(LastError { code: letter.code.clone(), detail: letter.detail.clone() });
+                event.trace_id.clone_from(&letter.trace_id);
             }
             Kept::Quarantined(quarantined) => {
                 event.state = State::Quarantined;
@@ -166,6 +172,7 @@ impl Event {
                 event.set_origin(record.received_at, record.backfilled, record.attempts);
                 event.took = record.took;
                 event.error = record.error.clone();
+                event.trace_id.clone_from(&record.trace_id);
             }
         }
         event

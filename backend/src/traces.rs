@@ -33,3 +33,13 @@ pub enum Origin<'a> {
 /// The name of the header, and of the field in the application's stream, that carries the context of a
 /// span (W3C Trace Context).
 pub const HEADER: &str = "traceparent";
+
+/// Returns the identifier of the trace in the context of a span.
+pub fn trace_id(context: &str) -> Option<&str> {
+    context.strip_prefix("00-")?.get(..32).filter(|id| is_trace_id(id))
+}
+
+/// Returns whether a text is the identifier of a trace.
+pub fn is_trace_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}

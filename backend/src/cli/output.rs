@@ -83,7 +83,7 @@ fn details(event: &Event) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
@@ -92,7 +92,7 @@ mod tests {
         time::from_millis,
     };
 
-    fn event(state: State) -> Event {
+    pub(in crate::cli) fn event(state: State) -> Event {
         Event {
             key: "case.extraction.completed:c1:2025-06-22T10:30:00Z".to_owned(),
             name: "case.extraction.completed".to_owned(),
@@ -111,6 +111,7 @@ mod tests {
                 detail: "the application answered 500".to_owned(),
             }),
             failures: Vec::new(),
+            trace_id: None,
         }
     }
 

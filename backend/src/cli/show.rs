@@ -119,5 +119,24 @@ fn text(story: &Story, now: SystemTime) -> String {
     if let Some(redelivered) = redelivered {
         text += &format!("  {}\n", redelivered.words());
     }
+    if let Some(trace_id) = &event.trace_id {
+        text += &format!("  traced as {trace_id}\n");
+    }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::output::tests::event, *};
+    use crate::events::{Event, State};
+
+    #[test]
+    fn the_story_of_a_traced_event_names_its_trace() {
+        let now = SystemTime::UNIX_EPOCH;
+        let said = |trace_id: Option<&str>| {
+            let event = Event { trace_id: trace_id.map(str::to_owned), ..event(State::Completed) };
+            text(&Story { event, waits_for: None, redelivered: None, timeline: Vec::new() }, now)
+        };
+        assert_eq!(said(Some("0af7")), said(None) + "  traced as 0af7\n");
+    }
 }

@@ -4,7 +4,7 @@ use std::{fmt::Display, net::SocketAddr, ops::RangeInclusive, path::Path, time::
 
 use envelope::Feature;
 
-use super::{Config, ConfigError, SinkKind, Topology};
+use super::{Config, ConfigError, SinkKind, Telemetry, Topology};
 use crate::{http_client, time::duration_millis};
 
 type Check = Result<(), ConfigError>;
@@ -162,6 +162,12 @@ impl Config {
 
     fn check_telemetry(&self) -> Check {
         within("telemetry.sampling", self.telemetry.sampling, 0.0..=1.0)?;
+        let page = &self.telemetry.trace_url;
+        if !page.is_empty() {
+            check_url("telemetry.trace_url", page)?;
+            let problem = "must contain {trace_id}, where the identifier of a trace is to be inserted";
+            ensure(page.contains(Telemetry::TRACE_ID), "telemetry.trace_url", problem)?;
+        }
         within_ms("telemetry.otlp_timeout_ms", self.telemetry.otlp_timeout, 1..=LONGEST_CALL_MS)?;
         let endpoint = &self.telemetry.otlp_endpoint;
         if endpoint.is_empty() {

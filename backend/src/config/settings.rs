@@ -263,6 +263,7 @@ pub struct Telemetry {
     #[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "without traces there is no service to name"))]
     pub service_name: String,
     pub sampling: f64,
+    pub trace_url: String,
 }
 
 /// The settings in `[shutdown]`.
@@ -280,9 +281,17 @@ impl Redis {
     }
 }
 
-#[cfg(any(test, feature = "otlp"))]
 impl Telemetry {
+    /// What stands for the identifier of a trace in `trace_url`.
+    pub const TRACE_ID: &str = "{trace_id}";
+
+    /// Returns the URL of a page that shows a trace, if `trace_url` is set.
+    pub fn page_of(&self, trace_id: &str) -> Option<String> {
+        (!self.trace_url.is_empty()).then(|| self.trace_url.replace(Self::TRACE_ID, trace_id))
+    }
+
     /// Returns the URL that spans are posted to, or `None` if none are exported.
+    #[cfg(any(test, feature = "otlp"))]
     pub fn traces_url(&self) -> Option<String> {
         let endpoint = self.otlp_endpoint.trim_end_matches('/');
         match (endpoint, self.is_whole_url) {

@@ -173,6 +173,21 @@ fn a_standard_variable_replaces_a_default_and_traces_take_their_feature() {
     assert_eq!(telemetry.otlp_timeout, Duration::from_millis(7));
 }
 #[test]
+fn a_trace_has_a_page_if_a_url_is_set() {
+    for (url, expected) in [
+        ("", None),
+        ("https://jaeger.example/trace/{trace_id}", Some("https://jaeger.example/trace/0af7")),
+        (
+            "http://grafana:3000/explore?q={trace_id}&again={trace_id}",
+            Some("http://grafana:3000/explore?q=0af7&again=0af7"),
+        ),
+    ] {
+        let config = load("", &[("BACKEND__TELEMETRY__TRACE_URL", url)]).unwrap();
+        assert_eq!(config.telemetry.page_of("0af7").as_deref(), expected);
+    }
+}
+
+#[test]
 fn secrets_are_read_from_files_and_never_printed() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"a-secret-that-is-long\n").unwrap();

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     codes,
+    config::Telemetry,
     doctor::Status,
     events::{self, Happened, Step, Story, Subject},
     partner_api::PartnerApiError,
@@ -60,6 +61,8 @@ struct Page {
     view: Stories,
     asked: Asked,
     now: SystemTime,
+    /// Where the pages of traces are.
+    telemetry: Telemetry,
 }
 
 /// The query of the page Event.
@@ -166,7 +169,8 @@ fn case_of(case: String) -> Result<Subject, Failure> {
 
 async fn page(context: &Context, frame: Frame, subject: &Subject, asked: Asked) -> Result<Response, Failure> {
     let view = Stories::read(context, subject).await?;
-    Ok(html(&Page { frame, view, asked, now: SystemTime::now() }))
+    let telemetry = context.config().telemetry.clone();
+    Ok(html(&Page { frame, view, asked, now: SystemTime::now(), telemetry }))
 }
 
 impl Page {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use envelope::{Envelope, EventName};
 
 use super::{Failures, Inbox, InboxError, scripts, stream::StreamEntry};
-use crate::time::from_millis;
+use crate::{time::from_millis, traces};
 
 /// A dead letter.
 #[derive(Debug, Clone)]
@@ -33,6 +33,8 @@ pub struct DeadLetter {
     pub backfilled: bool,
     /// When the event became a dead letter.
     pub dead_lettered_at: SystemTime,
+    /// The identifier of the event's trace, if it is traced.
+    pub trace_id: Option<String>,
 }
 
 impl DeadLetter {
@@ -53,6 +55,7 @@ impl DeadLetter {
             // These fields have names that are older than the terms "backfilled" and "dead letter".
             backfilled: entry.take("missed") == Some(1),
             dead_lettered_at: from_millis(entry.take("buried").unwrap_or_default()),
+            trace_id: entry.take::<String>("traced").as_deref().and_then(traces::trace_id).map(str::to_owned),
             id: entry.id,
         }
     }

@@ -81,7 +81,9 @@ impl Handled {
 }
 
 /// Returns a record without an error: what happened, when the event was received, the number of
-/// attempts, how long the last one took, whether the event was sent or backfilled, and its key.
+/// attempts, how long the last one took, whether the event was sent or backfilled, and its key. If an
+/// event that was sent is traced, a colon and the identifier of its trace follow the word `sent`:
+/// versions that do not know this compare the word with `backfilled` alone.
 pub(super) fn event_field(
     change: &str,
     entry: &Entry,
@@ -90,7 +92,11 @@ pub(super) fn event_field(
     key: impl std::fmt::Display,
 ) -> String {
     let (received, took) = (to_millis(entry.received_at), duration_millis(took));
-    let origin = if entry.backfilled { "backfilled" } else { "sent" };
+    let origin = match (entry.backfilled, entry.trace_id()) {
+        (true, _) => "backfilled".to_owned(),
+        (false, None) => "sent".to_owned(),
+        (false, Some(trace)) => format!("sent:{trace}"),
+    };
     format!("{change} {received} {attempts} {took} {origin} {key}")
 }
 
@@ -131,6 +137,21 @@ mod tests {
         let expected = "recommendation 1750588199999 2 12 backfilled case.forensics.failed:c1:2025-06-22T10:30:00Z\t\
                         sink_status the application answered 503";
         assert_eq!(second.record, expected);
+    }
+
+    #[test]
+    fn the_record_of_a_traced_event_names_the_trace_and_remains_readable_without_it() {
+        let key = Envelope::parse(BODY).unwrap().key();
+        let record = |entry| Handled::recorded(&entry, &key, "none", TOOK).record;
+        let untraced = record(entry(0, Failures::default()));
+        let trace = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned());
+        let traced = record(Entry { trace: trace.clone(), ..entry(0, Failures::default()) });
+        assert_eq!(traced, untraced.replace("sent", "sent:0af7651916cd43dd8448eb211c80319c"));
+        assert!(traced.len() - untraced.len() <= 40);
+        let backfilled = || entry(1, Failures::default());
+        assert_eq!(record(Entry { trace, ..backfilled() }), record(backfilled()));
+        let damaged = Some("00-0af7651916cd43dd 448eb211c80319c1-b7ad6b7169203331-01".to_owned());
+        assert_eq!(record(Entry { trace: damaged, ..entry(0, Failures::default()) }), untraced);
     }
 
     #[test]

@@ -202,6 +202,11 @@ impl Entry {
         }
     }
 
+    /// Returns the identifier of the event's trace, if it is traced.
+    pub fn trace_id(&self) -> Option<&str> {
+        traces::trace_id(self.trace.as_deref()?)
+    }
+
     /// Returns how an attempt that begins now belongs to the trace of the event. Only the first one
     /// continues it, if it follows at once: an attempt is due at a certain time if there was one before.
     pub fn origin(&self, now: SystemTime) -> Option<traces::Origin<'_>> {

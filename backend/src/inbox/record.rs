@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::stream::StreamEntry;
-use crate::time::from_millis;
+use crate::{time::from_millis, traces};
 
 /// A change of an event's state that the history has recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Record {
     pub took: Duration,
     /// The error of the last attempt that failed.
     pub error: Option<LastError>,
+    /// The identifier of the event's trace, if it is traced.
+    pub trace_id: Option<String>,
 }
 
 /// How the last failed attempt failed.
@@ -106,15 +108,17 @@ impl Record {
         let change = Change::parse(words.next()?);
         let mut number = || words.next()?.parse::<u64>().ok();
         let (received, attempts, took) = (number()?, number()?, number()?);
-        let backfilled = words.next()? == "backfilled";
+        let origin = words.next()?;
+        let (origin, trace_id) = origin.split_once(':').unwrap_or((origin, ""));
         Some(Self {
             key: words.next()?.to_owned(),
             change,
             received_at: from_millis(received),
-            backfilled,
+            backfilled: origin == "backfilled",
             attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
             took: Duration::from_millis(took),
             error: (!error.is_empty()).then(|| LastError::parse(error)),
+            trace_id: traces::is_trace_id(trace_id).then(|| trace_id.to_owned()),
         })
     }
 }
@@ -170,12 +174,25 @@ mod tests {
             attempts: 2,
             took,
             error: Some(LastError { code: "sink_status".to_owned(), detail }),
+            trace_id: None,
         };
         let (event, error) = handled.record.split_once('\t').unwrap();
         assert_eq!(read(&[("event", event), ("error", error)]), [Some(expected.clone())], "an entry of its own");
         let shared = format!("{event}\n\n{}", handled.record);
         let without_error = Record { error: None, ..expected.clone() };
         assert_eq!(read(&[("events", &shared)]), [Some(without_error), None, Some(expected)], "a shared entry");
+    }
+
+    #[test]
+    fn the_trace_of_a_record_is_read_if_there_is_one() {
+        for (origin, trace_id) in [
+            ("sent", None),
+            ("sent:0af7651916cd43dd8448eb211c80319c", Some("0af7651916cd43dd8448eb211c80319c")),
+            ("sent:\"><script>", None),
+        ] {
+            let record = read(&[("events", &format!("result 1 1 12 {origin} key"))]).remove(0).unwrap();
+            assert_eq!((record.trace_id.as_deref(), record.backfilled, record.key.as_str()), (trace_id, false, "key"));
+        }
     }
 
     #[test]

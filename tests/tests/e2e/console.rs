@@ -59,9 +59,15 @@ impl WithConsole {
     }
 
     pub(crate) async fn json(&self, path: &str) -> Value {
-        self.get(path).send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
+        self.try_json(path).await.unwrap()
+    }
+
+    /// The same, for a caller that waits: on a busy machine, Redis may not answer in time.
+    pub(crate) async fn try_json(&self, path: &str) -> reqwest::Result<Value> {
+        self.get(path).send().await?.error_for_status()?.json().await
     }
 }
+
 /// Asserts what makes an answer safe to show in a browser.
 fn assert_protected(answer: &Response) {
     let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();

@@ -37,7 +37,10 @@ use harness::{
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::transport::{Transport, send};
+use crate::{
+    traces::STRANGER,
+    transport::{Transport, send},
+};
 
 const PAGE: &str = include_str!("../../../docs/EDGE.md");
 const PROOF: &str = "a-proof-for-this-test";
@@ -141,6 +144,19 @@ impl OwnEnvoy {
         assert!(judged > 500, "{judged} vectors were judged");
     }
 
+    /// Sends an event with the headers of a stranger's trace, none of which may reach the backend.
+    async fn assert_a_strangers_trace_ends_here(&self) {
+        let payload = json!({ "caseId": "traced", "externalId": null, "occurredAt": "2025-06-22T10:30:00Z" });
+        let event = json!({ "eventName": "case.extraction.completed", "payload": payload }).to_string();
+        let mut request = client().post(format!("{}/webhooks/truenroll", self.url()));
+        for (name, value) in STRANGER {
+            request = request.header(name, value);
+        }
+        let request = request.header("content-type", "application/json").body(event);
+        assert_eq!(request.send().await.unwrap().status(), 202);
+        assert_eq!(*self.backend.strangers.lock().unwrap(), [""; 0]);
+    }
+
     /// Sends requests that the filter would reject to another route.
     async fn assert_other_routes_are_left_alone(&self) {
         let client = client();
@@ -183,6 +199,8 @@ async fn echo(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Resp
 #[derive(Default)]
 struct Backend {
     stored: Mutex<Vec<String>>,
+    /// The headers of strangers' traces that arrived.
+    strangers: Mutex<Vec<&'static str>>,
 }
 
 async fn receive(State(backend): State<Arc<Backend>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
@@ -203,6 +221,8 @@ async fn receive(State(backend): State<Arc<Backend>>, uri: Uri, headers: HeaderM
         return reply(422, &[(BUILD, build), (SHADOW, code)], "{}");
     }
     assert_eq!(judgement.mark, Mark::Accepted);
+    let strangers = STRANGER.iter().map(|(name, _)| *name).filter(|name| headers.contains_key(*name));
+    backend.strangers.lock().unwrap().extend(strangers);
     let Ok(Verdict::Accept(event)) = Verdict::parse(&body) else { panic!("the filter accepted an invalid event") };
     let key = event.key().to_string();
     backend.stored.lock().unwrap().push(key.clone());
@@ -228,6 +248,7 @@ async fn the_inline_file_works_as_it_is_written() {
     assert_eq!(own.backend.stored.lock().unwrap().len(), 1, "only the test event is stored");
     own.assert_golden_vectors_get_their_verdicts().await;
     own.assert_other_routes_are_left_alone().await;
+    own.assert_a_strangers_trace_ends_here().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -254,6 +275,7 @@ async fn the_ecds_file_works_and_guardctl_publishes_to_it() {
     own.start(&snippet("ecds"));
     assert_eq!(own.faults(own.target()).await, []);
     own.assert_other_routes_are_left_alone().await;
+    own.assert_a_strangers_trace_ends_here().await;
 
     let running = publisher(&own, Unanswered::Fail);
     let (_, outcome) = tokio::task::spawn_blocking(move || running.publish(&build(32))).await.unwrap().unwrap();

@@ -18,16 +18,18 @@ use harness::{
     simulator::{sender, world::Event},
     stack::Options,
 };
+use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
+    console::WithConsole,
     fixture::{Fixture, eventually, redis},
     redis_sink::{entries, to_stream},
 };
 
 const AT: &str = "2025-06-22T10:30:00Z";
 /// What a sender might add to its requests.
-const STRANGER: [(&str, &str); 3] = [
+pub(crate) const STRANGER: [(&str, &str); 3] = [
     ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
     ("tracestate", "stranger=1"),
     ("baggage", "stranger=1"),
@@ -192,6 +194,42 @@ store extraction (producer) truenroll.answer=accepted
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_event_names_its_trace_wherever_it_is() {
+    let collector = Collector::start(Duration::ZERO).await.unwrap();
+    let change = |options: Options| {
+        let options = options.backend("telemetry.otlp_endpoint", collector.endpoint()).backend("telemetry.sampling", 1);
+        let options = options.backend("telemetry.trace_url", "https://jaeger.example/trace/{trace_id}?a&b");
+        options.backend("worker.give_up_after_s", 0).backend("worker.min_attempts", 2)
+    };
+    let console = WithConsole::start_with(change).await;
+    let fixture = &console.fixture;
+    fixture.simulator.application.fail_next(vec![(StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO); 2]);
+    fixture.stack.backend_command(&["pause", "extraction"]).unwrap();
+    let event = fixture.event("found", Feature::Extraction, Stage::Completed, AT);
+    fixture.send_accepted(&event).await;
+    let trace = received(&collector, 1).await[0].context.0.clone();
+    let link = format!(r#"<a href="https://jaeger.example/trace/{trace}?a&#38;b"><code>{trace}</code></a>"#);
+
+    // In the inbox, as a dead letter, and completed: the history alone knows it then.
+    for (state, command) in [("pending", "resume"), ("dead", "replay"), ("completed", "show")] {
+        let path = format!("/api/v1/event?key={}", event.key);
+        let is_traced = |event: &Value| event["state"] == state && event["traceId"] == *trace;
+        let is_there = async || console.try_json(&path).await.is_ok_and(|found| is_traced(&found["events"][0]));
+        eventually(&format!("the event is {state}, and names its trace"), is_there).await;
+        let page = console.page(&format!("/event?key={}", event.key)).await;
+        assert!(page.contains(&link), "{state}: {page}");
+        let shown = fixture.stack.backend_command(&["show", &event.key]).unwrap();
+        assert!(shown.contains(&format!(r#""traceId":"{trace}""#)), "{state}: {shown}");
+        let arguments: &[&str] = match command {
+            "resume" => &["resume", "extraction"],
+            "replay" => &["replay"],
+            _ => continue,
+        };
+        fixture.stack.backend_command(arguments).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_is_not_sampled_leaves_no_trace() {
     let collector = Collector::start(Duration::ZERO).await.unwrap();
     let fixture = traced(&collector, |options| options.backend("telemetry.sampling", 0)).await;
@@ -200,6 +238,9 @@ async fn an_event_that_is_not_sampled_leaves_no_trace() {
     fixture.delivered_once(1).await;
     let delivery = fixture.simulator.application.first_delivery().unwrap();
     assert!(STRANGER.iter().all(|(name, _)| !delivery.headers.contains_key(*name)), "{:?}", delivery.headers);
+    fixture.nothing_left_over().await;
+    let shown = fixture.stack.backend_command(&["show", &event.key]).unwrap();
+    assert!(shown.contains("completed") && !shown.contains("trace"), "{shown}");
     let mut stack = fixture.stack;
     stack.stop_backends().unwrap();
     assert_eq!(collector.spans(), []);

@@ -54,6 +54,8 @@ fn an_invalid_setting_is_named() {
         ("[telemetry]\notlp_endpoint = \"http://collector/?a=1\"", "telemetry.otlp_endpoint"),
         ("[telemetry]\notlp_timeout_ms = 0", "telemetry.otlp_timeout_ms"),
         ("[telemetry]\nsampling = 2", "telemetry.sampling"),
+        ("[telemetry]\ntrace_url = \"javascript:alert({trace_id})\"", "telemetry.trace_url"),
+        ("[telemetry]\ntrace_url = \"http://jaeger/trace/\"", "telemetry.trace_url"),
         ("[log]\nlevel = \"loud\"", "level"),
         ("[sink]\nsecret = \"hunter2", "TOML parse error at line 2, column 18: "),
         ("[sink]\nsecret = hunter2", "TOML parse error at line 2, column 10: "),

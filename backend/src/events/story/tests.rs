@@ -15,7 +15,8 @@ fn stored(id: &str, source: Source, what: Kept) -> Stored {
 
 pub(in crate::events) fn record(id: &str, change: Change, received: u64) -> Stored {
     let (key, received_at) = (KEY.to_owned(), from_millis(received));
-    let record = Record { key, change, received_at, backfilled: false, attempts: 1, took: TOOK, error: None };
+    let record =
+        Record { key, change, received_at, backfilled: false, attempts: 1, took: TOOK, error: None, trace_id: None };
     stored(id, Source::History, Kept::Record(record))
 }
 
@@ -51,6 +52,7 @@ fn letter(id: &str) -> Stored {
         received_at: from_millis(1_000),
         backfilled: false,
         dead_lettered_at: from_millis(2_000),
+        trace_id: None,
     };
     stored(id, Source::Dead, Kept::Dead(letter))
 }

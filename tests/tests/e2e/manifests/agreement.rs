@@ -12,6 +12,7 @@ use harness::{backend_settings::SINK_SECRET, tools};
 use serde_json::{Value, json};
 
 use super::{RENDERED, TOKEN, compose, list, text};
+use crate::traces::STRANGER;
 
 #[test]
 fn the_backend_accepts_its_settings() {
@@ -126,6 +127,19 @@ fn configurations(value: &Value) -> Vec<String> {
             },
         ),
         _ => Vec::new(),
+    }
+}
+
+#[test]
+fn the_examples_remove_the_headers_of_a_strangers_trace() {
+    let removed = json!(STRANGER.map(|(name, _)| name));
+    for (file, kind, path) in [
+        ("istio.yaml", "VirtualService", "/spec/http/0/headers/request/remove"),
+        ("envoy-gateway.yaml", "HTTPRoute", "/spec/rules/0/filters/0/requestHeaderModifier/remove"),
+    ] {
+        let resources = tools::yaml(&tools::workspace().join("deploy/kubernetes/examples").join(file)).unwrap();
+        let route = resources.iter().find(|resource| resource["kind"] == kind).unwrap();
+        assert_eq!(route.pointer(path), Some(&removed), "{file}");
     }
 }
 
