@@ -4,6 +4,8 @@
 use std::{error::Error, time::Duration};
 
 pub use reqwest::Url;
+#[cfg(test)]
+use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::{
     Client, ClientBuilder, Response,
     header::{HeaderMap, RETRY_AFTER},
@@ -79,9 +81,44 @@ pub(crate) fn reason(error: &reqwest::Error) -> String {
     if innermost.is::<reqwest::Error>() { "the request failed".to_owned() } else { innermost.to_string() }
 }
 
+/// An answer to [`get`].
+#[derive(Debug, Default)]
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    /// The beginning of the body.
+    pub(crate) body: Vec<u8>,
+}
+
+impl Got {
+    /// Returns an answer for a test, with one header or none.
+    #[cfg(test)]
+    pub(crate) fn with_header(name: &'static str, value: Option<&str>) -> Self {
+        let header = |value| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+        Self { headers: value.map(header).into_iter().collect(), ..Self::default() }
+    }
+
+    /// Returns a header, if it is text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// Gets a page of another program of this installation, which is not behind a proxy. Reads at most
+/// about `limit` bytes of it.
+///
+/// # Errors
+/// Says why there is no answer, without the URL.
+pub(crate) async fn get(url: &str, timeout: Duration, limit: usize) -> Result<Got, String> {
+    let client = builder(timeout).no_proxy().build().map_err(|error| reason(&error))?;
+    let response = client.get(url).send().await.map_err(|error| reason(&error))?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Ok(Got { status, headers, body: read_up_to(response, limit).await })
+}
+
 /// Reads the beginning of a response's body, at most about `limit` bytes. Ends early if the
 /// connection breaks.
-pub(crate) async fn read_up_to(mut response: Response, limit: usize) -> Vec<u8> {
+async fn read_up_to(mut response: Response, limit: usize) -> Vec<u8> {
     let mut body = Vec::new();
     while let Ok(Some(piece)) = response.chunk().await {
         body.extend_from_slice(&piece);

@@ -43,7 +43,6 @@ use std::{sync::Arc, time::Duration};
 
 use envelope::CaseId;
 use redis::{IntoConnectionInfo, RedisError, aio::ConnectionManager};
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -96,6 +95,7 @@ pub use redelivered::Redelivered;
 pub use stored::{Kept, Order, Position, Source, Span, Stored};
 pub use stream::StreamId;
 
+use error::within;
 use format::User;
 use history::Limits;
 use keys::Keys;
@@ -235,14 +235,11 @@ impl Inbox {
 
     /// Waits for a call's answer, but not longer than `ingest.store_timeout_ms`.
     async fn bounded<T>(&self, call: impl Future<Output = Result<T, RedisError>>) -> Result<T, InboxError> {
-        let answer = match timeout(self.timeout, call).await {
-            Ok(answer) => answer.map_err(InboxError::Redis),
-            Err(_) => {
+        let answer = within(self.timeout, call).await;
+        if let Err(error) = &answer {
+            if let InboxError::Timeout(_) = error {
                 self.servers.replace_connections();
-                Err(InboxError::Timeout(self.timeout))
             }
-        };
-        if answer.is_err() {
             self.servers.refresh_layout_soon();
         }
         answer

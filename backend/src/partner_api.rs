@@ -114,30 +114,6 @@ impl PartnerApi {
         self.get(self.case_url(id, None), Some(id)).await
     }
 
-    /// Fetches the extraction result of a case: `GET /cases/{id}/extraction`.
-    ///
-    /// # Errors
-    /// If the API does not return the result, for example because no upload requested it.
-    pub async fn extraction(&self, id: &CaseId<'_>) -> Result<StageResult, PartnerApiError> {
-        self.result(id, Feature::Extraction).await
-    }
-
-    /// Fetches the forensics result of a case: `GET /cases/{id}/forensics`.
-    ///
-    /// # Errors
-    /// If the API does not return the result, for example because no upload requested it.
-    pub async fn forensics(&self, id: &CaseId<'_>) -> Result<StageResult, PartnerApiError> {
-        self.result(id, Feature::Forensics).await
-    }
-
-    /// Fetches the translation of a case: `GET /cases/{id}/translation`.
-    ///
-    /// # Errors
-    /// If the API does not return the result, for example because no upload requested it.
-    pub async fn translation(&self, id: &CaseId<'_>) -> Result<StageResult, PartnerApiError> {
-        self.result(id, Feature::Translation).await
-    }
-
     /// Fetches a page of the cases that follow the first `skip`: `GET /cases`. A page after the
     /// last case is empty.
     ///
@@ -173,8 +149,8 @@ impl PartnerApi {
         let name = feature.as_str();
         let path = (feature != Feature::Classification).then_some(name);
         let answer = self.fetch(self.case_url(id, path), Some(id)).await?;
-        let (statuses, data) = Self::read(&answer, name).await?;
-        Ok(StageResult::new(statuses, data))
+        let (parts, document) = Self::read(&answer, name).await?;
+        Ok(StageResult { parts, document })
     }
 
     /// Fetches a case, and returns it also as the API wrote it.
@@ -188,16 +164,15 @@ impl PartnerApi {
         Ok((case, data))
     }
 
-    /// Unwraps an answer: returns its data, and the statuses that the parts of the result `name`
-    /// report.
-    async fn read(answer: &Document, name: &'static str) -> Result<(answer::Statuses, Document), PartnerApiError> {
+    /// Unwraps an answer: returns its data, and counts the parts of the result `name`.
+    async fn read(answer: &Document, name: &'static str) -> Result<(Parts, Document), PartnerApiError> {
         let read = match answer.in_memory() {
             Some(bytes) => answer::read(bytes, name),
             None => answer.clone().read(move |reader| answer::read_from(reader, name)).await.flatten(),
         };
         match read {
             Ok(read) if read.is_failure => Err(PartnerApiErrorKind::Unsuccessful.into()),
-            Ok(read) => Ok((read.statuses, answer.part(read.data))),
+            Ok(read) => Ok((read.parts, answer.part(read.data))),
             Err(_) if answer.in_memory().is_some_and(answer::reports_failure) => {
                 Err(PartnerApiErrorKind::Unsuccessful.into())
             }

@@ -5,12 +5,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::{anyhow, ensure};
 
 use crate::{config::Config, http_client};
 
 /// How long to wait for the answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
+/// More than the reason why a backend is not ready.
+const MAX_BYTES: usize = 16 * 1024;
 
 /// Asks the backend at `admin.listen` whether it is ready.
 ///
@@ -21,9 +23,8 @@ pub(super) async fn ask(config: &Config) -> anyhow::Result<()> {
     if address.ip().is_unspecified() {
         address.set_ip(Ipv4Addr::LOCALHOST.into());
     }
-    let client = http_client::builder(TIMEOUT).no_proxy().build()?;
-    let request = client.get(format!("http://{address}/readyz")).send();
-    let answer = request.await.with_context(|| format!("no answer from {address} (`admin.listen`)"))?;
-    anyhow::ensure!(answer.status().is_success(), "not ready: {}", answer.text().await?.trim());
+    let answer = http_client::get(&format!("http://{address}/readyz"), TIMEOUT, MAX_BYTES).await;
+    let answer = answer.map_err(|reason| anyhow!("no answer from {address} (`admin.listen`): {reason}"))?;
+    ensure!(answer.status == 200, "not ready: {}", String::from_utf8_lossy(&answer.body).trim());
     Ok(())
 }

@@ -46,15 +46,12 @@ pub(super) async fn ask(url: &str) -> Result<Edge, String> {
         return Err("Set `doctor.envoy_url` to see the filter's build and its verdicts here.".to_owned());
     }
     let url = url.trim_end_matches('/');
-    let client = http_client::builder(PATIENCE).no_proxy().build();
-    let client = client.map_err(|error| http_client::reason(&error))?;
     let get = async |path: &str| {
-        let answer = client.get(format!("{url}{path}")).send().await;
-        answer.map_err(|error| format!("Envoy does not answer: {}.", http_client::reason(&error)))
+        let got = http_client::get(&format!("{url}{path}"), PATIENCE, MAX_BYTES).await;
+        got.map_err(|reason| format!("Envoy does not answer: {reason}."))
     };
-    let metrics = http_client::read_up_to(get(METRICS_PATH).await?, MAX_BYTES).await;
-    let probe = get(Policy::PROBE_PATH).await?;
-    let build = probe.headers().get(headers::BUILD).and_then(|build| build.to_str().ok()).map(str::to_owned);
+    let metrics = get(METRICS_PATH).await?.body;
+    let build = get(Policy::PROBE_PATH).await?.header(headers::BUILD).map(str::to_owned);
     Ok(Edge { build, verdicts: verdicts(&String::from_utf8_lossy(&metrics)) })
 }
 

@@ -5,14 +5,11 @@
 
 use std::fs;
 
-use envelope::{Policy, Requirement};
+use envelope::{Policy, Requirement, headers};
 use serde::Deserialize;
 
-use super::{
-    Checked, Finding,
-    envoy::{self, EnvoyAnswer},
-    examined::Examined,
-};
+use super::{Checked, Finding, envoy, examined::Examined};
+use crate::http_client::Got;
 
 /// What matters here of the filter's policy.
 #[derive(Debug, Default, Deserialize)]
@@ -61,8 +58,8 @@ fn read(file: &str) -> Result<Option<PolicyFile>, Finding> {
 }
 
 /// Judges what the filter says that it requires.
-fn judge_answer(answer: &EnvoyAnswer) -> Finding {
-    let requires = |requirement: Requirement| answer.requires.as_deref() == Some(requirement.as_str());
+fn judge_answer(answer: &Got) -> Finding {
+    let requires = |requirement: Requirement| answer.header(headers::REQUIRES) == Some(requirement.as_str());
     if requires(Requirement::PathToken) {
         return Finding::pass("the filter requires a token in the path");
     }
@@ -107,8 +104,7 @@ mod tests {
             (Some("of a later version"), Status::Warning, "does not say"),
             (None, Status::Warning, "does not say"),
         ] {
-            let requires = requires.map(str::to_owned);
-            let finding = judge_answer(&EnvoyAnswer { requires, ..EnvoyAnswer::default() });
+            let finding = judge_answer(&Got::with_header(headers::REQUIRES, requires));
             assert!(finding.status == status && finding.found.contains(said), "{finding:?}");
         }
     }

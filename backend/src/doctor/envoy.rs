@@ -7,27 +7,18 @@ use envelope::{Policy, headers};
 use serde_json::Value;
 
 use super::{Checked, Finding, examined::Examined};
-use crate::http_client;
-
-/// An answer of Envoy or the filter.
-#[derive(Debug, Default)]
-pub(super) struct EnvoyAnswer {
-    pub(super) status: u16,
-    /// The build of the filter that judged the request.
-    pub(super) build: Option<String>,
-    /// What the filter requires of every request, as the answer to a probe states it.
-    pub(super) requires: Option<String>,
-    pub(super) body: Value,
-}
+use crate::http_client::{self, Got};
 
 /// How long Envoy may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(6);
+/// More than the filter or a backend answers.
+const MAX_BYTES: usize = 16 * 1024;
 
 /// Asks Envoy.
 ///
 /// # Errors
 /// If Envoy does not answer, or its URL is not set.
-pub(super) async fn ask(examined: &Examined, path: &str) -> Result<EnvoyAnswer, Finding> {
+pub(super) async fn ask(examined: &Examined, path: &str) -> Result<Got, Finding> {
     let url = examined.subject.config.doctor.envoy_url.trim_end_matches('/');
     if url.is_empty() {
         return Err(Finding::not_checked(
@@ -38,28 +29,16 @@ pub(super) async fn ask(examined: &Examined, path: &str) -> Result<EnvoyAnswer, 
     let host = http_client::host_of(url).unwrap_or_default();
     let advice =
         "check `doctor.envoy_url`, and that Envoy runs and lets this machine connect to its operators' listener";
-    let unreachable = |reason: String| Finding::failure(format!("Envoy at {host} cannot be reached: {reason}"), advice);
-    let client = http_client::builder(PATIENCE).no_proxy().build();
-    let client = client.map_err(|error| unreachable(http_client::reason(&error)))?;
-    let url = format!("{url}{path}");
-    let answer = client.get(url).send().await.map_err(|error| unreachable(http_client::reason(&error)))?;
-    let header = |name| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let (build, requires) = (header(headers::BUILD), header(headers::REQUIRES));
-    let status = answer.status().as_u16();
-    let body = http_client::read_up_to(answer, MAX_ANSWER_BYTES).await;
-    let body = serde_json::from_slice(&body).unwrap_or_default();
-    Ok(EnvoyAnswer { status, build, requires, body })
+    let got = http_client::get(&format!("{url}{path}"), PATIENCE, MAX_BYTES).await;
+    got.map_err(|reason| Finding::failure(format!("Envoy at {host} cannot be reached: {reason}"), advice))
 }
-
-/// More than the filter or a backend answers.
-const MAX_ANSWER_BYTES: usize = 16 * 1024;
 
 pub(super) async fn build(examined: &Examined) -> Checked {
     Ok(judge_build(&ask(examined, Policy::PROBE_PATH).await?))
 }
 
-fn judge_build(answer: &EnvoyAnswer) -> Finding {
-    let Some(build) = &answer.build else {
+fn judge_build(answer: &Got) -> Finding {
+    let Some(build) = answer.header(headers::BUILD) else {
         return Finding::failure(
             format!("the answer (status {}) names no build of the filter", answer.status),
             "check that `doctor.envoy_url` is Envoy's operators' listener, and run `guardctl status`",
@@ -79,8 +58,9 @@ pub(super) async fn proof(examined: &Examined) -> Checked {
     Ok(judge_proof(&ask(examined, Policy::PROVE_PATH).await?))
 }
 
-fn judge_proof(answer: &EnvoyAnswer) -> Finding {
-    match (answer.status, answer.body["status"].as_str(), answer.body["code"].as_str()) {
+fn judge_proof(answer: &Got) -> Finding {
+    let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    match (answer.status, body["status"].as_str(), body["code"].as_str()) {
         (200, Some("proven"), _) => Finding::pass("the backend that Envoy reaches knows the filter's proof"),
         (_, _, Some("unproven")) => Finding::failure(
             "the backend that Envoy reaches does not know the filter's proof, so it answers 503 to every event",
@@ -113,7 +93,7 @@ mod tests {
             (Some("9-9-9-0123456789ab-fedcba98"), Status::Warning),
             (None, Status::Failure),
         ] {
-            let answer = EnvoyAnswer { status: 404, build: build.map(str::to_owned), ..EnvoyAnswer::default() };
+            let answer = Got::with_header(headers::BUILD, build);
             assert_eq!(judge_build(&answer).status, status, "{build:?}");
         }
     }
@@ -127,7 +107,8 @@ mod tests {
             (404, Value::Null, Status::Warning, "too old"),
             (200, json!({}), Status::Failure, "reaches no backend"),
         ] {
-            let finding = judge_proof(&EnvoyAnswer { status, body, ..EnvoyAnswer::default() });
+            let body = body.to_string().into_bytes();
+            let finding = judge_proof(&Got { status, body, ..Got::default() });
             assert!(finding.status == expected && finding.found.contains(said), "{finding:?}");
         }
     }

@@ -20,7 +20,7 @@ pub(super) enum Readiness {
 
 /// Judges by the statuses of the result's parts.
 pub(super) fn of_parts(parts: Parts) -> Readiness {
-    if parts.finished > 0 {
+    if parts.finished() > 0 {
         return Readiness::Ready;
     }
     if parts.all > 0 && parts.pending == parts.all {
@@ -102,7 +102,7 @@ mod tests {
             (2, 1, 0, Unclear),
         ] {
             assert_eq!(
-                of_parts(Parts { all, pending, finished }),
+                of_parts(Parts { all, pending, completed: finished, failed: 0 }),
                 expected,
                 "{all} parts, {pending} pending, {finished} finished"
             );

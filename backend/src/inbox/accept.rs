@@ -1,11 +1,12 @@
 //! Stores events.
 
 use redis::{Cmd, Script};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{
     Inbox, InboxError,
     arrival::{Arrival, Origin, Place},
+    error::within,
     scripts,
 };
 use crate::{
@@ -57,10 +58,7 @@ impl Inbox {
     pub async fn accept(&self, arrival: &Arrival<'_>) -> Result<Accepted, InboxError> {
         mutation::instead!(Atomicity => self.accept_in_two_steps(arrival).await);
         let deadline = Instant::now() + self.timeout;
-        let stored = match timeout_at(deadline, self.store(arrival, deadline)).await {
-            Ok(stored) => stored,
-            Err(_) => Err(InboxError::Timeout(self.timeout)),
-        };
+        let stored = within(self.timeout, self.store(arrival, deadline)).await;
         if stored.is_err() {
             self.servers.refresh_layout_soon();
         }

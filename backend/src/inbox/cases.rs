@@ -50,7 +50,7 @@ impl Inbox {
     /// # Errors
     /// If Redis does not answer.
     pub async fn compare(&self, case: &CaseId<'_>, expected: Expected) -> Result<Comparison, InboxError> {
-        let partition = self.keys.partition_of(case.as_str());
+        let partition = self.partition_of(case);
         let assumes_received = expected.missing == MissingEvents::AssumedReceived;
         let max_assumed_received = expected.max_assumed_received.map_or(String::new(), |max| max.to_string());
         let mut call = scripts::COMPARE.prepare_invoke();
@@ -67,9 +67,7 @@ impl Inbox {
     /// If Redis does not answer.
     pub async fn was_received(&self, case: &CaseId<'_>, event_key: &str) -> Result<bool, InboxError> {
         let partition = self.partition_of(case);
-        let mut exists = redis::cmd("EXISTS");
-        exists.arg(self.keys.of_partition(partition).seen_as(event_key));
-        self.bounded(exists.query_async(&mut self.connection(partition))).await
+        self.exists(partition, self.keys.of_partition(partition).seen_as(event_key)).await
     }
 
     /// Returns whether any event of a case was received, as far as `redis.seen_retention_days` go
@@ -79,9 +77,7 @@ impl Inbox {
     /// If Redis does not answer.
     pub async fn knows(&self, case: &CaseId<'_>) -> Result<bool, InboxError> {
         let partition = self.partition_of(case);
-        let mut exists = redis::cmd("EXISTS");
-        exists.arg(self.keys.of_partition(partition).case(case));
-        self.bounded(exists.query_async(&mut self.connection(partition))).await
+        self.exists(partition, self.keys.of_partition(partition).case(case)).await
     }
 
     /// Returns whether a backend owns a partition now.
@@ -89,9 +85,11 @@ impl Inbox {
     /// # Errors
     /// If Redis does not answer.
     pub async fn has_owner(&self, partition: u32) -> Result<bool, InboxError> {
-        let mut exists = redis::cmd("EXISTS");
-        exists.arg(self.keys.of_partition(partition).lease());
-        self.bounded(exists.query_async(&mut self.connection(partition))).await
+        self.exists(partition, self.keys.of_partition(partition).lease()).await
+    }
+
+    async fn exists(&self, partition: u32, key: String) -> Result<bool, InboxError> {
+        self.bounded(redis::cmd("EXISTS").arg(key).query_async(&mut self.connection(partition))).await
     }
 
     /// Begins a reconciler round. Returns whether it may begin: `false` if another round began less

@@ -3,6 +3,7 @@
 use std::{error::Error, io, sync::Arc, time::Duration};
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
+use tokio::time::timeout;
 
 /// Why a call of the inbox failed.
 ///
@@ -121,6 +122,20 @@ impl InboxError {
                 _ => "refused",
             },
         }
+    }
+}
+
+/// Waits for an answer of Redis, but not longer than `limit`.
+///
+/// # Errors
+/// Returns [`InboxError::Timeout`] if there is none by then.
+pub(super) async fn within<T, E>(limit: Duration, answer: impl Future<Output = Result<T, E>>) -> Result<T, InboxError>
+where
+    InboxError: From<E>,
+{
+    match timeout(limit, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(InboxError::Timeout(limit)),
     }
 }
 

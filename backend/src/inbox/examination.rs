@@ -7,14 +7,14 @@ use std::{
 };
 
 use envelope::Feature;
-use redis::{FromRedisValue, RedisError};
-use tokio::time::{Instant, timeout};
+use redis::FromRedisValue;
+use tokio::time::Instant;
 
 use super::{
     Contents, Inbox, InboxError,
-    error::Unfit,
+    error::within,
     format::{SUPPORTED, Stored, User},
-    servers::{Requirements, Server},
+    servers::{Requirements, Server, unfit},
 };
 use crate::{
     config::Config,
@@ -80,17 +80,12 @@ impl Examination {
     /// # Errors
     /// If no server answers, or they do not form the configured topology.
     pub async fn begin(config: &Config, patience: Duration) -> Result<Self, InboxError> {
-        let redis = &config.redis;
-        let requirements = Requirements { durability: redis.durability, topology: redis.topology, timeout: patience };
-        Ok(Self { inbox: Inbox::reach(User::Command, config, patience).await?, requirements })
+        Ok(Self::of(&Inbox::reach(User::Command, config, patience).await?, config))
     }
 
     /// Examines the servers over the connections of a running backend.
     fn of(inbox: &Inbox, config: &Config) -> Self {
-        let redis = &config.redis;
-        let timeout = inbox.timeout;
-        let requirements = Requirements { durability: redis.durability, topology: redis.topology, timeout };
-        Self { inbox: inbox.clone(), requirements }
+        Self { inbox: inbox.clone(), requirements: Requirements::of(&config.redis, inbox.timeout) }
     }
 
     /// Returns what each server says about itself.
@@ -190,9 +185,8 @@ impl Examination {
             let mut command = redis::cmd("HMGET");
             command.arg(&key).arg(&Stored::FIELDS);
             let stored = async { Stored::answered(&key, command.query_async(&mut server.connection()).await) };
-            let unfit =
-                |problem| InboxError::Unfit(Unfit::Unusable(format!("Redis at {} {problem}", server.address())));
-            let stored = self.answer(stored).await?.map_err(unfit)?;
+            let unfit = |problem| unfit(&server.address(), &problem);
+            let stored = within(self.inbox.timeout, stored).await?.map_err(unfit)?;
             SUPPORTED.judge(&stored, User::Backend).map_err(unfit)?;
             lowest = lowest.min(stored.format);
         }
@@ -243,13 +237,6 @@ impl Examination {
     }
 
     async fn ask<T: FromRedisValue>(&self, server: &Server, command: redis::Cmd) -> Result<T, InboxError> {
-        self.answer(command.query_async(&mut server.connection())).await
-    }
-
-    async fn answer<T>(&self, answer: impl Future<Output = Result<T, RedisError>>) -> Result<T, InboxError> {
-        match timeout(self.inbox.timeout, answer).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(InboxError::Timeout(self.inbox.timeout)),
-        }
+        within(self.inbox.timeout, command.query_async(&mut server.connection())).await
     }
 }

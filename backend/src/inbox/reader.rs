@@ -8,9 +8,12 @@ use std::{
 
 use envelope::{Feature, Rejection};
 use redis::{AsyncCommands, aio::MultiplexedConnection};
-use tokio::time::timeout;
 
-use super::{Failures, InboxError, Lease, stream::StreamEntry};
+use super::{
+    Failures, InboxError, Lease,
+    error::within,
+    stream::{StreamEntry, StreamId},
+};
 use crate::{event::Event, time::from_millis, traces};
 
 /// An entry's identifier within a partition: the feature whose stream holds the entry, and the
@@ -19,10 +22,7 @@ use crate::{event::Event, time::from_millis, traces};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EntryId {
     feature: Feature,
-    /// When Redis added the entry, in milliseconds since 1970.
-    added_ms: u64,
-    /// Distinguishes entries that were added in the same millisecond.
-    sequence: u64,
+    id: StreamId,
 }
 
 /// An event in the inbox.
@@ -92,10 +92,7 @@ impl Reader {
         limit: usize,
         block: Duration,
     ) -> Result<Vec<Batch>, InboxError> {
-        let read = match timeout(block + STALLED, self.read(features, limit, block)).await {
-            Ok(read) => read,
-            Err(_) => Err(InboxError::Timeout(STALLED)),
-        };
+        let read = within(block + STALLED, self.read(features, limit, block)).await;
         if read.is_err() {
             self.lease.inbox().servers.refresh_layout_soon();
             self.connection = None;
@@ -141,19 +138,18 @@ impl Reader {
 
 impl EntryId {
     pub(super) fn parse(feature: Feature, id: &str) -> Self {
-        let (added_ms, sequence) = id.split_once('-').unwrap_or((id, "0"));
-        Self { feature, added_ms: added_ms.parse().unwrap_or_default(), sequence: sequence.parse().unwrap_or_default() }
+        Self { feature, id: StreamId::parse(id).unwrap_or_default() }
     }
 
     /// Returns an identifier for a test.
     #[cfg(test)]
     pub(crate) fn new(feature: Feature, added_ms: u64, sequence: u64) -> Self {
-        Self { feature, added_ms, sequence }
+        Self { feature, id: StreamId::new(added_ms, sequence) }
     }
 
     /// Returns when the entry was added, by the clock of Redis.
     pub fn added_at(self) -> SystemTime {
-        from_millis(self.added_ms)
+        self.id.added_at()
     }
 
     /// Returns the feature whose stream holds the entry.
@@ -164,7 +160,7 @@ impl EntryId {
 
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.added_ms, self.sequence)
+        self.id.fmt(f)
     }
 }
 

@@ -29,7 +29,8 @@ mod requirements;
 mod server;
 mod watch;
 
-pub(super) use requirements::Requirements;
+pub(super) use formats::unfit;
+pub(super) use requirements::{Requirements, value_of};
 pub(super) use server::{Server, Side};
 
 use checks::Checks;
@@ -181,8 +182,6 @@ fn settings(config: &config::Redis, keys: &Keys, user: User, store_timeout: Dura
         Durability::Replicas(replicas) => Some(Needed::Replicas(replicas)),
         Durability::Memory => None,
     };
-    let requirements =
-        Requirements { durability: config.durability, topology: config.topology, timeout: store_timeout };
     Settings {
         manager: ConnectionManagerConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
@@ -192,7 +191,7 @@ fn settings(config: &config::Redis, keys: &Keys, user: User, store_timeout: Dura
             .set_max_delay(Duration::from_millis(500)),
         confirmation: needed.map(|needed| Confirmation { needed, retention }),
         checks: Checks {
-            requirements: config.check_server.then_some(requirements),
+            requirements: config.check_server.then(|| Requirements::of(config, store_timeout)),
             formats: Formats { keys: keys.clone(), user, timeout: store_timeout },
         },
     }

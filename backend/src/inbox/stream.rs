@@ -7,8 +7,9 @@ use redis::{FromRedisValue, ParsingError, Value};
 use crate::time::from_millis;
 
 /// The identifier of an entry in a stream. Within a stream, later entries have greater ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId {
+    /// When Redis added the entry, in milliseconds since 1970.
     added_ms: u64,
     /// Distinguishes entries that were added in the same millisecond.
     sequence: u64,
@@ -27,6 +28,12 @@ impl StreamId {
     pub fn parse(text: &str) -> Option<Self> {
         let (added_ms, sequence) = text.split_once('-')?;
         Some(Self { added_ms: added_ms.parse().ok()?, sequence: sequence.parse().ok()? })
+    }
+
+    /// Returns an identifier for a test.
+    #[cfg(test)]
+    pub(super) fn new(added_ms: u64, sequence: u64) -> Self {
+        Self { added_ms, sequence }
     }
 
     /// Returns when the entry was added, by the clock of Redis.

@@ -14,26 +14,15 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// The statuses that the parts of a result state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Statuses {
-    /// Parts that state a status.
-    pub(super) parts: u64,
-    /// Those that are queued or processing.
-    pub(super) pending: u64,
-    /// Those that completed.
-    pub(super) completed: u64,
-    /// Those that failed.
-    pub(super) failed: u64,
-}
+use super::Parts;
 
 /// What an answer says.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     /// Whether it says `"success": false`, although its status was 200.
     pub(super) is_failure: bool,
-    /// What the parts of its result state.
-    pub(super) statuses: Statuses,
+    /// The parts of its result.
+    pub(super) parts: Parts,
     /// The place of `data` in the answer, in bytes.
     pub(super) data: Range<u64>,
 }
@@ -75,11 +64,11 @@ pub(super) fn read(answer: &[u8], name: &str) -> io::Result<Answer> {
     let InMemory { success, data } = serde_json::from_slice(answer)?;
     let is_failure = success.is_some_and(|success| success.is_failure());
     let data = data.get();
-    let mut statuses = Statuses::default();
-    let scan = Scan { within: Within::Data(name), statuses: &mut statuses };
+    let mut parts = Parts::default();
+    let scan = Scan { within: Within::Data(name), parts: &mut parts };
     scan.deserialize(&mut serde_json::Deserializer::from_str(data))?;
     let begin = (data.as_ptr().addr() - answer.as_ptr().addr()) as u64;
-    Ok(Answer { is_failure, statuses, data: begin..begin + data.len() as u64 })
+    Ok(Answer { is_failure, parts, data: begin..begin + data.len() as u64 })
 }
 
 /// Reads an answer that is not in memory. This is slower than [`read`], since it goes byte by byte.
@@ -138,8 +127,8 @@ impl<'de> Visitor<'de> for AnswerVisitor<'_> {
                 map.next_value::<IgnoredAny>()?;
             }
         }
-        let (statuses, data) = data.ok_or_else(|| de::Error::missing_field("data"))?;
-        Ok(Answer { is_failure, statuses, data })
+        let (parts, data) = data.ok_or_else(|| de::Error::missing_field("data"))?;
+        Ok(Answer { is_failure, parts, data })
     }
 }
 
@@ -150,24 +139,24 @@ struct Data<'a> {
 }
 
 impl<'de> DeserializeSeed<'de> for Data<'_> {
-    type Value = (Statuses, Range<u64>);
+    type Value = (Parts, Range<u64>);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         let begin = self.position.get();
-        let mut statuses = Statuses::default();
-        Scan { within: Within::Data(self.name), statuses: &mut statuses }.deserialize(deserializer)?;
-        Ok((statuses, begin..self.position.get()))
+        let mut parts = Parts::default();
+        Scan { within: Within::Data(self.name), parts: &mut parts }.deserialize(deserializer)?;
+        Ok((parts, begin..self.position.get()))
     }
 }
 
-/// Finds the statuses of a result's parts, and skips everything else without keeping it.
+/// Counts a result's parts by their statuses, and skips everything else without keeping it.
 ///
 /// TruEnroll documents the parts of a forensics result as an array in the member `forensics`. It
 /// does not say where the parts of the other results are, so data that is an array itself is
 /// scanned as well. In any other data no part is found.
 struct Scan<'a> {
     within: Within<'a>,
-    statuses: &'a mut Statuses,
+    parts: &'a mut Parts,
 }
 
 /// Where a value is in the answer.
@@ -208,14 +197,14 @@ impl<'de> Visitor<'de> for Scan<'_> {
                     continue;
                 }
             };
-            map.next_value_seed(Scan { within, statuses: self.statuses })?;
+            map.next_value_seed(Scan { within, parts: self.parts })?;
         }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
         if matches!(self.within, Within::Data(_) | Within::Parts) {
-            while array.next_element_seed(Scan { within: Within::Part, statuses: self.statuses })?.is_some() {}
+            while array.next_element_seed(Scan { within: Within::Part, parts: self.parts })?.is_some() {}
         } else {
             while array.next_element::<IgnoredAny>()?.is_some() {}
         }
@@ -224,10 +213,10 @@ impl<'de> Visitor<'de> for Scan<'_> {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<(), E> {
         if self.within == Within::Status {
-            self.statuses.parts += 1;
-            self.statuses.pending += u64::from(matches!(text, "queued" | "processing"));
-            self.statuses.completed += u64::from(text == "completed");
-            self.statuses.failed += u64::from(text == "failed");
+            self.parts.all += 1;
+            self.parts.pending += u64::from(matches!(text, "queued" | "processing"));
+            self.parts.completed += u64::from(text == "completed");
+            self.parts.failed += u64::from(text == "failed");
         }
         self.scalar()
     }
@@ -269,37 +258,37 @@ mod tests {
     use super::*;
 
     /// Reads the answer both ways, which must agree.
-    fn read(answer: &str, name: &str) -> Option<(Statuses, String)> {
+    fn read(answer: &str, name: &str) -> Option<(Parts, String)> {
         let found = [super::read(answer.as_bytes(), name), read_from(&mut answer.as_bytes(), name)].map(|read| {
-            let Answer { is_failure, statuses, data: Range { start, end } } = read.ok()?;
+            let Answer { is_failure, parts, data: Range { start, end } } = read.ok()?;
             assert_eq!(is_failure, reports_failure(answer.as_bytes()), "{answer}");
             if is_failure {
                 return None;
             }
             let data = &answer[usize::try_from(start).unwrap()..usize::try_from(end).unwrap()];
-            Some((statuses, data.trim().to_owned()))
+            Some((parts, data.trim().to_owned()))
         });
         let [in_memory, read_from] = found;
         assert_eq!(in_memory, read_from, "{answer}");
         in_memory
     }
 
-    fn statuses(data: &str) -> Statuses {
+    fn parts(data: &str) -> Parts {
         read(&format!(r#"{{"success":true,"data":{data}}}"#), "forensics").unwrap().0
     }
 
     #[test]
     fn statuses_are_counted_in_the_named_member_and_in_an_array() {
-        let counted = |parts, pending, failed| Statuses { parts, pending, completed: 0, failed };
-        assert_eq!(statuses(r#"{"forensics":[{"status":"processing"},{"status":"queued"}]}"#), counted(2, 2, 0));
-        assert_eq!(statuses(r#"[{"status":"processing"},{"x":[{"status":"failed"}]},7]"#), counted(1, 1, 0));
-        assert_eq!(statuses(r#"{"forensics":[{"status":"failed"},{"status":"new"}]}"#), counted(2, 0, 1));
-        let completed = Statuses { parts: 2, completed: 1, ..Statuses::default() };
-        assert_eq!(statuses(r#"{"forensics":[{"status":"completed"},{"status":"done"}]}"#), completed);
+        let counted = |all, pending, failed| Parts { all, pending, completed: 0, failed };
+        assert_eq!(parts(r#"{"forensics":[{"status":"processing"},{"status":"queued"}]}"#), counted(2, 2, 0));
+        assert_eq!(parts(r#"[{"status":"processing"},{"x":[{"status":"failed"}]},7]"#), counted(1, 1, 0));
+        assert_eq!(parts(r#"{"forensics":[{"status":"failed"},{"status":"new"}]}"#), counted(2, 0, 1));
+        let completed = Parts { all: 2, completed: 1, ..Parts::default() };
+        assert_eq!(parts(r#"{"forensics":[{"status":"completed"},{"status":"done"}]}"#), completed);
         for other in
             [r#"{"forensics":[]}"#, r#"{"forensics":{"status":"failed"}}"#, r#"{"status":"failed"}"#, "[[1.5]]"]
         {
-            assert_eq!(statuses(other), Statuses::default(), "{other}");
+            assert_eq!(parts(other), Parts::default(), "{other}");
         }
     }
 

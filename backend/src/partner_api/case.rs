@@ -4,7 +4,6 @@ use envelope::Feature;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::answer::Statuses;
 use crate::document::Document;
 
 /// A case: what a partner submitted, and how far TruEnroll has processed it.
@@ -81,19 +80,21 @@ pub struct Credential {
 /// The result of one feature.
 #[derive(Debug, Clone)]
 pub struct StageResult {
-    statuses: Statuses,
-    document: Document,
+    pub(super) parts: Parts,
+    pub(super) document: Document,
 }
 
-/// How many parts a result has, and how many of them have finished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How many parts a result has, by their statuses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Parts {
     /// Parts that state a status.
     pub all: u64,
     /// Those that are queued or processing.
     pub pending: u64,
-    /// Those that are completed or failed.
-    pub finished: u64,
+    /// Those that completed.
+    pub completed: u64,
+    /// Those that failed.
+    pub failed: u64,
 }
 
 impl Upload {
@@ -111,20 +112,22 @@ impl Upload {
     }
 }
 
-impl StageResult {
-    pub(super) fn new(statuses: Statuses, document: Document) -> Self {
-        Self { statuses, document }
+impl Parts {
+    /// Those that are completed or failed.
+    pub fn finished(self) -> u64 {
+        self.completed + self.failed
     }
+}
 
+impl StageResult {
     /// Counts the parts of the result by their status.
     pub fn parts(&self) -> Parts {
-        let statuses = self.statuses;
-        Parts { all: statuses.parts, pending: statuses.pending, finished: statuses.completed + statuses.failed }
+        self.parts
     }
 
     /// Whether the result has parts, and all of them failed.
     pub fn is_failed(&self) -> bool {
-        self.statuses.parts > 0 && self.statuses.failed == self.statuses.parts
+        self.parts.all > 0 && self.parts.failed == self.parts.all
     }
 
     /// Returns the result as the API wrote it.

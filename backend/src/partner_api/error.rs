@@ -95,24 +95,14 @@ impl PartnerApiError {
 
     /// Whether the error concerns one case, so that calls for other cases can succeed.
     pub(crate) fn is_of_one_case(&self) -> bool {
-        match self.kind {
-            PartnerApiErrorKind::NotRequested
-            | PartnerApiErrorKind::Forbidden
-            | PartnerApiErrorKind::CaseNotFound
-            | PartnerApiErrorKind::Server(_)
-            | PartnerApiErrorKind::Unexpected(_)
-            | PartnerApiErrorKind::Unsuccessful
-            | PartnerApiErrorKind::Unreadable
-            | PartnerApiErrorKind::NotKept
-            | PartnerApiErrorKind::TooLarge => true,
-            PartnerApiErrorKind::Unreachable
-            | PartnerApiErrorKind::Timeout
-            | PartnerApiErrorKind::Unauthorized
-            | PartnerApiErrorKind::TooManyRequests
-            | PartnerApiErrorKind::Busy
-            | PartnerApiErrorKind::HeldBack
-            | PartnerApiErrorKind::CircuitOpen => false,
-        }
+        !self.was_not_called()
+            && !matches!(
+                self.kind,
+                PartnerApiErrorKind::Unreachable
+                    | PartnerApiErrorKind::Timeout
+                    | PartnerApiErrorKind::Unauthorized
+                    | PartnerApiErrorKind::TooManyRequests
+            )
     }
 
     /// Whether the case, or the requested result of it, does not exist.

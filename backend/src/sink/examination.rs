@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use envelope::{Feature, SigningKey};
-use reqwest::{Url, header::CONTENT_TYPE};
+use reqwest::{RequestBuilder, Url};
 use tokio::time::Instant;
 
 use super::{Sink, http::HttpSink};
@@ -71,14 +71,7 @@ impl HttpSink {
     async fn post_test(&self, url: &Url, now: SystemTime) -> SinkAnswer {
         let (id, body) = test(now);
         let timestamp = to_millis(now) / 1_000;
-        let mut request = self
-            .client
-            .post(url.clone())
-            .header(CONTENT_TYPE, "application/json")
-            .header(TEST_HEADER, "true")
-            .header("idempotency-key", &id)
-            .header("webhook-id", &id)
-            .header("webhook-timestamp", timestamp);
+        let mut request = self.post(url, &id, &id, timestamp).header(TEST_HEADER, "true");
         let sign = |key: &SigningKey| key.sign(&id, timestamp, body.as_bytes());
         let signatures: Vec<_> = self.keys.borrow().iter().map(sign).collect();
         if !signatures.is_empty() {
@@ -87,7 +80,7 @@ impl HttpSink {
         self.answer(url, request.body(body)).await
     }
 
-    async fn answer(&self, url: &Url, request: reqwest::RequestBuilder) -> SinkAnswer {
+    async fn answer(&self, url: &Url, request: RequestBuilder) -> SinkAnswer {
         let sent = Instant::now();
         let answer = request.send().await;
         SinkAnswer {

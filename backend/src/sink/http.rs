@@ -7,7 +7,7 @@ use std::{
 
 use envelope::{EventKey, Feature, Signing, SigningKey};
 use reqwest::{
-    Body, Client, Request, StatusCode, Url,
+    Body, Client, Request, RequestBuilder, StatusCode, Url,
     header::{CONTENT_TYPE, HeaderValue},
     redirect,
 };
@@ -35,31 +35,16 @@ pub struct HttpSink {
 }
 
 /// Where the outcomes of each feature go.
-pub(super) struct Urls {
-    classification: Url,
-    extraction: Url,
-    forensics: Url,
-    translation: Url,
-}
+pub(super) struct Urls([Url; Feature::ALL.len()]);
 
 impl Urls {
     fn parse(settings: &config::Sink) -> anyhow::Result<Self> {
-        let url = |feature| Url::parse(settings.url_for(feature));
-        Ok(Self {
-            classification: url(Feature::Classification)?,
-            extraction: url(Feature::Extraction)?,
-            forensics: url(Feature::Forensics)?,
-            translation: url(Feature::Translation)?,
-        })
+        let [first, second, third, fourth] = Feature::ALL.map(|feature| Url::parse(settings.url_for(feature)));
+        Ok(Self([first?, second?, third?, fourth?]))
     }
 
     pub(super) fn of(&self, feature: Feature) -> &Url {
-        match feature {
-            Feature::Classification => &self.classification,
-            Feature::Extraction => &self.extraction,
-            Feature::Forensics => &self.forensics,
-            Feature::Translation => &self.translation,
-        }
+        &self.0[feature as usize]
     }
 }
 
@@ -97,17 +82,21 @@ impl HttpSink {
         delivered
     }
 
+    /// Returns a request without a body and without signatures.
+    pub(super) fn post(&self, url: &Url, key: &str, id: &str, timestamp: u64) -> RequestBuilder {
+        self.client
+            .post(url.clone())
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .header("idempotency-key", key)
+            .header("webhook-id", id)
+            .header("webhook-timestamp", timestamp)
+    }
+
     /// Builds the request that delivers `body` at the time `now`.
     async fn request(&self, event: &Event, body: DocumentBody, now: SystemTime) -> Result<Request, HandlerError> {
         let id = message_id(&event.key);
         let timestamp = to_millis(now) / 1_000;
-        let mut request = self
-            .client
-            .post(self.urls.of(event.name.feature).clone())
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .header("idempotency-key", event.key.as_str())
-            .header("webhook-id", &id)
-            .header("webhook-timestamp", timestamp);
+        let mut request = self.post(self.urls.of(event.name.feature), event.key.as_str(), &id, timestamp);
         let begun: Vec<_> = self.keys.borrow().iter().map(|key| key.begin(&id, timestamp)).collect();
         if !begun.is_empty() {
             let take = |begun: &mut Vec<Signing>, piece: &[u8]| begun.iter_mut().for_each(|one| one.update(piece));
@@ -175,7 +164,7 @@ mod tests {
 
     fn sink(keys: Vec<SigningKey>) -> HttpSink {
         let url = |path| Url::parse("http://application.example/").unwrap().join(path).unwrap();
-        let urls = Urls { classification: url("c"), extraction: url("e"), forensics: url("f"), translation: url("t") };
+        let urls = Urls(["c", "e", "f", "t"].map(url));
         let client = http_client::builder(Duration::from_secs(1)).build().unwrap();
         HttpSink { client, urls, keys: watch::Sender::new(keys) }
     }

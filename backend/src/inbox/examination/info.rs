@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::inbox::servers::value_of;
+
 /// What a server says about itself in its answer to `INFO`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerInfo {
@@ -19,11 +21,10 @@ pub struct ServerInfo {
 
 impl ServerInfo {
     pub(super) fn read(address: String, info: &str) -> Self {
-        let value = |name: &str| info.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'));
-        let number = |name| value(name).and_then(|number| number.parse().ok()).unwrap_or_default();
+        let number = |name| value_of(info, name).and_then(|number| number.parse().ok()).unwrap_or_default();
         Self {
             address,
-            version: value("redis_version").unwrap_or_default().to_owned(),
+            version: value_of(info, "redis_version").unwrap_or_default().to_owned(),
             uptime: Duration::from_secs(number("uptime_in_seconds")),
             used_memory: number("used_memory"),
             max_memory: number("maxmemory"),

@@ -4,11 +4,10 @@
 use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, aio::ConnectionLike};
-use tokio::time::timeout;
 
 use crate::inbox::{
     InboxError,
-    error::Unfit,
+    error::{Unfit, within},
     format::{Problem, SUPPORTED, Stored, User, VERSION, Verdict},
     keys::Keys,
     scripts,
@@ -34,10 +33,7 @@ impl Formats {
     /// Returns [`InboxError::Unfit`] if a partition has a format that this version must not use.
     /// Every other error proves nothing.
     pub(super) async fn check(&self, address: &str, connection: &mut impl ConnectionLike) -> Result<(), InboxError> {
-        match timeout(self.timeout, self.judge_all(address, connection)).await {
-            Ok(checked) => checked,
-            Err(_) => Err(InboxError::Timeout(self.timeout)),
-        }
+        within(self.timeout, self.judge_all(address, connection)).await
     }
 
     async fn judge_all(&self, address: &str, connection: &mut impl ConnectionLike) -> Result<(), InboxError> {
@@ -54,7 +50,8 @@ impl Formats {
         let raised = self.raise(&older, connection).await?;
         // A newer backend may have been faster.
         for (partition, fields) in older.into_iter().zip(raised) {
-            let judged = self.decode(partition, &fields).and_then(|stored| SUPPORTED.judge(&stored, self.user));
+            let stored = Stored::read(&self.key(partition), &fields);
+            let judged = stored.and_then(|stored| SUPPORTED.judge(&stored, self.user));
             judged.map_err(|problem| unfit(address, &problem))?;
         }
         Ok(())
@@ -84,7 +81,7 @@ impl Formats {
     ) -> Result<Vec<(u32, Result<Stored, Problem>)>, InboxError> {
         let mut commands = redis::pipe();
         for partition in 0..self.keys.partitions() {
-            commands.cmd("HMGET").arg(self.keys.of_partition(partition).format()).arg(&Stored::FIELDS);
+            commands.cmd("HMGET").arg(self.key(partition)).arg(&Stored::FIELDS);
         }
         let answers: Vec<RedisResult<Vec<Option<String>>>> = commands.ignore_errors().query_async(connection).await?;
         let mut stored = Vec::new();
@@ -97,16 +94,13 @@ impl Formats {
         Ok(stored)
     }
 
-    fn decode(&self, partition: u32, fields: &[Option<String>]) -> Result<Stored, Problem> {
-        Stored::read(&self.key(partition), fields)
-    }
-
     fn key(&self, partition: u32) -> String {
         self.keys.of_partition(partition).format()
     }
 }
 
-fn unfit(address: &str, problem: &Problem) -> InboxError {
+/// The error of a server with a partition that this version must not use.
+pub(in crate::inbox) fn unfit(address: &str, problem: &Problem) -> InboxError {
     let message = format!("Redis at {address} {problem}");
     InboxError::Unfit(match problem {
         Problem::TooNew(_) => Unfit::Excluded(message),

@@ -16,13 +16,13 @@ use std::{
 };
 
 use redis::{Client, aio::MultiplexedConnection};
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::sleep};
 
 use super::{checks::Checks, fitness::Fitness, server::CONNECT_TIMEOUT};
-use crate::{inbox::InboxError, mutation};
+use crate::{
+    inbox::{InboxError, error::within},
+    mutation,
+};
 
 /// Keeps a proven connection to one server. After the connection fails, a task makes another one.
 pub(super) struct Connector(Arc<Inner>);
@@ -160,10 +160,7 @@ impl Inner {
             // Each caller has a timeout of its own.
             .set_response_timeout(None);
         let connecting = self.client.get_multiplexed_async_connection_with_config(&settings);
-        let mut connection = match timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(connection) => connection?,
-            Err(_) => return Err(InboxError::Timeout(CONNECT_TIMEOUT)),
-        };
+        let mut connection = within(CONNECT_TIMEOUT, connecting).await?;
         let syncs_always = self.prove(&mut connection).await?;
         Ok(ProvenConnection { connection, syncs_always: AtomicBool::new(syncs_always) })
     }

@@ -3,11 +3,13 @@
 use std::{collections::HashMap, time::Duration};
 
 use redis::{RedisError, aio::ConnectionLike};
-use tokio::time::timeout;
 
 use crate::{
-    config::{Durability, Topology},
-    inbox::{InboxError, error::Unfit},
+    config::{self, Durability, Topology},
+    inbox::{
+        InboxError,
+        error::{Unfit, within},
+    },
 };
 
 /// What a server must do.
@@ -74,6 +76,11 @@ const RULES: [Rule; 4] = [
 ];
 
 impl Requirements {
+    /// Returns what the configuration requires.
+    pub(in crate::inbox) fn of(config: &config::Redis, timeout: Duration) -> Self {
+        Self { durability: config.durability, topology: config.topology, timeout }
+    }
+
     /// Reads the settings of the server at the other end of `connection`, and compares them with
     /// the requirements.
     ///
@@ -85,10 +92,7 @@ impl Requirements {
         address: &str,
         connection: &mut impl ConnectionLike,
     ) -> Result<Proof, InboxError> {
-        match timeout(self.timeout, self.query(address, connection)).await {
-            Ok(proof) => proof,
-            Err(_) => Err(InboxError::Timeout(self.timeout)),
-        }
+        within(self.timeout, self.query(address, connection)).await
     }
 
     async fn query(&self, address: &str, connection: &mut impl ConnectionLike) -> Result<Proof, InboxError> {
@@ -134,7 +138,7 @@ impl Requirements {
     /// Compares the answer of `INFO` with the requirements, after the settings were checked.
     fn check_info(&self, address: &str, settings: &HashMap<String, String>, info: &str) -> Result<Proof, InboxError> {
         // Before the replication, which may change by itself.
-        if self.topology == Topology::Single && value(info, "cluster_enabled") == Some("1") {
+        if self.topology == Topology::Single && value_of(info, "cluster_enabled") == Some("1") {
             return Err(unfit(address, "belongs to a cluster: set `redis.topology` to \"cluster\""));
         }
         check_replication(info, self.durability)
@@ -191,12 +195,12 @@ fn check_rules(settings: &HashMap<String, String>, scope: Scope) -> Result<(), S
 }
 
 fn check_replication(info: &str, durability: Durability) -> Result<(), String> {
-    if value(info, "role") == Some("slave") {
+    if value_of(info, "role") == Some("slave") {
         return Err(
             "is a replica, which stores nothing: `redis.url` must name the primary, or the sentinels".to_owned()
         );
     }
-    let connected: u8 = value(info, "connected_slaves").and_then(|number| number.parse().ok()).unwrap_or_default();
+    let connected: u8 = value_of(info, "connected_slaves").and_then(|number| number.parse().ok()).unwrap_or_default();
     match durability {
         Durability::Replicas(needed) if connected < needed => Err(format!(
             "has {connected} connected replicas, but `redis.durability` asks for {needed} replicas: connect more, or ask for \
@@ -211,7 +215,7 @@ fn setting<'a>(settings: &'a HashMap<String, String>, name: &str) -> &'a str {
 }
 
 /// Returns a value of the answer of `INFO`, which has one `name:value` on each line.
-fn value<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+pub(in crate::inbox) fn value_of<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
 }
 

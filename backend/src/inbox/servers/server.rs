@@ -19,7 +19,10 @@ use super::{
     link::Link,
     proven::Connector,
 };
-use crate::inbox::{InboxError, error::is_temporary};
+use crate::inbox::{
+    InboxError,
+    error::{is_temporary, within},
+};
 
 /// One Redis server.
 pub(in crate::inbox) struct Server {
@@ -239,12 +242,10 @@ impl Server {
     /// # Errors
     /// If the server does not answer.
     pub(super) async fn ask<T>(&self, question: impl Future<Output = Result<T, RedisError>>) -> Result<T, InboxError> {
-        match timeout(QUESTION_TIMEOUT, question).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => {
-                self.replace_connection();
-                Err(InboxError::Timeout(QUESTION_TIMEOUT))
-            }
+        let answer = within(QUESTION_TIMEOUT, question).await;
+        if let Err(InboxError::Timeout(_)) = answer {
+            self.replace_connection();
         }
+        answer
     }
 }
