@@ -20,7 +20,7 @@ use crate::{
 };
 
 #[cfg(test)]
-mod model;
+mod tests;
 
 pub(super) type Case = CaseId<'static>;
 
