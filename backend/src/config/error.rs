@@ -5,36 +5,10 @@ use super::{Origin, Setting};
 /// A configuration that cannot be used. Messages name the setting, and never contain a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A source cannot be read, a setting is unknown, or a value has the wrong type.
+    /// A source cannot be read, or a setting in it is unknown, has an old name, or is written in a way
+    /// that its type does not permit.
     #[error("configuration: {0}")]
-    Unreadable(config::ConfigError),
-    /// Text is written as something else, such as a number. The message omits it, since it may be a
-    /// secret.
-    #[error("configuration: `{key}` is text, but is written as {written} in {file}: put it in quotes")]
-    Unquoted {
-        /// The setting.
-        key: String,
-        /// How it is written.
-        written: &'static str,
-        /// The file in which it is written.
-        file: String,
-    },
-    /// An environment variable has a name from before the backend's variables were renamed.
-    #[error("configuration: {old} is no longer read: name it {new}")]
-    RenamedVariable {
-        /// The variable.
-        old: String,
-        /// Its present name.
-        new: String,
-    },
-    /// A setting has been renamed or replaced.
-    #[error("configuration: `{key}` {advice}")]
-    OldSetting {
-        /// The setting.
-        key: &'static str,
-        /// What to set instead.
-        advice: String,
-    },
+    Source(String),
     /// A value is not allowed.
     #[error("configuration: `{key}` {problem} ({})", place(key, origin))]
     Invalid {
@@ -47,7 +21,6 @@ pub enum ConfigError {
     },
 }
 
-// Not `#[from]`: the message contains the one of the source already, so it is not a cause as well.
 impl From<config::ConfigError> for ConfigError {
     fn from(error: config::ConfigError) -> Self {
         if let config::ConfigError::FileParse { uri, cause } = &error
@@ -56,10 +29,9 @@ impl From<config::ConfigError> for ConfigError {
             // The whole text quotes the line, which may contain a secret.
             let text = cause.to_string();
             let at = text.lines().next().unwrap_or_default();
-            let problem = format!("{}: {at}: {}", uri.as_deref().unwrap_or("the file"), cause.message());
-            return Self::Unreadable(config::ConfigError::Message(problem));
+            return Self::Source(format!("{}: {at}: {}", uri.as_deref().unwrap_or("the file"), cause.message()));
         }
-        Self::Unreadable(error)
+        Self::Source(error.to_string())
     }
 }
 

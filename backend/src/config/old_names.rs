@@ -19,12 +19,12 @@ const REPLACED: [(&str, &str); 1] =
 /// Checks that no environment variable has an old name.
 ///
 /// # Errors
-/// Returns [`ConfigError::RenamedVariable`] for the first variable that has one.
+/// Names the first variable that has one, and its present name.
 pub(super) fn ensure_no_old_variable(variables: impl Iterator<Item = impl AsRef<OsStr>>) -> Result<(), ConfigError> {
     for variable in variables {
         let Some(old) = variable.as_ref().to_str() else { continue };
         if let Some(new) = present_name(old) {
-            return Err(ConfigError::RenamedVariable { old: old.to_owned(), new });
+            return Err(ConfigError::Source(format!("{old} is no longer read: name it {new}")));
         }
     }
     Ok(())
@@ -43,20 +43,15 @@ fn present_name(variable: &str) -> Option<String> {
 /// Checks that no setting has an old name.
 ///
 /// # Errors
-/// Returns [`ConfigError::OldSetting`] for the first setting that has one.
+/// Names the first setting that has one, and says what to set instead.
 pub(super) fn ensure_no_old_setting(sources: &config::Config) -> Result<(), ConfigError> {
     let is_set = |key: &str| sources.get::<config::Value>(key).is_ok();
-    for (key, new) in RENAMED {
-        if is_set(key) {
-            let variable = environment_name(new);
-            let advice = format!("is no longer read: name it `{new}` (in the environment {variable})");
-            return Err(ConfigError::OldSetting { key, advice });
-        }
+    let renamed = RENAMED.iter().map(|(key, new)| {
+        (*key, format!("is no longer read: name it `{new}` (in the environment {})", environment_name(new)))
+    });
+    let replaced = REPLACED.iter().map(|(key, advice)| (*key, (*advice).to_owned()));
+    match renamed.chain(replaced).find(|(key, _)| is_set(key)) {
+        Some((key, advice)) => Err(ConfigError::Source(format!("`{key}` {advice}"))),
+        None => Ok(()),
     }
-    for (key, advice) in REPLACED {
-        if is_set(key) {
-            return Err(ConfigError::OldSetting { key, advice: advice.to_owned() });
-        }
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use super::ConfigError;
 /// Checks that each setting whose default is text is text in the file.
 ///
 /// # Errors
-/// Returns [`ConfigError::Unquoted`] for the first setting that is not.
+/// Names the first setting that is not. Leaves out what is written, since it may be a secret.
 pub(super) fn ensure_quoted(defaults: &Map<String, Value>, file: &Map<String, Value>) -> Result<(), ConfigError> {
     ensure_quoted_below("", defaults, file)
 }
@@ -26,8 +26,9 @@ fn ensure_quoted_below(
             }
             (Some(ValueKind::String(_)), kind) => {
                 if let Some(written) = not_text(kind) {
-                    let file = value.origin().unwrap_or("the file").to_owned();
-                    return Err(ConfigError::Unquoted { key, written, file });
+                    let file = value.origin().unwrap_or("the file");
+                    let problem = format!("`{key}` is text, but is written as {written} in {file}: put it in quotes");
+                    return Err(ConfigError::Source(problem));
                 }
             }
             _ => {}
