@@ -144,8 +144,8 @@ impl Handlers {
     /// Returns the standard handlers.
     pub(crate) fn standard(api: &PartnerApi, settings: &config::Handler) -> Self {
         Self {
-            completed: Arc::new(StageCompleted::new(api.clone())),
-            failed: Arc::new(StageFailed::new(api.clone(), settings.wait_for_case)),
+            completed: Arc::new(StageCompleted { api: api.clone() }),
+            failed: Arc::new(StageFailed { api: api.clone(), wait_for_case: settings.wait_for_case }),
             replaced: HashMap::new(),
             known: Arc::clone(api.known()),
         }

@@ -173,9 +173,6 @@ impl PartnerApi {
         match read {
             Ok(read) if read.is_failure => Err(PartnerApiErrorKind::Unsuccessful.into()),
             Ok(read) => Ok((read.parts, answer.part(read.data))),
-            Err(_) if answer.in_memory().is_some_and(answer::reports_failure) => {
-                Err(PartnerApiErrorKind::Unsuccessful.into())
-            }
             Err(_) => Err(PartnerApiErrorKind::Unreadable.into()),
         }
     }

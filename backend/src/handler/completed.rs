@@ -16,13 +16,7 @@ use crate::{
 
 /// Fetches the result of any feature.
 pub(super) struct StageCompleted {
-    api: PartnerApi,
-}
-
-impl StageCompleted {
-    pub(super) fn new(api: PartnerApi) -> Self {
-        Self { api }
-    }
+    pub(super) api: PartnerApi,
 }
 
 #[async_trait]

@@ -12,18 +12,12 @@ use crate::{
 
 /// Recommends by the status of the whole case, since other stages of it may have results.
 pub(super) struct StageFailed {
-    api: PartnerApi,
-    wait_for_case: Duration,
+    pub(super) api: PartnerApi,
+    pub(super) wait_for_case: Duration,
 }
 
 /// The shortest pause before an unfinished case is fetched again.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
-
-impl StageFailed {
-    pub(super) fn new(api: PartnerApi, wait_for_case: Duration) -> Self {
-        Self { api, wait_for_case }
-    }
-}
 
 /// Returns the pause before an unfinished case is fetched again for an event of this age: a quarter
 /// of the age, so that the calls become rarer. Returns `None` once the event is as old as
