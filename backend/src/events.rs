@@ -23,6 +23,7 @@ use crate::{
 mod filter;
 mod forget;
 mod list;
+mod readmit;
 mod replay;
 mod story;
 mod tail;
@@ -32,6 +33,7 @@ mod words;
 pub use filter::Filter;
 pub use forget::{Forgotten, PendingEvents, forget};
 pub use list::{Budget, Cursor, list};
+pub use readmit::{Readmitted, readmit};
 pub use replay::{Letters, Replayed};
 pub use story::{Happened, Step, Story, Subject, WaitsFor, stories};
 pub use tail::{Occurrence, Tail};

@@ -65,7 +65,7 @@ mod members;
 #[cfg(feature = "mutations")]
 mod mutations;
 mod pauses;
-pub mod quarantine;
+mod quarantine;
 mod reader;
 mod record;
 mod redelivered;
@@ -89,6 +89,7 @@ pub use lease::{Lease, LeaseError, LeaseLost};
 #[cfg(test)]
 pub(crate) use members::Attendance;
 pub use pauses::Paused;
+pub use quarantine::{Quarantined, Readmission};
 pub use reader::{Batch, Entry, EntryId, Reader};
 pub use record::{Change, Delivered, LastError, Record};
 pub use redelivered::Redelivered;

@@ -3,12 +3,13 @@
 use std::io::{Write, stdout};
 
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::output::{Output, json};
 use crate::{
     config::Config,
-    events::{Event, Filter, State, Walk},
-    inbox::{Inbox, Kept, Order, quarantine::Readmitted},
+    events::{self, Event, Filter, State, Walk},
+    inbox::{Inbox, Order},
     time::to_millis,
 };
 
@@ -33,14 +34,6 @@ pub(super) async fn list(config: &Config, filter: Filter, mut output: Output) ->
 /// were.
 pub(super) async fn readmit(config: &Config, filter: Filter) -> anyhow::Result<()> {
     let inbox = Inbox::connect_command(config).await?;
-    let filter = Filter { state: Some(State::Quarantined), ..filter };
-    let mut walk = Walk::new(&inbox, &filter, Order::OldestFirst, None, usize::MAX);
-    let mut readmitted = Readmitted::default();
-    while let Some(stored) = walk.next().await? {
-        let is_selected = Event::of(&stored).is_some_and(|event| filter.selects(&event));
-        if let (Kept::Quarantined(event), true) = (&stored.what, is_selected) {
-            readmitted.add(inbox.readmit(event).await?);
-        }
-    }
+    let readmitted = events::readmit(&inbox, filter, &CancellationToken::new(), |_| ()).await?;
     Ok(writeln!(stdout(), "{readmitted}")?)
 }

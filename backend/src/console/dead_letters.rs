@@ -123,7 +123,7 @@ pub(super) async fn replay(Asked { context, frame }: Asked, Sent(form): Sent<Pre
     let filter = chosen.filter()?.before(from_millis(until_ms)).before(now);
     let at_work = Arc::clone(&context);
     let redirect = context.replays.start(&context, total, &frame.visitor, |job| async move {
-        let report = |done: &Replayed| _ = job.goes_on(&at_work, done.replayed);
+        let report = |done: &Replayed| job.has_done(done.replayed, &at_work);
         let letters = Letters::new(&at_work.inbox, filter);
         let replayed = letters.replay(rate.into(), &job.cancelled, report).await;
         replayed.map(|replayed| replayed.summary("replayed")).map_err(|error| error.to_string())

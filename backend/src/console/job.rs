@@ -3,10 +3,7 @@
 //! stays done.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -27,14 +24,9 @@ pub(super) struct Jobs {
 
 /// A job.
 pub(super) struct Job {
-    what: &'static str,
-    by: String,
-    total: u64,
-    done: AtomicU64,
     /// Is cancelled if the job should end early.
     pub(super) cancelled: CancellationToken,
-    /// What it did or why it failed, once it has ended.
-    ended: Mutex<Option<Result<String, String>>>,
+    state: Mutex<JobState>,
     shown: LogLimit,
 }
 
@@ -49,7 +41,7 @@ pub(super) struct JobState {
     pub(super) done: u64,
     pub(super) total: u64,
     pub(super) state: State,
-    /// What it did or why it failed.
+    /// What it did or why it failed, once it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) result: Option<String>,
 }
@@ -93,36 +85,30 @@ impl Jobs {
     {
         let what = self.what;
         let mut latest = self.latest();
-        if latest.as_ref().is_some_and(|job| job.state() == State::Running) {
+        if latest.as_ref().is_some_and(|job| job.is_running()) {
             let advice = "Wait until it has ended, or cancel it.";
             return Err(Failure::new(StatusCode::CONFLICT, format!("A {what} is running already"), advice));
         }
+        let by = visitor.name.clone();
+        tracing::info!(who = by, events = total, "{what} started in the console");
         let job = Arc::new(Job {
-            what,
-            by: visitor.name.clone(),
-            total,
-            done: AtomicU64::new(0),
             cancelled: context.stop.child_token(),
-            ended: Mutex::default(),
+            state: Mutex::new(JobState { what, by, done: 0, total, state: State::Running, result: None }),
             shown: LogLimit::every(PROGRESS),
         });
-        tracing::info!(who = visitor.name, events = total, "{what} started in the console");
-        let (working, context) = (work(Arc::clone(&job)), Arc::clone(context));
+        let (working, at_work) = (work(Arc::clone(&job)), Arc::clone(context));
         *latest = Some(Arc::clone(&job));
-        context.clone().tasks.spawn(async move {
-            let result = working.await;
-            let (Ok(said) | Err(said)) = &result;
-            tracing::info!(who = job.by, result = said, "{what} ended");
-            *job.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-            context.has_changed();
+        context.tasks.spawn(async move {
+            job.end(working.await);
+            at_work.has_changed();
         });
         Ok(Redirect::to(self.page))
     }
 
     /// Cancels the job that runs, if any, and leads to its page.
     pub(super) fn cancel(&self, visitor: &Visitor) -> Redirect {
-        if let Some(job) = self.latest().as_ref().filter(|job| job.state() == State::Running) {
-            tracing::info!(who = visitor.name, "{} cancelled in the console", job.what);
+        if let Some(job) = self.latest().as_ref().filter(|job| job.is_running()) {
+            tracing::info!(who = visitor.name, "{} cancelled in the console", self.what);
             job.cancelled.cancel();
         }
         Redirect::to(self.page)
@@ -130,16 +116,7 @@ impl Jobs {
 
     /// Returns the job that runs, or the last one.
     pub(super) fn state(&self) -> Option<JobState> {
-        let job = self.latest().clone()?;
-        let result = job.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Some(JobState {
-            what: job.what,
-            by: job.by.clone(),
-            done: job.done.load(Ordering::Relaxed),
-            total: job.total,
-            state: job.state(),
-            result: result.map(|(Ok(said) | Err(said))| said),
-        })
+        self.latest().as_ref().map(|job| job.state().clone())
     }
 
     fn latest(&self) -> MutexGuard<'_, Option<Arc<Job>>> {
@@ -148,22 +125,32 @@ impl Jobs {
 }
 
 impl Job {
-    /// Notes that `done` events are done. Returns whether the job should go on.
-    pub(super) fn goes_on(&self, context: &Context, done: u64) -> bool {
-        self.done.store(done, Ordering::Relaxed);
+    /// Notes that `done` events are done.
+    pub(super) fn has_done(&self, done: u64, context: &Context) {
+        self.state().done = done;
         if self.shown.allow().is_some() {
             context.has_changed();
         }
-        !self.cancelled.is_cancelled()
     }
 
-    fn state(&self) -> State {
-        match &*self.ended.lock().unwrap_or_else(PoisonError::into_inner) {
-            None => State::Running,
-            Some(Err(_)) => State::Failed,
-            Some(Ok(_)) if self.cancelled.is_cancelled() => State::Cancelled,
-            Some(Ok(_)) => State::Completed,
-        }
+    fn end(&self, result: Result<String, String>) {
+        let mut state = self.state();
+        state.state = match result {
+            Err(_) => State::Failed,
+            Ok(_) if self.cancelled.is_cancelled() => State::Cancelled,
+            Ok(_) => State::Completed,
+        };
+        let (Ok(said) | Err(said)) = result;
+        tracing::info!(who = state.by, result = said, "{} ended", state.what);
+        state.result = Some(said);
+    }
+
+    fn is_running(&self) -> bool {
+        self.state().is_running()
+    }
+
+    fn state(&self) -> MutexGuard<'_, JobState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

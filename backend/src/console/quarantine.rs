@@ -1,6 +1,6 @@
 //! The page Quarantine: undocumented events, and their readmission.
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::SystemTime};
 
 use askama::Template;
 use axum::response::{Redirect, Response};
@@ -12,8 +12,9 @@ use super::{
     job::JobState,
 };
 use crate::{
-    inbox::quarantine::{Quarantined, Readmitted},
-    time::to_millis,
+    events::{self, Filter, Readmitted, State, Walk},
+    inbox::{Kept, Order, Quarantined},
+    time::{as_millis, from_millis},
     units::{count, duration},
 };
 
@@ -23,10 +24,11 @@ use crate::{
 pub(super) struct Quarantine {
     /// The moment that the page shows, by the clock of Redis. A readmission leaves alone what arrives
     /// later.
-    until_ms: u64,
+    #[serde(rename = "untilMs", serialize_with = "as_millis")]
+    until: SystemTime,
     /// How many events are in quarantine.
     total: u64,
-    /// Some of them.
+    /// The oldest of them.
     events: Vec<Row>,
     /// The readmission that runs, or the last one.
     job: Option<JobState>,
@@ -39,7 +41,8 @@ struct Row {
     event_key: String,
     /// As it was sent, but at most 80 characters; `None` if it cannot be read.
     event_name: Option<String>,
-    received_at_ms: u64,
+    #[serde(rename = "receivedAtMs", serialize_with = "as_millis")]
+    received_at: SystemTime,
     /// Whether this version of the backend knows the event, so that it can be readmitted.
     known: bool,
 }
@@ -73,10 +76,9 @@ pub(super) async fn readmit(Asked { context, frame }: Asked, Sent(form): Sent<Pr
     let Previewed { until_ms, total } = form;
     let at_work = Arc::clone(&context);
     context.readmissions.start(&context, total, &frame.visitor, |job| async move {
-        let report = |done: &Readmitted| {
-            if job.goes_on(&at_work, done.total()) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        };
-        let readmitted = at_work.inbox.readmit_until(until_ms, report).await;
+        let filter = Filter::default().before(from_millis(until_ms));
+        let report = |done: &Readmitted| job.has_done(done.total(), &at_work);
+        let readmitted = events::readmit(&at_work.inbox, filter, &job.cancelled, report).await;
         readmitted.map(|readmitted| readmitted.to_string()).map_err(|error| error.to_string())
     })
 }
@@ -88,13 +90,20 @@ pub(super) async fn cancel(Asked { context, frame }: Asked) -> Redirect {
 
 impl Quarantine {
     async fn read(context: &Context) -> Result<Self, Failure> {
-        let preview = context.inbox.preview_quarantine(&context.config(), SHOWN).await?;
-        Ok(Self {
-            until_ms: preview.until_ms,
-            total: preview.total,
-            events: preview.first.iter().map(Row::of).collect(),
-            job: context.readmissions.state(),
-        })
+        let inbox = &context.inbox;
+        let until = inbox.examined(&context.config()).slowest_clock().await?;
+        let total = inbox.quarantined_before(until).await?;
+        let filter = Filter { state: Some(State::Quarantined), until: Some(until), ..Filter::default() };
+        let mut walk = Walk::new(inbox, &filter, Order::OldestFirst, None, SHOWN);
+        let mut events = Vec::new();
+        while events.len() < SHOWN
+            && let Some(stored) = walk.next().await?
+        {
+            if let Kept::Quarantined(event) = &stored.what {
+                events.push(Row::of(event));
+            }
+        }
+        Ok(Self { until, total, events, job: context.readmissions.state() })
     }
 
     fn count(&self) -> String {
@@ -112,13 +121,13 @@ impl Row {
         Self {
             event_key: event.key.clone(),
             event_name: event.event_name().map(shown),
-            received_at_ms: to_millis(event.received_at),
+            received_at: event.received_at,
             known: event.is_known(),
         }
     }
 
     /// How long before the moment that the page shows the event was received.
     fn age(&self, page: &Quarantine) -> String {
-        duration(Duration::from_millis(page.until_ms.saturating_sub(self.received_at_ms)))
+        duration(page.until.duration_since(self.received_at).unwrap_or_default())
     }
 }

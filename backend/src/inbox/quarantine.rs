@@ -5,12 +5,8 @@ use std::time::SystemTime;
 
 use envelope::{Envelope, Verdict};
 
-mod readmission;
-
-pub use readmission::Readmitted;
-
 use super::{Inbox, InboxError, scripts, stream::StreamEntry};
-use crate::time::{duration_millis, from_millis};
+use crate::time::{duration_millis, from_millis, to_millis};
 
 /// An event in quarantine.
 #[derive(Debug, Clone)]
@@ -37,8 +33,8 @@ pub enum Readmission {
     StillUnknown,
 }
 
-/// The maximum number of events that are read at a time.
-const PAGE: usize = 500;
+/// How many events at most are left out of a count because they arrived later.
+const MOST_LATER: usize = 500;
 
 impl Quarantined {
     /// Returns the event's name as it was sent. It may contain anything, so it must not be logged.
@@ -66,20 +62,22 @@ impl Quarantined {
 }
 
 impl Inbox {
-    /// Returns up to `wanted` events in a partition's quarantine, oldest first, that come after the
-    /// entry `after` and entered the quarantine up to `until_ms`, by the clock of Redis.
-    async fn quarantined_until(
-        &self,
-        partition: u32,
-        after: Option<&str>,
-        until_ms: u64,
-        wanted: usize,
-    ) -> Result<Vec<Quarantined>, InboxError> {
-        let start = after.map_or("-".to_owned(), |id| format!("({id}"));
-        let mut command = redis::cmd("XRANGE");
-        command.arg(self.keys.of_partition(partition).quarantine()).arg(start).arg(until_ms).arg("COUNT").arg(wanted);
-        let entries: Vec<StreamEntry> = self.bounded(command.query_async(&mut self.connection(partition))).await?;
-        Ok(entries.into_iter().map(|entry| Quarantined::read(partition, entry)).collect())
+    /// Returns how many events entered the quarantine before `until`, by the clock of Redis.
+    ///
+    /// # Errors
+    /// If Redis does not answer.
+    pub async fn quarantined_before(&self, until: SystemTime) -> Result<u64, InboxError> {
+        let mut total = 0;
+        for partition in 0..self.partitions() {
+            let key = self.keys.of_partition(partition).quarantine();
+            let mut commands = redis::pipe();
+            commands.atomic().cmd("XLEN").arg(&key);
+            commands.cmd("XRANGE").arg(&key).arg(to_millis(until)).arg("+").arg("COUNT").arg(MOST_LATER);
+            let (all, later): (u64, Vec<redis::Value>) =
+                self.bounded(commands.query_async(&mut self.connection(partition))).await?;
+            total += all.saturating_sub(later.len() as u64);
+        }
+        Ok(total)
     }
 
     /// Moves an event from the quarantine to the inbox, if this version of the backend knows it.

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use envelope::{Envelope, Feature};
 
-use super::{DeadLetter, Entry, Inbox, InboxError, Record, StreamId, quarantine::Quarantined, stream::StreamEntry};
+use super::{DeadLetter, Entry, Inbox, InboxError, Quarantined, Record, StreamId, stream::StreamEntry};
 use crate::time::to_millis;
 
 /// A stream of a partition that holds events, or records of them.
