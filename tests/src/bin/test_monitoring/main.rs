@@ -7,6 +7,7 @@ use clap::Parser;
 use harness::tools::say;
 
 mod certificate;
+mod faults;
 mod prometheus;
 mod trial;
 

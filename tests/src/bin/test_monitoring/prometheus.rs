@@ -12,13 +12,13 @@ use reqwest::Client;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
+use crate::trial::POLL;
+
 /// How many seconds a minute of the rules lasts.
 const MINUTE_S: u64 = 2;
 /// How often Prometheus reads the metrics and evaluates the rules.
 const INTERVAL: &str = "1s";
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The pause between two looks at the alerts.
-const POLL: Duration = Duration::from_millis(250);
 
 /// A running Prometheus.
 pub(crate) struct Prometheus {
@@ -52,7 +52,7 @@ impl Prometheus {
         let mut firing = BTreeMap::new();
         for alert in alerts.iter().filter(|alert| alert["state"] == "firing") {
             let annotations = alert["annotations"].to_string();
-            ensure!(!annotations.contains("error") && !annotations.contains("<no value>"), "{annotations}");
+            ensure!(!annotations.contains("<error") && !annotations.contains("<no value>"), "{annotations}");
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let name = text(&alert["labels"]["alertname"]).replace("TruEnroll", "");
             firing.insert(name, text(&alert["annotations"]["summary"]));

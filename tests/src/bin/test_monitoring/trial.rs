@@ -1,9 +1,8 @@
-//! The faults, and what must fire.
+//! A stack that is watched, and the order of the faults.
 
 use std::{
     fs,
     future::Future,
-    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -11,56 +10,71 @@ use anyhow::{Context, Result, ensure};
 use axum::http::StatusCode;
 use envelope::{Feature, Stage};
 use harness::{
-    backend_settings::{API_KEY, SINK_SECRET},
+    backend_settings::{API_KEY, PROOF, SINK_SECRET},
     simulator::{Simulator, sender},
     stack::{Options, Stack},
     tools::{self, say},
 };
 use reqwest::{Certificate, Client};
+use serde_json::json;
 use tempfile::TempDir;
-use tokio::time::{interval, sleep};
+use tokio::time::{sleep, timeout};
 
 use crate::{
     certificate::Authority,
     prometheus::{Prometheus, State},
 };
 
-const AT: &str = "2025-06-22T10:30:00Z";
-const DAY: Duration = Duration::from_secs(86_400);
+pub(crate) const AT: &str = "2025-06-22T10:30:00Z";
+pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 /// How long an alert may take to fire or to resolve. The longest wait is that for a range of an hour.
 const PATIENCE: Duration = Duration::from_secs(200);
 /// Longer than most alerts wait before they fire.
 const QUIET: Duration = Duration::from_secs(12);
-/// How many events are sent in a second while the application is down.
-const RATE: u32 = 8;
+/// The pause between two looks.
+pub(crate) const POLL: Duration = Duration::from_millis(250);
+/// How long the backend may take to read its settings again.
+const READS_WITHIN: Duration = Duration::from_secs(10);
+/// The name of the file with the proof.
+const PROOF_FILE: &str = "proof";
 
 /// A stack with TLS, and a Prometheus that watches it.
 pub(crate) struct Trial {
-    prometheus: Prometheus,
+    pub(crate) prometheus: Prometheus,
     client: Client,
     webhook: String,
-    authority: Authority,
-    certificates: TempDir,
-    simulator: Simulator,
-    stack: Stack,
+    pub(crate) authority: Authority,
+    pub(crate) folder: TempDir,
+    pub(crate) simulator: Simulator,
+    pub(crate) stack: Stack,
 }
 
 impl Trial {
     /// Starts everything, with a certificate that is valid for a long time.
     pub(crate) async fn start() -> Result<Self> {
-        let certificates = tempfile::tempdir()?;
+        let folder = tempfile::tempdir()?;
         let authority = Authority::new()?;
-        authority.install(certificates.path(), 90 * DAY)?;
+        authority.install(folder.path(), 90 * DAY)?;
         let tls = fs::read_to_string(tools::workspace().join("envoy/tls.yaml"))?;
-        let tls_file = certificates.path().join("tls.yaml");
-        fs::write(&tls_file, tls.replace("/etc/edge/tls", &certificates.path().display().to_string()))?;
+        let tls_file = folder.path().join("tls.yaml");
+        fs::write(&tls_file, tls.replace("/etc/edge/tls", &folder.path().display().to_string()))?;
         let simulator = Simulator::start("127.0.0.1:0", API_KEY, SINK_SECRET).await?;
         let options = Options {
             enable: vec!["tls"],
-            bootstrap: vec![("tls_file", tls_file.display().to_string())],
+            bootstrap: vec![
+                ("tls_file", tls_file.display().to_string()),
+                ("connections_per_second", "100".to_owned()),
+                ("connection_burst", "300".to_owned()),
+            ],
+            policy: json!({ "unknown_events": "quarantine" }),
             ..Options::new(simulator.url())
         };
+        let proof_file = folder.path().join(PROOF_FILE);
+        fs::write(&proof_file, PROOF)?;
         let options = options
+            .backend("ingest.proof_file", proof_file.display())
+            .backend("partner_api.breaker_failures", 5)
+            .backend("partner_api.breaker_open_ms", 1_000)
             .backend("worker.backoff_base_ms", 1_000)
             .backend("worker.backoff_cap_ms", 4_000)
             .backend("reconciler.interval_s", 1)
@@ -77,7 +91,7 @@ impl Trial {
         let client = Client::builder().no_proxy().tls_certs_only([certificate]).build()?;
         let webhook = stack.webhook().replace("http://127.0.0.1", "https://localhost");
         let prometheus = Prometheus::start(&stack, plain)?;
-        Ok(Self { prometheus, client, webhook, authority, certificates, simulator, stack })
+        Ok(Self { prometheus, client, webhook, authority, folder, simulator, stack })
     }
 
     /// Makes the faults. Those that do not disturb each other happen at once.
@@ -85,92 +99,31 @@ impl Trial {
         self.stack.backend_command(&["reconcile"]).context("the first round, which backfills nothing")?;
         self.send("smooth").await?;
         self.prometheus.fires_nothing_for(QUIET).await.context("nothing is wrong")?;
-        let dead_letter_and_sink = async {
+        self.too_many_connections().await?;
+        let one_after_the_other = async {
             self.dead_letter().await?;
-            self.sink_down().await
+            self.sink_down().await?;
+            self.partner_api_down().await
         };
-        tokio::try_join!(self.event_missed(), self.requests_rejected(), self.certificate(), dead_letter_and_sink)?;
+        tokio::try_join!(
+            self.event_missed(),
+            self.requests_rejected(),
+            self.certificate(),
+            self.event_unknown(),
+            self.api_key_rejected(),
+            self.connections_closed(),
+            one_after_the_other,
+        )?;
+        // Commands of the backend read the same settings, so these faults would disturb others.
+        self.settings_rejected().await?;
+        self.proof_unknown().await?;
         let firing = self.prometheus.firing().await?;
         ensure!(firing.is_empty(), "alerts fire although every fault has ended: {firing:?}");
         self.redis_down().await?;
         self.backend_down().await
     }
 
-    /// An event that TruEnroll never sends.
-    async fn event_missed(&self) -> Result<()> {
-        self.simulator.world.upload("missed", Some("applicant-1"), &[Feature::Extraction]);
-        self.simulator.world.finish("missed", Feature::Extraction, Stage::Completed, AT).context("no such stage")?;
-        self.fires_and_resolves("a missed event", &["EventsBackfilled"], async { Ok(()) }).await
-    }
-
-    /// Requests that are no valid events.
-    async fn requests_rejected(&self) -> Result<()> {
-        for _ in 0..20 {
-            ensure!(self.post("{}".to_owned()).await? == StatusCode::UNPROCESSABLE_ENTITY, "the filter accepts {{}}");
-            // Prometheus needs two readings to see an increase.
-            sleep(Duration::from_millis(200)).await;
-        }
-        self.fires_and_resolves("rejected requests", &["FilterRejectsMore"], async { Ok(()) }).await
-    }
-
-    async fn certificate(&self) -> Result<()> {
-        self.authority.install(self.certificates.path(), 5 * DAY)?;
-        let renew = async { self.authority.install(self.certificates.path(), 90 * DAY) };
-        self.fires_and_resolves("a certificate that expires in 5 days", &["CertificateExpires"], renew).await
-    }
-
-    /// The application never wants an outcome, until it is replayed.
-    async fn dead_letter(&self) -> Result<()> {
-        self.simulator.application.fail_next([(StatusCode::GONE, Duration::ZERO)]);
-        self.send("gone").await?;
-        let replay = async { self.stack.backend_command(&["replay"]).map(drop) };
-        self.fires_and_resolves("a dead letter", &["DeadLetters"], replay).await
-    }
-
-    /// The application is down while events arrive.
-    async fn sink_down(&self) -> Result<()> {
-        let is_down = AtomicBool::new(true);
-        let fail = || self.simulator.application.fail_next([(StatusCode::SERVICE_UNAVAILABLE, Duration::ZERO); 10_000]);
-        fail();
-        let arrive = async {
-            let mut ticks = interval(Duration::from_secs(1) / RATE);
-            for number in 0.. {
-                ticks.tick().await;
-                if !is_down.load(Ordering::Relaxed) {
-                    break;
-                }
-                self.send(&format!("backlog-{number}")).await?;
-            }
-            Ok(())
-        };
-        let heal = async {
-            self.simulator.application.heal();
-            is_down.store(false, Ordering::Relaxed);
-            Ok(())
-        };
-        let alerts = ["SinkFailing", "BacklogGrows"];
-        let watch = self.fires_and_resolves("an application that is down", &alerts, heal);
-        tokio::try_join!(arrive, watch).map(drop)
-    }
-
-    async fn redis_down(&mut self) -> Result<()> {
-        self.stack.redis.as_mut().context("the stack has no Redis")?.process.kill()?;
-        // The case does not exist, so that nobody backfills the event.
-        let event = self.simulator.world.forge("lost", Feature::Forensics, Stage::Failed, AT).context("no event")?;
-        let lost = self.post(event.body).await?;
-        ensure!(lost == StatusCode::SERVICE_UNAVAILABLE, "answered {lost} without Redis");
-        let alerts = ["RedisDown", "EventsNotStored", "EventsRejectedAsUnavailable"];
-        let Self { prometheus, stack, .. } = self;
-        fires_and_resolves(prometheus, "Redis is down", &alerts, async { stack.start_redis() }).await
-    }
-
-    async fn backend_down(&mut self) -> Result<()> {
-        self.stack.backend.kill()?;
-        let Self { prometheus, stack, .. } = self;
-        fires_and_resolves(prometheus, "the backend is down", &["TargetDown"], async { stack.start_backend() }).await
-    }
-
-    async fn fires_and_resolves(
+    pub(crate) async fn fires_and_resolves(
         &self,
         fault: &str,
         alerts: &[&str],
@@ -179,8 +132,26 @@ impl Trial {
         fires_and_resolves(&self.prometheus, fault, alerts, end).await
     }
 
+    /// Has the backend read its settings again, with another proof, and waits until it has.
+    pub(crate) async fn reload(&self, proof: &str) -> Result<()> {
+        let reloads = async || {
+            let metrics = self.stack.backend_metrics().await?;
+            anyhow::Ok(metrics.sum("truenroll_backend_config_reloads_total", &[]))
+        };
+        let before = reloads().await?;
+        fs::write(self.folder.path().join(PROOF_FILE), proof)?;
+        self.stack.backend.signal("HUP")?;
+        let read = async {
+            while reloads().await? == before {
+                sleep(POLL).await;
+            }
+            Ok(())
+        };
+        timeout(READS_WITHIN, read).await.context("the backend does not read its settings again")?
+    }
+
     /// Sends the event of a finished stage, which must be accepted.
-    async fn send(&self, case: &str) -> Result<()> {
+    pub(crate) async fn send(&self, case: &str) -> Result<()> {
         self.simulator.world.upload(case, Some("applicant-1"), &[Feature::Extraction]);
         let event = self.simulator.world.finish(case, Feature::Extraction, Stage::Completed, AT).context("no event")?;
         let status = self.post(event.body).await?;
@@ -188,14 +159,14 @@ impl Trial {
         Ok(())
     }
 
-    async fn post(&self, body: String) -> Result<StatusCode> {
+    pub(crate) async fn post(&self, body: String) -> Result<StatusCode> {
         let request = self.client.post(&self.webhook).header("content-type", "application/json").body(body);
         Ok(request.send().await?.status())
     }
 }
 
 /// Waits until the alerts of a fault fire, ends it, and waits until they have resolved.
-async fn fires_and_resolves(
+pub(crate) async fn fires_and_resolves(
     prometheus: &Prometheus,
     fault: &str,
     alerts: &[&str],
