@@ -43,15 +43,6 @@ pub struct Check {
     pub finding: Finding,
 }
 
-/// What to check.
-#[derive(Debug, Clone)]
-pub struct Subject {
-    /// The configuration.
-    pub config: Config,
-    /// Whether to send the application a test.
-    pub sink_test: SinkTest,
-}
-
 /// Whether to send the application a request that it can recognize as a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SinkTest {
@@ -61,10 +52,10 @@ pub enum SinkTest {
     Sent,
 }
 
-/// Runs all checks, and returns them in the order of [`Name`].
-pub async fn run(subject: Subject) -> Vec<Check> {
-    let omits_test = subject.sink_test == SinkTest::Omitted;
-    let examined = Arc::new(Examined::new(subject));
+/// Runs all checks of the installation with this configuration, and returns them in the order of [`Name`].
+pub async fn run(config: Config, sink_test: SinkTest) -> Vec<Check> {
+    let omits_test = sink_test == SinkTest::Omitted;
+    let examined = Arc::new(Examined::new(config));
     let names = Name::value_variants().iter().copied().filter(|&name| name != Name::SinkTest || !omits_test);
     let tasks: Vec<_> = names
         .map(|name| {
@@ -98,7 +89,7 @@ fn too_slow(limit: Duration) -> Finding {
 
 async fn check(name: Name, examined: &Examined) -> Checked {
     match name {
-        Name::Configuration => Ok(configuration::check(&examined.subject.config.settings)),
+        Name::Configuration => Ok(configuration::check(&examined.config.settings)),
         Name::RedisReachable => servers::reachable(examined).await,
         Name::RedisVersion => servers::version(examined).await,
         Name::RedisLatency => servers::latency(examined).await,
@@ -109,7 +100,7 @@ async fn check(name: Name, examined: &Examined) -> Checked {
         Name::PartnerApi => partner_api::access(examined).await,
         Name::PartnerApiPaging => partner_api::paging(examined).await,
         Name::Sink => sink::reachable(examined).await,
-        Name::SinkSignature => Ok(sink::signature(&examined.subject.config.sink)),
+        Name::SinkSignature => Ok(sink::signature(&examined.config.sink)),
         Name::SinkTest => sink::test(examined).await,
         Name::EnvoyBuild => envoy::build(examined).await,
         Name::EnvoyProof => envoy::proof(examined).await,
@@ -119,6 +110,6 @@ async fn check(name: Name, examined: &Examined) -> Checked {
         Name::Partitions => work::partitions(examined).await,
         Name::Backlog => work::backlog(examined).await,
         Name::DeadLetters => work::dead_letters(examined).await,
-        Name::Spool => spool::check(&examined.subject.config).await,
+        Name::Spool => spool::check(&examined.config).await,
     }
 }

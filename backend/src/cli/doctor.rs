@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum as _};
 
 use crate::{
     config::Config,
-    doctor::{self, Check, Name, SinkTest, Status, Subject},
+    doctor::{self, Check, Name, SinkTest, Status},
 };
 
 /// What to check, and how to show it.
@@ -33,7 +33,7 @@ pub(super) struct Options {
 /// If a check is a failure.
 pub(super) async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     let sink_test = if options.probe_sink { SinkTest::Sent } else { SinkTest::Omitted };
-    let checks = doctor::run(Subject { config, sink_test }).await;
+    let checks = doctor::run(config, sink_test).await;
     for check in &checks {
         if options.json {
             writeln!(stdout(), "{}", serde_json::to_string(check)?)?;

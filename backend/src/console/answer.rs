@@ -5,7 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 use axum::{
     Extension, Form, Json,
-    extract::{FromRequest, FromRequestParts, Request, rejection::FormRejection},
+    extract::{FromRequest, FromRequestParts, Request},
     http::{StatusCode, header, request::Parts},
     response::{Html, IntoResponse, Response},
 };
@@ -63,7 +63,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        Ok(Self(Form::from_request(request, state).await?.0))
+        let invalid = |_| {
+            let advice = "Go back, reload the page and try again.";
+            Failure::new(StatusCode::BAD_REQUEST, "The form is incomplete or invalid", advice)
+        };
+        Form::from_request(request, state).await.map(|Form(sent)| Self(sent)).map_err(invalid)
     }
 }
 
@@ -134,23 +138,13 @@ impl From<InboxError> for Failure {
     }
 }
 
-impl From<FormRejection> for Failure {
-    fn from(_: FormRejection) -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "The form is incomplete or invalid",
-            "Go back, reload the page and try again.",
-        )
-    }
-}
-
 /// Splits a text at its backquotes, into what is prose and what is code.
 pub(super) fn pieces(text: &str) -> impl Iterator<Item = (bool, &str)> {
     text.split('`').enumerate().map(|(position, piece)| (position % 2 == 1, piece))
 }
 
 /// Renders a page.
-pub(super) fn html(page: &impl Template) -> Response {
+fn html(page: &impl Template) -> Response {
     match page.render() {
         Ok(text) => Html(text).into_response(),
         Err(error) => {

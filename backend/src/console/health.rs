@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    doctor::{self, Check, SinkTest, Status, Subject},
+    doctor::{self, Check, SinkTest, Status},
 };
 
 /// What the page shows.
@@ -52,8 +52,7 @@ impl Health {
         {
             return health.clone();
         }
-        let subject = Subject { config: Config::clone(&context.config()), sink_test: SinkTest::Omitted };
-        let checks = doctor::run(subject).await;
+        let checks = doctor::run(Config::clone(&context.config()), SinkTest::Omitted).await;
         let status = checks.iter().map(|check| check.finding.status).max().unwrap_or(Status::Pass);
         let health = Self { status, checks };
         *latest = Some((Instant::now(), health.clone()));

@@ -1,24 +1,16 @@
 //! The pages Event and Case: what became of one event, or of all events of a case.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use askama::Template;
-use axum::{
-    Extension, Form, Json,
-    extract::{Path, State, rejection::FormRejection},
-    http::StatusCode,
-    response::Response,
-};
+use axum::{extract::Path, http::StatusCode, response::Response};
 use envelope::CaseId;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::{
     Context,
-    answer::{Failure, Frame, html},
+    answer::{Asked, Failure, Frame, Sent},
 };
 use crate::{
     codes,
@@ -47,9 +39,9 @@ pub(super) struct Stories {
     has_history: bool,
 }
 
-/// What the operator has asked the Partner API.
-enum Asked {
-    Nothing,
+/// What the Partner API says about the case.
+enum Answer {
+    NotAsked,
     CaseExists,
     NoSuchCase,
 }
@@ -59,7 +51,7 @@ enum Asked {
 struct Page {
     frame: Frame,
     view: Stories,
-    asked: Asked,
+    answer: Answer,
     now: SystemTime,
     /// Where the pages of traces are.
     telemetry: Telemetry,
@@ -82,49 +74,23 @@ const SHOWN: usize = 100;
 /// How long the events of a case may be read.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-pub(super) async fn event(
-    State(context): State<Arc<Context>>,
-    Extension(frame): Extension<Frame>,
-    key: Result<Form<Key>, FormRejection>,
-) -> Result<Response, Failure> {
-    page(&context, frame, &event_of(&key?.0.key)?, Asked::Nothing).await
+pub(super) async fn event(asked: Asked, Sent(Key { key }): Sent<Key>) -> Result<Response, Failure> {
+    show(asked, &event_of(&key)?, Answer::NotAsked).await
 }
 
-pub(super) async fn case(
-    State(context): State<Arc<Context>>,
-    Extension(frame): Extension<Frame>,
-    Path(case): Path<String>,
-) -> Result<Response, Failure> {
-    page(&context, frame, &case_of(case)?, Asked::Nothing).await
+pub(super) async fn case(asked: Asked, Path(case): Path<String>) -> Result<Response, Failure> {
+    show(asked, &case_of(case)?, Answer::NotAsked).await
 }
 
 /// Shows the page with what the Partner API says about the case. Changes nothing.
-pub(super) async fn ask_api(
-    State(context): State<Arc<Context>>,
-    Extension(frame): Extension<Frame>,
-    form: Result<Form<Question>, FormRejection>,
-) -> Result<Response, Failure> {
-    let subject = Subject::parse(&form?.0.subject).ok_or_else(|| not_found("case"))?;
-    let asked = match context.api.case(subject.case()).await {
-        Ok(_) => Asked::CaseExists,
-        Err(error) if error.is_not_found() => Asked::NoSuchCase,
+pub(super) async fn ask_api(asked: Asked, Sent(question): Sent<Question>) -> Result<Response, Failure> {
+    let subject = Subject::parse(&question.subject).ok_or_else(|| not_found("case"))?;
+    let answer = match asked.context.api.case(subject.case()).await {
+        Ok(_) => Answer::CaseExists,
+        Err(error) if error.is_not_found() => Answer::NoSuchCase,
         Err(error) => return Err(unanswered(error)),
     };
-    page(&context, frame, &subject, asked).await
-}
-
-pub(super) async fn event_json(
-    State(context): State<Arc<Context>>,
-    key: Result<Form<Key>, FormRejection>,
-) -> Result<Json<Stories>, Failure> {
-    Ok(Json(Stories::read(&context, &event_of(&key?.0.key)?).await?))
-}
-
-pub(super) async fn case_json(
-    State(context): State<Arc<Context>>,
-    Path(case): Path<String>,
-) -> Result<Json<Stories>, Failure> {
-    Ok(Json(Stories::read(&context, &case_of(case)?).await?))
+    show(asked, &subject, answer).await
 }
 
 /// Returns the path of the page about an event or a case. Neither identifier is personal data.
@@ -167,16 +133,17 @@ fn case_of(case: String) -> Result<Subject, Failure> {
     CaseId::new(case).map(Subject::Case).ok_or_else(|| not_found("case"))
 }
 
-async fn page(context: &Context, frame: Frame, subject: &Subject, asked: Asked) -> Result<Response, Failure> {
-    let view = Stories::read(context, subject).await?;
+async fn show(Asked { context, frame }: Asked, subject: &Subject, answer: Answer) -> Result<Response, Failure> {
+    let view = Stories::read(&context, subject).await?;
     let telemetry = context.config().telemetry.clone();
-    Ok(html(&Page { frame, view, asked, now: SystemTime::now(), telemetry }))
+    let page = Page { frame, view, answer, now: SystemTime::now(), telemetry };
+    Ok(page.frame.show(&page, &page.view))
 }
 
 impl Page {
     /// Whether the page shows changes. The answer of the Partner API is shown once.
     fn is_live(&self) -> bool {
-        matches!(self.asked, Asked::Nothing)
+        matches!(self.answer, Answer::NotAsked)
     }
 }
 

@@ -36,7 +36,7 @@ const REQUIRE_A_TOKEN: &str = "have TruEnroll register a URL with a token, requi
                                \"enforce\" once the counted rejections are right";
 
 pub(super) async fn check(examined: &Examined) -> Checked {
-    let policy = read(&examined.subject.config.reconciler.policy_file)?;
+    let policy = read(&examined.config.reconciler.policy_file)?;
     match envoy::ask(examined, Policy::PROBE_PATH).await {
         Ok(answer) => Ok(judge_answer(&answer)),
         // Whether Envoy is reachable is another check's concern.

@@ -19,7 +19,7 @@ const MAX_BYTES: usize = 16 * 1024;
 /// # Errors
 /// If Envoy does not answer, or its URL is not set.
 pub(super) async fn ask(examined: &Examined, path: &str) -> Result<Got, Finding> {
-    let url = examined.subject.config.doctor.envoy_url.trim_end_matches('/');
+    let url = examined.config.doctor.envoy_url.trim_end_matches('/');
     if url.is_empty() {
         return Err(Finding::not_checked(
             "`doctor.envoy_url` is not set",

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::sync::OnceCell;
 
-use super::{Finding, Subject};
+use super::Finding;
 use crate::{
+    config::Config,
     inbox::{Examination, InboxError},
     partner_api::{Listed, PartnerApi},
     sink::Sink,
@@ -13,7 +14,7 @@ use crate::{
 
 /// What is examined, and what was found out about it so far.
 pub(super) struct Examined {
-    pub(super) subject: Subject,
+    pub(super) config: Config,
     /// The client of the Partner API, or why there is none.
     pub(super) partner_api: Result<PartnerApi, String>,
     /// The sink, or why there is none.
@@ -27,10 +28,10 @@ pub(super) struct Examined {
 const REDIS_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Examined {
-    pub(super) fn new(subject: Subject) -> Self {
-        let partner_api = PartnerApi::new(&subject.config.partner_api).map_err(|error| error.to_string());
-        let sink = Sink::new(&subject.config.sink).map_err(|error| error.to_string());
-        Self { subject, partner_api, sink, redis: OnceCell::new(), first_case: OnceCell::new() }
+    pub(super) fn new(config: Config) -> Self {
+        let partner_api = PartnerApi::new(&config.partner_api).map_err(|error| error.to_string());
+        let sink = Sink::new(&config.sink).map_err(|error| error.to_string());
+        Self { config, partner_api, sink, redis: OnceCell::new(), first_case: OnceCell::new() }
     }
 
     /// Returns Redis, to be examined.
@@ -38,7 +39,7 @@ impl Examined {
     /// # Errors
     /// If it cannot be reached.
     pub(super) async fn redis(&self) -> Result<&Examination, InboxError> {
-        let begin = || Examination::begin(&self.subject.config, REDIS_PATIENCE);
+        let begin = || Examination::begin(&self.config, REDIS_PATIENCE);
         self.redis.get_or_init(begin).await.as_ref().map_err(Clone::clone)
     }
 

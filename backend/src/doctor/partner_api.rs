@@ -12,7 +12,7 @@ const CHECK_URL: &str = "check `partner_api.base_url`, the network, and which ce
 pub(super) async fn access(examined: &Examined) -> Checked {
     client(examined)?;
     let Some(listed) = examined.first_case().await else { return Err(Finding::not_checked("no client", CHECK_URL)) };
-    Ok(judge_access(listed, &examined.subject.config.partner_api))
+    Ok(judge_access(listed, &examined.config.partner_api))
 }
 
 fn client(examined: &Examined) -> Result<&PartnerApi, Finding> {
@@ -58,7 +58,7 @@ fn of_error(error: PartnerApiError) -> Finding {
 
 pub(super) async fn paging(examined: &Examined) -> Checked {
     let api = client(examined)?;
-    let settings = &examined.subject.config.partner_api.paging;
+    let settings = &examined.config.partner_api.paging;
     let unlisted = || Finding::not_checked("the Partner API lists no cases", "see `partner-api`");
     let first = examined.first_case().await.and_then(|listed| listed.cases.as_ref().ok()).ok_or_else(unlisted)?;
     let second = api.list(1, 1).await.cases.map_err(of_error)?;

@@ -96,13 +96,13 @@ pub(super) async fn eviction(examined: &Examined) -> Checked {
 pub(super) async fn durability(examined: &Examined) -> Checked {
     let redis = examined.reached_redis().await?;
     let syncs_always = redis.ensure_durable().await.map_err(|error| unfit(error, examined))?;
-    Ok(judge_durability(examined.subject.config.redis.durability, syncs_always))
+    Ok(judge_durability(examined.config.redis.durability, syncs_always))
 }
 
 /// Without `redis.check_server` the backend uses an unfit server, so it is not a failure.
 fn unfit(error: InboxError, examined: &Examined) -> Finding {
     let failure = Finding::from(error);
-    if examined.subject.config.redis.check_server {
+    if examined.config.redis.check_server {
         return failure;
     }
     let advice = failure.advice.unwrap_or_default();

@@ -44,7 +44,7 @@ pub(super) async fn backlog(examined: &Examined) -> Checked {
     let redis = examined.reached_redis().await?;
     let contents = redis.contents().await?;
     let backlog = redis.backlog(&contents).await?;
-    Ok(judge_backlog(&backlog, ordinary_wait(&examined.subject.config)))
+    Ok(judge_backlog(&backlog, ordinary_wait(&examined.config)))
 }
 
 /// How long an event may wait although nothing is wrong but a stage that is unfinished: until the

@@ -1,9 +1,6 @@
 //! Posts outcomes to the partner's application, signed per Standard Webhooks.
 
-use std::{
-    fmt::Write,
-    time::{Duration, Instant, SystemTime},
-};
+use std::time::{Duration, Instant, SystemTime};
 
 use envelope::{EventKey, Feature, Signing, SigningKey};
 use reqwest::{
@@ -114,12 +111,8 @@ impl HttpSink {
 /// full stop in it, which an event key contains, so it is a hash of the key.
 pub(super) fn message_id(key: &EventKey) -> String {
     let hash = Sha256::digest(key.as_str());
-    let mut id = "msg_".to_owned();
-    for byte in hash.iter().take(16) {
-        // Writing to a string cannot fail.
-        let _ = write!(id, "{byte:02x}");
-    }
-    id
+    let id = hash.iter().take(16).fold(0_u128, |id, byte| id << 8 | u128::from(*byte));
+    format!("msg_{id:032x}")
 }
 
 /// The error for an answer that is not 2xx. An application that rejects an outcome more likely has
