@@ -22,7 +22,7 @@ use crate::{
     inbox::{Accepted, Arrival, Inbox, Origin, Place},
     proofs::Proofs,
     telemetry::{IngestLabels, Metrics},
-    traces::Span,
+    traces::{self, Span},
 };
 
 mod answer;
@@ -55,7 +55,10 @@ async fn receive(
     let started = Instant::now();
     let judgement = context.proofs.judgement(&headers);
     let answer = match judgement {
-        Some(judgement) => answer(&context, judgement, body).await,
+        Some(judgement) => {
+            let parent = headers.get(traces::HEADER).and_then(|value| value.to_str().ok());
+            answer(&context, judgement, body, parent).await
+        }
         None => Answer::Unproven,
     };
     context.metrics.ingest.get_or_create(&IngestLabels { answer: answer.label() }).inc();
@@ -70,8 +73,13 @@ async fn receive(
     response
 }
 
-/// Parses and stores an event that the filter has accepted.
-async fn answer(context: &Context, judgement: Judgement<'_>, body: Result<Bytes, BytesRejection>) -> Answer {
+/// Parses and stores an event that the filter has accepted. `parent` is Envoy's span.
+async fn answer(
+    context: &Context,
+    judgement: Judgement<'_>,
+    body: Result<Bytes, BytesRejection>,
+    parent: Option<&str>,
+) -> Answer {
     if let Mark::Unknown(mark) = judgement.mark {
         context.log.unknown_mark(mark, judgement.build);
         return Answer::UnknownMark;
@@ -93,7 +101,7 @@ async fn answer(context: &Context, judgement: Judgement<'_>, body: Result<Bytes,
         Verdict::Accept(event) => (Place::Inbox(event.event.feature), event.key(), &event.case_id, event.occurred_at),
         Verdict::Quarantine(event) => (Place::Quarantine, event.key(), &event.case_id, event.occurred_at),
     };
-    let span = Span::store(place.as_str(), &key);
+    let span = Span::store(place.as_str(), &key, parent);
     let (origin, trace) = (Origin::Sent, span.context());
     let trace = trace.as_deref();
     let arrival = Arrival { place, key: &key, case_id, occurred_at, body: &body, received_at, origin, trace };

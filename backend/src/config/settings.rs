@@ -263,6 +263,8 @@ pub struct Telemetry {
     #[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "without traces there is no service to name"))]
     pub service_name: String,
     pub sampling: f64,
+    #[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "without traces there is none to continue"))]
+    pub continue_traces: bool,
     pub trace_url: String,
 }
 

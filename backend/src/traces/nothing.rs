@@ -22,7 +22,7 @@ pub async fn stop() {}
 
 #[allow(missing_docs, reason = "as in a build that records spans, but without an effect")]
 impl Span {
-    pub fn store(_: &'static str, _: &EventKey) -> Self {
+    pub fn store(_: &'static str, _: &EventKey, _: Option<&str>) -> Self {
         Self
     }
 

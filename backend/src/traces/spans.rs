@@ -29,8 +29,10 @@ static RECORDER: OnceLock<Recorder> = OnceLock::new();
 struct Recorder {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
-    /// The share of events that are traced.
+    /// The share of events that are traced, unless Envoy decides it.
     sampling: f64,
+    /// Whether Envoy's traces are continued.
+    continue_traces: bool,
 }
 
 /// A step of a trace. It does nothing if the event is not traced. If it is dropped before it has ended,
@@ -48,7 +50,8 @@ pub fn start(settings: &Telemetry, metrics: &Metrics) -> anyhow::Result<()> {
     let Some(url) = settings.traces_url() else { return Ok(()) };
     let provider = export::provider(&url, settings, metrics.spans_dropped.clone()).context("cannot export traces")?;
     let tracer = provider.tracer("truenroll-edge");
-    _ = RECORDER.set(Recorder { provider, tracer, sampling: settings.sampling });
+    let (sampling, continue_traces) = (settings.sampling, settings.continue_traces);
+    _ = RECORDER.set(Recorder { provider, tracer, sampling, continue_traces });
     Ok(())
 }
 
@@ -64,11 +67,13 @@ pub async fn stop() {
 }
 
 impl Span {
-    /// Decides whether an event that has arrived is traced. If so, begins the trace of its storage in
-    /// `destination`.
-    pub fn store(destination: &'static str, key: &EventKey) -> Self {
-        let sampled = RECORDER.get().filter(|recorder| fastrand::f64() < recorder.sampling);
-        Self(sampled.map(|recorder| {
+    /// Decides whether an event that has arrived is traced. If so, begins the span of its storage in
+    /// `destination`. `parent` is the `traceparent` of the request.
+    pub fn store(destination: &'static str, key: &EventKey, parent: Option<&str>) -> Self {
+        let Some(recorder) = RECORDER.get() else { return Self(None) };
+        let parent = parent.filter(|_| recorder.continue_traces).and_then(parse);
+        let is_traced = parent.as_ref().map_or_else(|| fastrand::f64() < recorder.sampling, SpanContext::is_sampled);
+        Self(is_traced.then(|| {
             let attributes = vec![
                 KeyValue::new("messaging.system", "redis"),
                 KeyValue::new("messaging.operation.name", "store"),
@@ -77,7 +82,8 @@ impl Span {
                 KeyValue::new("truenroll.event_key", key.to_string()),
             ];
             let span = named(format!("store {destination}"), SpanKind::Producer).with_attributes(attributes);
-            recorder.start(span, &Context::new())
+            let parent = parent.map_or_else(Context::new, |parent| Context::new().with_remote_span_context(parent));
+            recorder.start(span, &parent)
         }))
     }
 
@@ -191,14 +197,15 @@ fn named(name: String, kind: SpanKind) -> SpanBuilder {
     SpanBuilder::from_name(name).with_kind(kind)
 }
 
-/// Reads what [`Span::context`] has written.
+/// Reads a `traceparent`.
 fn parse(text: &str) -> Option<SpanContext> {
     let mut parts = text.split('-');
     if parts.next() != Some("00") {
         return None;
     }
     let (trace, span) = (TraceId::from_hex(parts.next()?).ok()?, SpanId::from_hex(parts.next()?).ok()?);
-    let context = SpanContext::new(trace, span, TraceFlags::SAMPLED, true, TraceState::NONE);
+    let flags = TraceFlags::new(u8::from_str_radix(parts.next()?, 16).ok()?);
+    let context = SpanContext::new(trace, span, flags, true, TraceState::NONE);
     context.is_valid().then_some(context)
 }
 
@@ -237,7 +244,7 @@ mod tests {
     async fn a_span_ends_once_and_as_failed_if_its_step_was_cut_off() {
         let kept = Kept::default();
         let provider = SdkTracerProvider::builder().with_span_processor(kept.clone()).build();
-        let recorder = Recorder { tracer: provider.tracer(""), provider, sampling: 1.0 };
+        let recorder = Recorder { tracer: provider.tracer(""), provider, sampling: 1.0, continue_traces: false };
         let span = || Span(Some(recorder.start(named(String::new(), SpanKind::Internal), &Context::new())));
         span().end(None);
         span().end(Some("a_code"));
@@ -256,13 +263,20 @@ mod tests {
 
     #[test]
     fn a_context_is_read_as_it_was_written() {
-        let text = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let span = Span(Some(Context::new().with_remote_span_context(parse(text).unwrap())));
-        assert_eq!(span.context().as_deref(), Some(text));
+        for (text, is_sampled) in [
+            ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", true),
+            ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", false),
+        ] {
+            let context = parse(text).unwrap();
+            assert_eq!(context.is_sampled(), is_sampled);
+            let span = Span(Some(Context::new().with_remote_span_context(context)));
+            assert_eq!(span.context().as_deref(), Some(text));
+        }
         for damaged in [
             "",
             "00",
             "00-0af7651916cd43dd8448eb211c80319c",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
             "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
             "00-00000000000000000000000000000000-b7ad6b7169203331-01",
             "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",

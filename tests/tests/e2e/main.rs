@@ -37,6 +37,7 @@
 //! - [`planned`]: policy changes and restarts of one of two backends.
 //! - [`drain`]: restarts of Envoy.
 //! - [`traces`]: what a collector receives, and a collector that fails.
+//! - [`tracer`]: traces that begin in Envoy.
 //! - [`events`]: what the commands say about events.
 //! - [`records`]: records of the history that share an entry.
 //! - [`format`]: stores that a newer backend has changed.
@@ -121,6 +122,7 @@ mod start;
 mod swap;
 mod tls;
 mod token;
+mod tracer;
 mod traces;
 mod transport;
 mod up;

@@ -27,7 +27,7 @@ use crate::{
     redis_sink::{entries, to_stream},
 };
 
-const AT: &str = "2025-06-22T10:30:00Z";
+pub(crate) const AT: &str = "2025-06-22T10:30:00Z";
 /// What a sender might add to its requests.
 pub(crate) const STRANGER: [(&str, &str); 3] = [
     ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
@@ -35,7 +35,8 @@ pub(crate) const STRANGER: [(&str, &str); 3] = [
     ("baggage", "stranger=1"),
 ];
 /// The attributes that say what became of a span.
-const SHOWN: [&str; 4] = ["truenroll.answer", "truenroll.attempt", "http.response.status_code", "error.type"];
+pub(crate) const SHOWN: [&str; 4] =
+    ["truenroll.answer", "truenroll.attempt", "http.response.status_code", "error.type"];
 
 async fn traced(collector: &Collector, change: impl FnOnce(Options) -> Options) -> Fixture {
     Fixture::start_with(|options| {
@@ -54,12 +55,12 @@ async fn send_with_trace(fixture: &Fixture, event: &Event) {
 }
 
 /// Waits until the collector has received this number of spans.
-async fn received(collector: &Collector, count: usize) -> Vec<Recorded> {
+pub(crate) async fn received(collector: &Collector, count: usize) -> Vec<Recorded> {
     eventually(&format!("{count} spans are received"), async || collector.spans().len() >= count).await;
     collector.spans()
 }
 
-fn named<'a>(spans: &'a [Recorded], name: &str) -> Vec<&'a Recorded> {
+pub(crate) fn named<'a>(spans: &'a [Recorded], name: &str) -> Vec<&'a Recorded> {
     spans.iter().filter(|span| span.name == name).collect()
 }
 

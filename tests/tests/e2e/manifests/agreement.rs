@@ -94,8 +94,10 @@ fn names_and_images_agree_with_the_compose_file_and_the_version() {
     for name in services["backend"]["environment"].as_object().unwrap().keys() {
         let is_set = kubernetes.contains(name) || kubernetes.contains(&format!("{name}_FILE"));
         // The first has a default that is right in production. As for the second, backends may not
-        // connect to Envoy's operators' listener.
-        let may_be_left_out = ["BACKEND__PARTNER_API__BASE_URL", "BACKEND__DOCTOR__ENVOY_URL"];
+        // connect to Envoy's operators' listener. The third is for our bootstrap only, and the same
+        // manifests may be used with Envoy Gateway or Istio.
+        let may_be_left_out =
+            ["BACKEND__PARTNER_API__BASE_URL", "BACKEND__DOCTOR__ENVOY_URL", "BACKEND__TELEMETRY__CONTINUE_TRACES"];
         assert!(is_set || may_be_left_out.contains(&name.as_str()), "Kubernetes does not set {name}");
     }
 }
