@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use envelope::{CaseId, Feature};
 use tokio::signal::unix::{SignalKind, signal};
@@ -70,34 +70,22 @@ enum Command {
     /// Tell the story of an event, or of all events of a case.
     Show(show::Options),
     /// Follow what happens to events: completed, dead-lettered, replayed or revived.
-    Tail(tail::Options),
+    Tail(Selection),
     /// List quarantined events, oldest first, which are not among the documented ones.
-    Quarantine {
-        #[command(flatten)]
-        filter: Filter,
-        #[command(flatten)]
-        output: output::Output,
-    },
+    Quarantine(Selection),
     /// Move the quarantined events that this version knows to the inbox.
     Readmit {
         #[command(flatten)]
         filter: Filter,
     },
     /// List dead letters with their errors, oldest first.
-    Dead {
-        #[command(flatten)]
-        filter: Filter,
-        #[command(flatten)]
-        output: output::Output,
-    },
+    Dead(Selection),
     /// Return dead letters to the inbox, behind the other events of their lanes.
     Replay {
         #[command(flatten)]
-        filter: Filter,
+        selection: Selection,
         #[command(flatten)]
         options: dead::ReplayOptions,
-        #[command(flatten)]
-        output: output::Output,
     },
     /// Erase all that is stored about a case, and say what was erased: its dead letters, quarantined
     /// events, history and seen keys.
@@ -143,6 +131,15 @@ enum Command {
     Ready,
 }
 
+/// Which events to print, and how.
+#[derive(Debug, Clone, Args)]
+struct Selection {
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    output: output::Output,
+}
+
 /// The end of the help.
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 not found, 78 wrong setting";
 /// The exit code if what was asked for does not exist.
@@ -177,14 +174,14 @@ pub async fn main_with(extend: impl FnOnce(Handlers, &PartnerApi) -> Handlers) -
         Command::Check | Command::Completions { .. } => Ok(()),
         Command::Doctor { options } => doctor::run(config, options).await,
         Command::Ready => ready::ask(&config).await,
-        Command::Quarantine { filter, output } => quarantine::list(&config, filter, output).await,
+        Command::Quarantine(selection) => quarantine::list(&config, selection).await,
         Command::Readmit { filter } => quarantine::readmit(&config, filter).await,
         Command::Events(options) => events::run(&config, options).await,
         Command::Show(options) => show::run(&config, &options).await,
         Command::Forget(options) => forget::run(&config, &options).await,
-        Command::Tail(options) => tail::run(&config, options).await,
-        Command::Dead { filter, output } => dead::list(&config, filter, output).await,
-        Command::Replay { filter, options, output } => dead::replay(&config, filter, options, output).await,
+        Command::Tail(selection) => tail::run(&config, selection).await,
+        Command::Dead(selection) => dead::list(&config, selection).await,
+        Command::Replay { selection, options } => dead::replay(&config, selection, options).await,
         Command::Reconcile { case, since } => reconcile::run(&config, case.as_ref(), since).await,
         Command::Pause { feature } => pause::pause(&config, feature).await,
         Command::Resume { feature } => pause::resume(&config, feature).await,

@@ -6,12 +6,13 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    Selection,
     output::{Output, json},
     parse,
 };
 use crate::{
     config::Config,
-    events::{Event, Filter, Letters, Replayed},
+    events::{Event, Letters, Replayed},
     inbox::{DeadLetter, Inbox},
     time::to_millis,
 };
@@ -28,7 +29,7 @@ pub(super) struct ReplayOptions {
 }
 
 /// Prints the dead letters, oldest first.
-pub(super) async fn list(config: &Config, filter: Filter, mut output: Output) -> anyhow::Result<()> {
+pub(super) async fn list(config: &Config, Selection { filter, mut output }: Selection) -> anyhow::Result<()> {
     let inbox = Inbox::connect_command(config).await?;
     let mut letters = Letters::new(&inbox, filter);
     while let Some((letter, event)) = letters.next().await? {
@@ -41,9 +42,8 @@ pub(super) async fn list(config: &Config, filter: Filter, mut output: Output) ->
 /// becomes a dead letter again during the replay is not replayed a second time.
 pub(super) async fn replay(
     config: &Config,
-    filter: Filter,
+    Selection { filter, mut output }: Selection,
     options: ReplayOptions,
-    mut output: Output,
 ) -> anyhow::Result<()> {
     let inbox = Inbox::connect_command(config).await?;
     let now = inbox.examined(config).slowest_clock().await?;

@@ -5,7 +5,7 @@ use std::io::{Write, stdout};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::output::{Output, json};
+use super::{Selection, output::json};
 use crate::{
     config::Config,
     events::{self, Event, Filter, State, Walk},
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Prints the quarantined events, oldest first.
-pub(super) async fn list(config: &Config, filter: Filter, mut output: Output) -> anyhow::Result<()> {
+pub(super) async fn list(config: &Config, Selection { filter, mut output }: Selection) -> anyhow::Result<()> {
     let inbox = Inbox::connect_command(config).await?;
     let filter = Filter { state: Some(State::Quarantined), ..filter };
     let mut walk = Walk::new(&inbox, &filter, Order::OldestFirst, None, usize::MAX);

@@ -6,32 +6,25 @@ use std::{
 };
 
 use anyhow::ensure;
-use clap::Args;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::output::{KEY, Output, TIME, json, plain};
+use super::{
+    Selection,
+    output::{KEY, Output, TIME, json, plain},
+};
 use crate::{
     config::Config,
-    events::{Filter, Occurrence, Tail},
+    events::{Occurrence, Tail},
     inbox::Inbox,
     time::rfc3339,
 };
-
-/// What to follow.
-#[derive(Debug, Clone, Args)]
-pub(super) struct Options {
-    #[command(flatten)]
-    filter: Filter,
-    #[command(flatten)]
-    output: Output,
-}
 
 /// Interval between two looks at the history.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Prints what happens to events until it is stopped, or until the time that the filter states.
-pub(super) async fn run(config: &Config, Options { filter, output }: Options) -> anyhow::Result<()> {
+pub(super) async fn run(config: &Config, Selection { filter, output }: Selection) -> anyhow::Result<()> {
     let inbox = Inbox::connect_command(config).await?;
     ensure!(inbox.has_history(), "there is nothing to follow: `history.enabled` is false");
     // A partition may move to another server meanwhile.
