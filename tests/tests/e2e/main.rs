@@ -39,6 +39,7 @@
 //! - [`traces`]: what a collector receives, and a collector that fails.
 //! - [`tracer`]: traces that begin in Envoy.
 //! - [`events`]: what the commands say about events.
+//! - [`tail`]: `backend tail`.
 //! - [`records`]: records of the history that share an entry.
 //! - [`format`]: stores that a newer backend has changed.
 //! - [`upgrade`]: a store that the previous version has left.
@@ -120,6 +121,7 @@ mod send;
 mod skew;
 mod start;
 mod swap;
+mod tail;
 mod tls;
 mod token;
 mod tracer;
