@@ -83,7 +83,7 @@ async fn metrics(State(context): State<Context>) -> Response {
 async fn read_inbox(Context { inbox, metrics, dead_letter_counts, .. }: &Context) -> Result<(), InboxError> {
     let contents = inbox.contents().await?;
     show(&contents, inbox.partitions(), metrics);
-    // If somebody else reads the metrics at the same moment, one of both counts for both.
+    // If another request for the metrics is already counting, this one leaves the counting to it.
     if let Ok(mut counts) = dead_letter_counts.try_lock() {
         for (code, number) in counts.update(inbox, contents.dead_letters).await? {
             metrics.dead_letter_entries.get_or_create(&FailureLabels { code }).set(number.cast_signed());

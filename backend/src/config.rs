@@ -32,8 +32,8 @@ const DEFAULTS: &str = include_str!("../config.default.toml");
 /// What the names of the backend's environment variables begin with.
 const ENVIRONMENT_PREFIX: &str = "BACKEND";
 
-/// The variables of OpenTelemetry that are read, each with the setting whose default it replaces. Of
-/// those that replace the same default, the last one that is set does.
+/// The variables of OpenTelemetry that are read, each with the setting whose default it replaces.
+/// If several replace the same default, the last one that is set wins.
 const STANDARD_VARIABLES: [(&str, &str); 5] = [
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
     (TRACES_ENDPOINT, "telemetry.otlp_endpoint"),

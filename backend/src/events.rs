@@ -102,7 +102,7 @@ pub enum State {
     Dead,
     /// It is in quarantine.
     Quarantined,
-    /// It was a dead letter, which has expired. The event is in no place.
+    /// It was a dead letter, which has expired. The event itself is no longer stored.
     #[value(skip)]
     Expired,
 }

@@ -1,10 +1,10 @@
 //! Traces: what was done about an event, and how long each step took.
 //!
 //! The ingest decides for each event whether it is traced (`telemetry.sampling`). The span `store`
-//! begins the trace, or continues Envoy's if `telemetry.continue_traces` is set; then Envoy has
-//! decided. If the event is traced, its entry in the inbox says so: it holds the context of that span,
-//! which each attempt reads. An attempt that does not follow at once is a trace of its own, with a
-//! link to that span, so that no trace lasts for days.
+//! begins the trace, or continues Envoy's if `telemetry.continue_traces` is set, in which case
+//! Envoy has decided. If the event is traced, its entry in the inbox says so: it holds the context
+//! of that span, which each attempt reads. An attempt that does not follow at once is a trace of
+//! its own, with a link to that span, so that no trace lasts for days.
 //!
 //! Without the cargo feature `otlp`, nothing is recorded, and every call here is compiled to nothing.
 

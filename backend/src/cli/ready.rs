@@ -11,7 +11,7 @@ use crate::{config::Config, http_client};
 
 /// How long to wait for the answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// More than the reason why a backend is not ready.
+/// How much of the answer is read, in bytes. Expected answers are shorter.
 const MAX_BYTES: usize = 16 * 1024;
 
 /// Asks the backend at `admin.listen` whether it is ready.

@@ -11,7 +11,7 @@ use crate::http_client::{self, Got};
 
 /// How long Envoy may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(6);
-/// More than the filter or a backend answers.
+/// How much of an answer is read, in bytes. Expected answers are shorter.
 const MAX_BYTES: usize = 16 * 1024;
 
 /// Asks Envoy.

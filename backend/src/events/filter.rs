@@ -30,10 +30,10 @@ pub struct Filter {
     /// Only the event with this key.
     #[arg(long)]
     pub key: Option<String>,
-    /// Only events that have been in their state since this time, or a later one (RFC 3339).
+    /// Only events that entered their state at or after this time (RFC 3339).
     #[arg(long, value_parser = parse_rfc3339)]
     pub since: Option<SystemTime>,
-    /// Only events that have been in their state since before this time (RFC 3339).
+    /// Only events that entered their state before this time (RFC 3339).
     #[arg(long, value_parser = parse_rfc3339)]
     pub until: Option<SystemTime>,
 }

@@ -18,9 +18,9 @@ pub struct Readmitted {
     still_unknown: u64,
 }
 
-/// Moves the quarantined events that `filter` selects, whatever state it names, and that this version
-/// of the backend knows to the inbox. Reports what it has done after each event, and ends early if
-/// `stop` is cancelled.
+/// Moves quarantined events to the inbox: those that `filter` selects and that this version of the
+/// backend knows. The state in `filter` is ignored. Reports what it has done after each event, and
+/// ends early if `stop` is cancelled.
 ///
 /// # Errors
 /// If Redis does not answer. What was done until then stays done.

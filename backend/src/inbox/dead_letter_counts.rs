@@ -2,9 +2,9 @@
 //!
 //! No such number is kept in Redis, where an older backend would not maintain it. Instead, each
 //! backend counts what is there, remembers how far it has come, and reads only what was added since.
-//! Dead letters are added at the end. So those that were counted include those that there are, and if
-//! there are as many, they are the same. If not, some have been removed, and the partition is counted
-//! anew.
+//! Dead letters are only added at the end. So if a partition has as many as were counted, none has
+//! been removed, and the counts are right. If it has fewer, some have been removed, and the
+//! partition is counted again from the beginning.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -38,8 +38,9 @@ struct Count {
 const STEP: u64 = 200;
 /// How long to count at a time. The rest is counted the next time.
 const COUNT_FOR: Duration = Duration::from_millis(500);
-/// When a partition is counted anew in any case. A server that fails over or restarts may lose the
-/// removal of a dead letter; if another one is then removed, the number stays the same.
+/// After this time, a partition is counted from the beginning even if the total is right. A server
+/// that fails over or restarts may lose the removal of a dead letter; if another one is then removed,
+/// the number stays the same.
 const COUNT_ANEW_AFTER: Duration = Duration::from_secs(3_600);
 
 impl DeadLetterCounts {

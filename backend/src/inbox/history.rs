@@ -83,7 +83,7 @@ impl Handled {
 /// Returns a record without an error: what happened, when the event was received, the number of
 /// attempts, how long the last one took, whether the event was sent or backfilled, and its key. If an
 /// event that was sent is traced, a colon and the identifier of its trace follow the word `sent`:
-/// versions that do not know this compare the word with `backfilled` alone.
+/// older versions only check whether the word is `backfilled`, so they ignore the addition.
 pub(super) fn event_field(
     change: &str,
     entry: &Entry,

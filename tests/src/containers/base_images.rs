@@ -26,7 +26,8 @@ const FIRST_PULL: Duration = Duration::from_secs(60);
 pub const DEBIAN_IMAGE: &str = "debian:bookworm-slim";
 /// The first image to pull, since it is the smallest, and the base of those that are made locally.
 const DEBIAN: &str = "debian";
-/// What nothing here can make, so that its container is not tested where it cannot be pulled.
+/// The only image that cannot be made locally. Where it cannot be pulled, its container is not
+/// tested.
 const GRAFANA: &str = "grafana/grafana";
 /// The certificates of the host.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";

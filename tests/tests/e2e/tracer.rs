@@ -27,7 +27,7 @@ use crate::{
 const TOKEN: &str = "the-token-of-the-sender";
 /// The attributes that say what became of a span.
 const SHOWN: [&str; 4] = ["http.status_code", "truenroll.rejection", "truenroll.answer", "http.response.status_code"];
-/// What only a stranger's headers contain, besides the trace in [`STRANGER`].
+/// The client's headers that must not appear in a span, in addition to those in [`STRANGER`].
 const HEADERS: [(&str, &str); 8] = [
     ("user-agent", "nonymous-agent"),
     ("host", "nonymous.example"),

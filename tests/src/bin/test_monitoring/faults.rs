@@ -16,7 +16,7 @@ use crate::trial::{AT, DAY, POLL, Trial, fires_and_resolves};
 
 /// How many events are sent in a second while the application is down.
 const RATE: u32 = 8;
-/// Longer than a connection that is opened, or an attempt that begins, may take.
+/// The maximum time for a connection to open or an attempt to begin.
 const SOON: Duration = Duration::from_secs(30);
 
 impl Trial {

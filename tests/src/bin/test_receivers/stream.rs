@@ -22,7 +22,7 @@ use tokio::time::{Duration, Instant, sleep};
 use crate::trial::{PATIENCE, sql};
 
 const STREAM: &str = "truenroll-outcomes";
-/// What docs/OUTCOMES.md has instead of a password, and the user of the application that it creates.
+/// The placeholder for the password in docs/OUTCOMES.md, and the name of the user that it creates.
 const PASSWORD: &str = "PASSWORD";
 const USER: &str = "application";
 
