@@ -75,21 +75,24 @@ async fn check_ready(context: &Context) -> Result<(), String> {
 
 async fn metrics(State(context): State<Context>) -> Response {
     // If Redis does not answer, the gauges keep their last values, since 0 would be wrong.
-    context.metrics.redis_up.set(read_inbox(&context).await.is_ok().into());
+    let contents = context.inbox.contents().await;
+    context.metrics.redis_up.set(contents.is_ok().into());
+    if let Ok(contents) = contents {
+        show(&contents, context.inbox.partitions(), &context.metrics);
+        count_dead_letters(&context, contents.dead_letters).await;
+    }
     context.metrics.partner_api_circuit_open.set(context.api.is_circuit_open().into());
     ([(header::CONTENT_TYPE, METRICS_MEDIA_TYPE)], context.metrics.encode()).into_response()
 }
 
-async fn read_inbox(Context { inbox, metrics, dead_letter_counts, .. }: &Context) -> Result<(), InboxError> {
-    let contents = inbox.contents().await?;
-    show(&contents, inbox.partitions(), metrics);
+/// Shows in the metrics with which codes there are dead letters, of which there are `total`. If that
+/// cannot be counted in time, the gauges keep their last values.
+async fn count_dead_letters(Context { inbox, metrics, dead_letter_counts, .. }: &Context, total: u64) {
     // If another request for the metrics is already counting, this one leaves the counting to it.
-    if let Ok(mut counts) = dead_letter_counts.try_lock() {
-        for (code, number) in counts.update(inbox, contents.dead_letters).await? {
-            metrics.dead_letter_entries.get_or_create(&FailureLabels { code }).set(number.cast_signed());
-        }
+    let Ok(mut counts) = dead_letter_counts.try_lock() else { return };
+    for (code, number) in counts.update(inbox, total).await.into_iter().flatten() {
+        metrics.dead_letter_entries.get_or_create(&FailureLabels { code }).set(number.cast_signed());
     }
-    Ok(())
 }
 
 /// Shows in the metrics what the inbox holds.

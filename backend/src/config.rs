@@ -35,14 +35,16 @@ const ENVIRONMENT_PREFIX: &str = "BACKEND";
 /// The variables of OpenTelemetry that are read, each with the setting whose default it replaces.
 /// If several replace the same default, the last one that is set wins.
 const STANDARD_VARIABLES: [(&str, &str); 5] = [
-    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
-    (TRACES_ENDPOINT, "telemetry.otlp_endpoint"),
-    ("OTEL_EXPORTER_OTLP_TIMEOUT", "telemetry.otlp_timeout_ms"),
-    ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "telemetry.otlp_timeout_ms"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", COLLECTOR),
+    (TRACES_ENDPOINT, COLLECTOR),
+    ("OTEL_EXPORTER_OTLP_TIMEOUT", TIMEOUT),
+    ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", TIMEOUT),
     ("OTEL_SERVICE_NAME", "telemetry.service_name"),
 ];
 /// The variable with the whole URL for traces, to which no path is added.
 const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+const COLLECTOR: &str = "telemetry.otlp_endpoint";
+const TIMEOUT: &str = "telemetry.otlp_timeout_ms";
 
 /// All settings. `config.default.toml` documents each of them.
 #[derive(Debug, Clone, Deserialize)]
@@ -85,35 +87,39 @@ impl Config {
         variables: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
         let variables: Vec<_> = variables.collect();
-        let sources = Self::read_sources(file, environment, &variables)?;
+        let (sources, has_own_endpoint) = Self::read_sources(file, environment, &variables)?;
         let settings = listing::settings_of(sources.collect()?, file);
         let mut config = Self { settings, ..sources.try_deserialize()? };
-        config.telemetry.is_whole_url = value_of(&variables, TRACES_ENDPOINT) == Some(&config.telemetry.otlp_endpoint);
+        config.telemetry.is_whole_url = !has_own_endpoint && value_of(&variables, TRACES_ENDPOINT).is_some();
         config.read_secrets().map_err(|error| error.located(&config.settings))?;
         config.check().map_err(|error| error.located(&config.settings))?;
         Ok(config)
     }
 
-    /// Reads all sources, of which later ones override earlier ones.
+    /// Reads all sources, of which later ones override earlier ones. Returns also whether the file or
+    /// a variable of the backend sets the collector.
     fn read_sources(
         file: Option<&Path>,
         environment: Environment,
         variables: &[(OsString, OsString)],
-    ) -> Result<config::Config, ConfigError> {
+    ) -> Result<(config::Config, bool), ConfigError> {
         old_names::ensure_no_old_variable(variables.iter().map(|(name, _)| name))?;
         let defaults = File::from_str(DEFAULTS, FileFormat::Toml);
-        let mut sources = config::Config::builder().add_source(defaults.clone()).add_source(standard(variables));
+        let mut own = config::Config::builder();
         if let Some(file) = file {
             let file = File::from(file).format(FileFormat::Toml);
             text::ensure_quoted(&defaults.collect()?, &file.collect()?)?;
-            sources = sources.add_source(file);
+            own = own.add_source(file);
         }
         // The source does not guess types: text stays as it is written, and only settings that are
         // numbers are parsed.
         let environment = environment.prefix_separator("__").separator("__");
-        let sources = sources.add_source(environment).build()?;
+        let own = own.add_source(environment).build()?;
+        let has_own_endpoint = own.get_string(COLLECTOR).is_ok();
+        let all = config::Config::builder().add_source(defaults).add_source(standard(variables)).add_source(own);
+        let sources = all.build()?;
         old_names::ensure_no_old_setting(&sources)?;
-        Ok(sources)
+        Ok((sources, has_own_endpoint))
     }
 
     /// Replaces each secret for which a file is configured.
@@ -149,13 +155,21 @@ impl Config {
 }
 
 /// Returns the source that reads [`STANDARD_VARIABLES`]. Those of the collector are ignored if another
-/// one says that nothing is to be exported.
+/// one says that nothing is to be exported, and so is a timeout that is not a number in range, as the
+/// specification of OpenTelemetry demands: the variable may be meant for other programs.
 fn standard(variables: &[(OsString, OsString)]) -> Environment {
     let is_disabled = value_of(variables, "OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let is_off = is_disabled || value_of(variables, "OTEL_TRACES_EXPORTER") == Some("none");
-    let read = STANDARD_VARIABLES.iter().filter(|(_, setting)| !(is_off && *setting == "telemetry.otlp_endpoint"));
-    let setting = |(name, setting): &(&str, &str)| Some(((*setting).to_owned(), value_of(variables, name)?.to_owned()));
-    Environment::default().source(Some(read.filter_map(setting).collect()))
+    let is_read = |setting: &str, value: &str| match setting {
+        COLLECTOR => !is_off,
+        TIMEOUT => value.parse().is_ok_and(|milliseconds| (1..=check::LONGEST_CALL_MS).contains(&milliseconds)),
+        _ => true,
+    };
+    let setting = |(name, setting): &(&str, &str)| {
+        let value = value_of(variables, name).filter(|value| is_read(setting, value))?;
+        Some(((*setting).to_owned(), value.to_owned()))
+    };
+    Environment::default().source(Some(STANDARD_VARIABLES.iter().filter_map(setting).collect()))
 }
 
 /// Returns the value of a variable. To OpenTelemetry, an empty one is not set.

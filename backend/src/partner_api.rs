@@ -114,6 +114,20 @@ impl PartnerApi {
         self.get(self.case_url(id, None), Some(id)).await
     }
 
+    /// Returns whether a case exists, for a person who asks. Unlike [`PartnerApi::case`], this says
+    /// nothing about events: it is not held back while cases that do not exist arrive, and does not
+    /// count as one of them.
+    ///
+    /// # Errors
+    /// If the API does not answer.
+    pub(crate) async fn exists(&self, id: &CaseId<'_>) -> Result<bool, PartnerApiError> {
+        match self.get::<Case>(self.case_url(id, None), None).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Fetches a page of the cases that follow the first `skip`: `GET /cases`. A page after the
     /// last case is empty.
     ///

@@ -14,7 +14,7 @@ type Check = Result<(), ConfigError>;
 pub(super) const LONGEST_STORE_TIMEOUT_MS: u64 = 4_500;
 
 /// The longest timeout of a call, of the wait for Redis at start, and of a suspension of calls.
-const LONGEST_CALL_MS: u64 = 600_000;
+pub(super) const LONGEST_CALL_MS: u64 = 600_000;
 /// The most secrets that can sign outcomes at once, and the most API keys. A receiver may limit the
 /// signatures it verifies, and a call may have to try each key.
 const MOST_SECRETS: usize = 5;

@@ -148,6 +148,8 @@ fn a_standard_variable_replaces_a_default_and_traces_take_their_feature() {
         ("", &[base, whole, own], to_own),
         (file, &[base, whole], to_file),
         (file, &[own], to_own),
+        // The same text, but not the whole URL.
+        (file, &[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://file:4318")], to_file),
         ("", &[base, whole, ("BACKEND__TELEMETRY__OTLP_ENDPOINT", "")], None),
         ("", &[base, ("OTEL_SDK_DISABLED", "True")], None),
         ("", &[whole, ("OTEL_TRACES_EXPORTER", "none")], None),
@@ -171,6 +173,10 @@ fn a_standard_variable_replaces_a_default_and_traces_take_their_feature() {
     let telemetry = load("", &others).unwrap().telemetry;
     assert_eq!((telemetry.service_name.as_str(), telemetry.sampling), ("receiver", 0.01));
     assert_eq!(telemetry.otlp_timeout, Duration::from_millis(7));
+    for ignored in ["10s", "0", "-1", "86400000"] {
+        let telemetry = load("", &[("OTEL_EXPORTER_OTLP_TIMEOUT", ignored)]).unwrap().telemetry;
+        assert_eq!(telemetry.otlp_timeout, Duration::from_secs(10), "{ignored}");
+    }
 }
 #[test]
 fn a_trace_has_a_page_if_a_url_is_set() {

@@ -85,10 +85,9 @@ pub(super) async fn case(asked: Asked, Path(case): Path<String>) -> Result<Respo
 /// Shows the page with what the Partner API says about the case. Changes nothing.
 pub(super) async fn ask_api(asked: Asked, Sent(question): Sent<Question>) -> Result<Response, Failure> {
     let subject = Subject::parse(&question.subject).ok_or_else(|| not_found("case"))?;
-    let answer = match asked.context.api.case(subject.case()).await {
-        Ok(_) => Answer::CaseExists,
-        Err(error) if error.is_not_found() => Answer::NoSuchCase,
-        Err(error) => return Err(unanswered(error)),
+    let answer = match asked.context.api.exists(subject.case()).await.map_err(unanswered)? {
+        true => Answer::CaseExists,
+        false => Answer::NoSuchCase,
     };
     show(asked, &subject, answer).await
 }
@@ -112,7 +111,8 @@ fn encoded(byte: u8) -> String {
 
 /// Says why the Partner API gave no answer.
 pub(super) fn unanswered(error: PartnerApiError) -> Failure {
-    unavailable(&error.to_string(), "Look at the page Health.")
+    let advice = if error.was_not_called() { "Wait a moment, and ask again." } else { "Look at the page Health." };
+    unavailable(&error.to_string(), advice)
 }
 
 pub(super) fn unavailable(title: &str, advice: &str) -> Failure {

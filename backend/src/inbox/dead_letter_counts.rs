@@ -35,7 +35,7 @@ struct Count {
 }
 
 /// How many dead letters are counted by one call, which stops Redis for about a millisecond.
-const STEP: u64 = 200;
+const STEP: u64 = 50;
 /// How long to count at a time. The rest is counted the next time.
 const COUNT_FOR: Duration = Duration::from_millis(500);
 /// After this time, a partition is counted from the beginning even if the total is right. A server
@@ -72,8 +72,9 @@ impl DeadLetterCounts {
     async fn count(&mut self, inbox: &Inbox) -> Result<(), InboxError> {
         for _ in 0..inbox.partitions() {
             let partition = self.next;
-            self.partitions.entry(partition).or_insert_with(Count::new).update(inbox, partition).await?;
+            // First, so that the next time does not begin with a partition that takes too long.
             self.next = (partition + 1) % inbox.partitions();
+            self.partitions.entry(partition).or_insert_with(Count::new).update(inbox, partition).await?;
         }
         Ok(())
     }

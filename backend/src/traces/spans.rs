@@ -197,14 +197,19 @@ fn named(name: String, kind: SpanKind) -> SpanBuilder {
     SpanBuilder::from_name(name).with_kind(kind)
 }
 
-/// Reads a `traceparent`.
+/// Reads a `traceparent` of version 00, as W3C Trace Context defines it.
 fn parse(text: &str) -> Option<SpanContext> {
-    let mut parts = text.split('-');
-    if parts.next() != Some("00") {
+    let parts: Vec<_> = text.split('-').collect();
+    let ["00", trace, span, flags] = parts[..] else { return None };
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let is_well_formed = [(trace, 32), (span, 16), (flags, 2)]
+        .iter()
+        .all(|(part, length)| part.len() == *length && part.bytes().all(is_hex));
+    if !is_well_formed {
         return None;
     }
-    let (trace, span) = (TraceId::from_hex(parts.next()?).ok()?, SpanId::from_hex(parts.next()?).ok()?);
-    let flags = TraceFlags::new(u8::from_str_radix(parts.next()?, 16).ok()?);
+    let (trace, span) = (TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?);
+    let flags = TraceFlags::new(u8::from_str_radix(flags, 16).ok()?);
     let context = SpanContext::new(trace, span, flags, true, TraceState::NONE);
     context.is_valid().then_some(context)
 }
@@ -281,6 +286,10 @@ mod tests {
             "00-00000000000000000000000000000000-b7ad6b7169203331-01",
             "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
             "00-not hexadecimal-b7ad6b7169203331-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-0af7-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-+1",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
         ] {
             assert_eq!(parse(damaged), None, "{damaged:?}");
         }

@@ -15,7 +15,7 @@ use harness::{
     },
     stack::Options,
 };
-use reqwest::RequestBuilder;
+use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -28,13 +28,14 @@ const TOKEN: &str = "the-token-of-the-sender";
 /// The attributes that say what became of a span.
 const SHOWN: [&str; 4] = ["http.status_code", "truenroll.rejection", "truenroll.answer", "http.response.status_code"];
 /// The client's headers that must not appear in a span, in addition to those in [`STRANGER`].
-const HEADERS: [(&str, &str); 8] = [
+const HEADERS: [(&str, &str); 9] = [
     ("user-agent", "nonymous-agent"),
     ("host", "nonymous.example"),
     ("x-client-trace-id", "nonymous-trace"),
     ("x-envoy-force-trace", "nonymous-force"),
     ("x-request-id", "nonymous-request"),
     ("x-envoy-downstream-service-cluster", "nonymous-cluster"),
+    ("x-envoy-decorator-operation", "nonymous-operation"),
     ("x-envoy-original-path", "/nonymous-path"),
     ("grpc-timeout", "nonymous-timeout"),
 ];
@@ -123,12 +124,18 @@ async fn nothing_that_a_client_sends_is_in_a_span_of_envoy() {
     for (path, media_type, status) in cases {
         assert_eq!(send(&fixture, &event, path, media_type).await, status, "{path} {media_type}");
     }
+    // Over HTTP/2, a method can be any word.
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let method = Method::from_bytes(b"A-METHOD-OF-THE-nonymous-client").unwrap();
+    let answer = client.request(method, format!("{}{own}", fixture.stack.webhook())).send().await.unwrap();
+    assert_eq!(answer.status(), 405);
     // Each request has a span, and the first two are passed on to the backend.
-    let spans = received(&collector, 7).await;
+    let spans = received(&collector, 8).await;
+    assert!(spans.iter().any(|span| span.attributes["http.method"] == "A-METHOD-OF-THE-"), "{spans:?}");
     let mut rejections: Vec<_> = named(&spans, "receive").iter().map(|span| span.attributes.get(SHOWN[1])).collect();
     rejections.sort();
-    let [media_type, unknown] = ["unsupported_media_type", "not_found"].map(|code| Some(code.to_owned()));
-    assert_eq!(rejections, [None, None, unknown.as_ref(), unknown.as_ref(), media_type.as_ref()]);
+    let codes = ["method_not_allowed", "not_found", "not_found", "unsupported_media_type"].map(str::to_owned);
+    assert_eq!(rejections, [None, None].into_iter().chain(codes.iter().map(Some)).collect::<Vec<_>>());
     for span in &spans {
         let shown = ["http.url", "peer.address"].map(|name| span.attributes[name].as_str());
         assert!([["/webhooks/truenroll", "-"], ["/elsewhere-than-the", "-"]].contains(&shown), "{span:?}");

@@ -53,7 +53,8 @@ pub(super) async fn run(steps: &mut Steps, production: &Production) -> Result<()
     steps.step("a broken filter is rejected", outside.planned(project, "broken", broken)).await?;
     ensure!(production.build().await? == second, "Envoy does not serve {second} after the rejection");
     fs::write(&source, good)?;
-    Ok(())
+    // The image is still the broken one.
+    project.compose(&["build", "filter"]).await.map(drop)
 }
 
 /// Publishes what the folder contains, and checks the exit code. Returns what the publication said.
