@@ -40,24 +40,22 @@ async fn receive(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body
         return StatusCode::UNAUTHORIZED;
     }
     let stored = tokio::task::block_in_place(|| store(&receiver.database, &body));
-    stored.unwrap_or_else(|error| {
-        eprintln!("{error:#}");
-        StatusCode::INTERNAL_SERVER_ERROR
-    })
+    stored.inspect_err(|error| eprintln!("{error:#}")).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 fn store(database: &Mutex<Connection>, body: &[u8]) -> Result<StatusCode> {
     let delivery: Value = serde_json::from_slice(body)?;
+    // From `backend doctor --probe-sink`.
     if delivery["test"] == true {
         return Ok(StatusCode::NO_CONTENT);
-    } // from `backend doctor --probe-sink`
+    }
     let text = |name: &str| delivery[name].as_str().with_context(|| format!("no {name}"));
     let mut database = database.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let transaction = database.transaction()?; // rolls back unless it is committed
     let erased = transaction.query_row("SELECT 1 FROM erased WHERE case_id = ?", [text("caseId")?], |_| Ok(()));
     if erased.optional()?.is_some() {
-        return Ok(StatusCode::GONE);
-    } // never again
+        return Ok(StatusCode::GONE); // never again
+    }
     // The event key is the Idempotency-Key. Whatever else the outcome changes belongs in here, too.
     let row = (text("eventKey")?, text("caseId")?, text("feature")?, body);
     transaction.execute("INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?, ?)", row)?;
