@@ -318,6 +318,8 @@ fn template(base: &Url, url: &Url) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
@@ -332,5 +334,33 @@ mod tests {
                 assert_eq!(template(&Url::parse(base).unwrap(), &Url::parse(&url).unwrap()), expected, "{url}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn the_questions_of_a_person_are_no_flood_of_unknown_cases() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = format!(
+            "[ingest]\nproof = \"0123456789abcdef\"\n[partner_api]\napi_key = \"key\"\nbase_url = \"http://{}\"\n",
+            listener.local_addr().unwrap()
+        );
+        let knows_no_case = axum::Router::new().fallback(async || reqwest::StatusCode::NOT_FOUND);
+        tokio::spawn(async move { axum::serve(listener, knows_no_case).await });
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(config.as_bytes()).unwrap();
+        let api = PartnerApi::new(&config::Config::load(Some(file.path())).unwrap().partner_api).unwrap();
+        for number in 0..40 {
+            let case = CaseId::new(format!("asked-{number}")).unwrap();
+            assert!(!api.exists(&case).await.unwrap());
+        }
+        assert!(!api.known().is_flooded());
+        for number in 0..40 {
+            let case = CaseId::new(format!("unknown-{number}")).unwrap();
+            _ = api.case(&case).await.unwrap_err();
+            if api.known().is_flooded() {
+                break;
+            }
+        }
+        assert!(api.known().is_flooded(), "the API is not asked");
+        assert!(!api.exists(&CaseId::new("asked").unwrap()).await.unwrap());
     }
 }
