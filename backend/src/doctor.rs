@@ -52,7 +52,8 @@ pub enum SinkTest {
     Sent,
 }
 
-/// Runs all checks of the installation with this configuration, and returns them in the order of [`Name`].
+/// Runs all checks of the installation with this configuration, and returns them in the order of
+/// [`Name`].
 pub async fn run(config: Config, sink_test: SinkTest) -> Vec<Check> {
     let omits_test = sink_test == SinkTest::Omitted;
     let examined = Arc::new(Examined::new(config));
