@@ -41,5 +41,10 @@ pub fn trace_id(context: &str) -> Option<&str> {
 
 /// Returns whether a text is the identifier of a trace.
 pub fn is_trace_id(text: &str) -> bool {
-    text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    is_hex(text, 32)
+}
+
+/// Returns whether a text is this many hexadecimal digits, none of them a capital letter.
+fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -178,8 +178,9 @@ impl Config {
         let is_base = self.telemetry.is_whole_url || !endpoint.contains(['?', '#']);
         let is_url = is_base && !endpoint.contains(char::is_whitespace);
         ensure(is_url, "telemetry.otlp_endpoint", problem)?;
-        let problem = "is set (perhaps as OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT), but this program was built without traces: \
-                       build it with `--features otlp`, as the images are, or leave the setting empty";
+        let problem = "is set (perhaps as OTEL_EXPORTER_OTLP_ENDPOINT or OTEL_EXPORTER_OTLP_TRACES_ENDPOINT), but this \
+                       program was built without traces: build it with `--features otlp`, as the images are, or \
+                       leave the setting empty";
         ensure(cfg!(feature = "otlp"), "telemetry.otlp_endpoint", problem)
     }
 

@@ -15,7 +15,7 @@ use opentelemetry::{
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use tokio::{sync::oneshot, time::timeout};
 
-use super::{Origin, export};
+use super::{Origin, export, is_hex, is_trace_id};
 use crate::{config::Telemetry, http_client::Url, telemetry::Metrics};
 
 /// The code of the error of a step that was cut off.
@@ -201,11 +201,7 @@ fn named(name: String, kind: SpanKind) -> SpanBuilder {
 fn parse(text: &str) -> Option<SpanContext> {
     let parts: Vec<_> = text.split('-').collect();
     let ["00", trace, span, flags] = parts[..] else { return None };
-    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    let is_well_formed = [(trace, 32), (span, 16), (flags, 2)]
-        .iter()
-        .all(|(part, length)| part.len() == *length && part.bytes().all(is_hex));
-    if !is_well_formed {
+    if !(is_trace_id(trace) && is_hex(span, 16) && is_hex(flags, 2)) {
         return None;
     }
     let (trace, span) = (TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?);
